@@ -1,0 +1,51 @@
+#ifndef MAILSYNC_KERNEL_H
+#define MAILSYNC_KERNEL_H
+#include <stddef.h>
+#include <stdint.h>
+
+// Calls and constants that Swift's Glibc module lacks, one C function each; library `Linux` is the only user.
+//
+// _GNU_SOURCE is defined in kernel.c and never here: in a header it changes system types between clang modules.
+// Every function returns what the call returns (-1 and errno on failure) unless its line says otherwise.
+// kernel.c asserts that each number below is the system's.
+enum {
+    MS_O_PATH = 010000000,
+    MS_RESOLVE_NO_MAGICLINKS = 0x02,
+    MS_RESOLVE_NO_SYMLINKS = 0x04,
+    MS_RESOLVE_BENEATH = 0x08,
+    MS_RENAME_NOREPLACE = 1,
+    MS_UTIME_OMIT = 0x3ffffffe,
+};
+
+int ms_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int ms_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags);
+int ms_syncfs(int descriptor);
+
+typedef struct {
+    uint32_t type;
+    uint64_t block_bytes, total_blocks, free_blocks, available_blocks, total_inodes, free_inodes;
+} ms_filesystem;
+int ms_fstatfs(int descriptor, ms_filesystem *out);
+
+/// `lock`: 0 none, 1 shared, 2 exclusive. F_OFD_SETLK: never waits. A length of 0 reaches to the end, wherever that is.
+int ms_ofd_lock(int descriptor, int lock, int64_t start, int64_t length);
+/// F_OFD_GETLK for an exclusive lock: what is in its way, in the same numbers; `process` is -1 for an OFD lock.
+int ms_ofd_conflict(int descriptor, int64_t start, int64_t length, int *lock, int32_t *process);
+
+ptrdiff_t ms_flistxattr(int descriptor, char *names, size_t bytes);
+ptrdiff_t ms_fgetxattr(int descriptor, const char *name, void *value, size_t bytes);
+int ms_fsetxattr(int descriptor, const char *name, const void *value, size_t bytes);
+int ms_fremovexattr(int descriptor, const char *name);
+
+/// An eventfd, non-blocking, closed on exec.
+int ms_eventfd(void);
+/// An accepted connection, closed on exec, blocking.
+int ms_accept4(int listener);
+ptrdiff_t ms_getrandom(void *bytes, size_t count);
+/// Puts the calling thread (and what it later starts) into the idle class of disk scheduling.
+int ms_ioprio_idle(void);
+/// Names the calling thread; returns an error number, as pthread calls do. At most 15 bytes.
+int ms_set_thread_name(const char *name);
+/// The system's words for an error number, written into `buffer` or constant.
+const char *ms_strerror(int number, char *buffer, size_t bytes);
+#endif

@@ -1,0 +1,15 @@
+internal import Crypto
+
+/// SHA-1 of a whole message file, which is what Cyrus calls its GUID (imap/message_guid.c).
+package struct MessageGUID: Hashable, Sendable {
+    /// 20 bytes; all zero is Cyrus's "none".
+    package let bytes: [UInt8]
+
+    package static let byteCount = 20
+
+    package init(bytes: [UInt8]) { self.bytes = bytes }
+
+    package init(of message: [UInt8]) { bytes = Array(Insecure.SHA1.hash(data: message)) }
+
+    package var isNull: Bool { bytes.allSatisfy { $0 == 0 } }
+}

@@ -1,0 +1,73 @@
+/// One unbroken life of a journal; a promotion starts the next one. 0 is before any life.
+package struct Epoch: Hashable, Comparable, Sendable, CustomStringConvertible {
+    package let number: UInt32
+
+    package init(_ number: UInt32) { self.number = number }
+
+    package var next: Epoch { Epoch(number + 1) }
+
+    package static func < (one: Epoch, other: Epoch) -> Bool { one.number < other.number }
+    package var description: String { "\(number)" }
+}
+
+/// The number of a batch: one more than the batch before, never used twice in an epoch, carried on into the next.
+package struct SequenceNumber: Hashable, Comparable, Sendable, CustomStringConvertible {
+    package let number: UInt64
+
+    package init(_ number: UInt64) { self.number = number }
+
+    package var next: SequenceNumber { SequenceNumber(number + 1) }
+
+    package static func < (one: SequenceNumber, other: SequenceNumber) -> Bool { one.number < other.number }
+    package var description: String { "\(number)" }
+}
+
+/// A place in the log: an epoch and the last batch before it. Like an LSN.
+///
+/// Sequence numbers go on over a change of epoch, so positions are ordered by epoch first.
+package struct Position: Hashable, Comparable, Sendable {
+    package let epoch: Epoch
+    package let sequence: SequenceNumber
+
+    package init(epoch: Epoch, sequence: SequenceNumber) {
+        self.epoch = epoch
+        self.sequence = sequence
+    }
+
+    /// Before everything.
+    package static let zero = Position(epoch: Epoch(0), sequence: SequenceNumber(0))
+
+    /// The position after one more batch of the same epoch.
+    package var next: Position { Position(epoch: epoch, sequence: sequence.next) }
+
+    package static func < (one: Position, other: Position) -> Bool {
+        (one.epoch, one.sequence) < (other.epoch, other.sequence)
+    }
+}
+
+extension Position: CustomStringConvertible {
+    /// `EPOCH/SEQ`, as the commands take it.
+    package var description: String { "\(epoch)/\(sequence)" }
+
+    /// Reads `EPOCH/SEQ`; nothing if `text` is anything else.
+    package init?(_ text: some StringProtocol) {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, let epoch = UInt32(parts[0]), let sequence = UInt64(parts[1]) else { return nil }
+        self.init(epoch: Epoch(epoch), sequence: SequenceNumber(sequence))
+    }
+}
+
+extension ByteWriter {
+    /// 12 bytes.
+    package mutating func write(_ position: Position) {
+        write(position.epoch.number)
+        write(position.sequence.number)
+    }
+}
+
+extension ByteReader {
+    package mutating func readPosition(_ what: @autoclosure () -> String) throws(MalformedBytes) -> Position {
+        let epoch = try read(UInt32.self, what())
+        return Position(epoch: Epoch(epoch), sequence: SequenceNumber(try read(UInt64.self, what())))
+    }
+}

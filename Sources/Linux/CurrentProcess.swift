@@ -1,0 +1,76 @@
+internal import CKernel
+internal import Glibc
+
+/// What this process is, may and uses.
+package enum CurrentProcess {
+    /// getpid
+    package static var identifier: CInt { getpid() }
+    /// geteuid; 0 is root.
+    package static var effectiveUser: UInt32 { geteuid() }
+
+    /// How many descriptors it may have open at once (getrlimit RLIMIT_NOFILE): now, and what it may raise that to.
+    package static func openFilesMax() throws(SystemError) -> (current: UInt64, ceiling: UInt64) {
+        var limit = rlimit()
+        try kernel("getrlimit", "RLIMIT_NOFILE") { getrlimit(openFiles, &limit) }
+        return (UInt64(limit.rlim_cur), UInt64(limit.rlim_max))
+    }
+
+    /// Raises the number to `wanted`, or as near as the ceiling allows (setrlimit); never lowers it. Returns what it is now.
+    @discardableResult
+    package static func raiseOpenFilesMax(to wanted: UInt64) throws(SystemError) -> UInt64 {
+        let (current, ceiling) = try openFilesMax()
+        let raised = min(wanted, ceiling)
+        if raised <= current { return current }
+        var limit = rlimit(rlim_cur: rlim_t(raised), rlim_max: rlim_t(ceiling))
+        try kernel("setrlimit", "RLIMIT_NOFILE") { setrlimit(openFiles, &limit) }
+        return raised
+    }
+
+    /// Memory in use (resident set size), from /proc/self/statm.
+    package static func residentBytes() throws(SystemError) -> Int {
+        let path = "/proc/self/statm"
+        let text = try Descriptor.open(path, for: .reading).readAll(max: 4096)
+        // Pages: total, resident, shared, ...
+        let words = String(decoding: text, as: UTF8.self).split(separator: " ")
+        guard words.count > 1, let pages = Int(words[1]) else {
+            throw SystemError(call: "read", path: path, errno: .invalid)
+        }
+        return pages * sysconf(CInt(_SC_PAGESIZE))
+    }
+
+    /// Lets this thread, and those it starts later, use disks only when nobody else does (ioprio_set, class idle).
+    /// Schedulers other than BFQ take no notice.
+    package static func useDiskWhenIdle() throws(SystemError) {
+        try kernel("ioprio_set", "this thread") { ms_ioprio_idle() }
+    }
+
+    private static let openFiles = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+}
+
+/// A user of this machine.
+package struct Account: Hashable, Sendable {
+    package let name: String
+    package let user: UInt32
+    package let group: UInt32
+
+    /// From the user database; nothing if there is none of that name (getpwnam_r).
+    package static func named(_ name: String) throws(SystemError) -> Account? {
+        // A long entry needs a longer buffer; passwd lines above 1 MiB there are none.
+        for byteCount in [1024, 65_536, 1 << 20] {
+            var entry = passwd()
+            var found: UnsafeMutablePointer<passwd>?
+            var buffer = [CChar](repeating: 0, count: byteCount)
+            do {
+                try kernel(returningError: "getpwnam_r", name) {
+                    getpwnam_r(name, &entry, &buffer, byteCount, &found)
+                }
+            } catch where error.errno.rawValue == ERANGE {
+                continue
+            } catch where error.errno == .noEntry {
+                return nil
+            }
+            return found == nil ? nil : Account(name: name, user: entry.pw_uid, group: entry.pw_gid)
+        }
+        throw SystemError(call: "getpwnam_r", path: name, errno: Errno(rawValue: ERANGE))
+    }
+}

@@ -1,0 +1,113 @@
+internal import Glibc
+
+// Bytes in and out of a `Descriptor`. The kernel may do less than asked in one call; every loop about that is here.
+
+extension Descriptor {
+    /// Fills `buffer` from `offset` on (pread); returns how many bytes there were, fewer only at the end of the file.
+    package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws(SystemError) -> Int {
+        var done = 0
+        while done < buffer.count {
+            let count = try kernel("pread", path) {
+                pread(raw, buffer.baseAddress! + done, buffer.count - done, Int(offset) + done)
+            }
+            if count == 0 { break }
+            done += count
+        }
+        return done
+    }
+
+    /// `count` bytes from `offset` on, or fewer at the end of the file (pread).
+    package func read(at offset: Int64, count: Int) throws(SystemError) -> [UInt8] {
+        var failure: SystemError?
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+            do throws(SystemError) {
+                filled = try read(into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: count), at: offset)
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+
+    /// The whole file, which may grow meanwhile: reads the size it has and then on until its end.
+    ///
+    /// Throws `Errno.fileTooBig` when there are more than `byteCountMax` bytes. Files of /proc, which say they have
+    /// none, work too.
+    package func readAll(max byteCountMax: Int) throws(SystemError) -> [UInt8] {
+        let expected = try status().byteCount
+        guard expected <= byteCountMax else { throw SystemError(call: "read", path: path, errno: .fileTooBig) }
+        // One byte more than there should be, so that an unchanged file shows its end in the first round.
+        var bytes = try read(at: 0, count: Int(expected) + 1)
+        if bytes.count <= expected { return bytes }
+        while true {
+            let more = try read(at: Int64(bytes.count), count: 65_536)
+            guard bytes.count + more.count <= byteCountMax else {
+                throw SystemError(call: "read", path: path, errno: .fileTooBig)
+            }
+            bytes += more
+            if more.count < 65_536 { return bytes }
+        }
+    }
+
+    /// Reads the file from its start to its end through one buffer (pread); every piece but the last has `pieceBytes`.
+    ///
+    /// A piece is only valid during the call of `body`. Who wants to stop early uses `read(at:count:)`.
+    package func readPieces(
+        of pieceBytes: Int, _ body: (UnsafeRawBufferPointer) throws(SystemError) -> Void
+    ) throws(SystemError) {
+        precondition(pieceBytes > 0, "pieces of \(pieceBytes) bytes")
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: pieceBytes, alignment: 64)
+        defer { buffer.deallocate() }
+        var offset: Int64 = 0
+        while true {
+            let count = try read(into: buffer, at: offset)
+            if count > 0 { try body(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
+            if count < pieceBytes { return }
+            offset += Int64(count)
+        }
+    }
+
+    /// Writes all of `bytes` at `offset` (pwrite). On an error any part may have been written.
+    package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int64) throws(SystemError) {
+        var done = 0
+        while done < bytes.count {
+            done += try kernel("pwrite", path) {
+                pwrite(raw, bytes.baseAddress! + done, bytes.count - done, Int(offset) + done)
+            }
+        }
+    }
+
+    package func write(_ bytes: [UInt8], at offset: Int64) throws(SystemError) {
+        try bytes.span.bytes.withUnsafeBytes { (bytes) throws(SystemError) in try write(bytes, at: offset) }
+    }
+
+    package func write(_ bytes: ArraySlice<UInt8>, at offset: Int64) throws(SystemError) {
+        try bytes.span.bytes.withUnsafeBytes { (bytes) throws(SystemError) in try write(bytes, at: offset) }
+    }
+
+    /// Writes all of `bytes` behind the end (lseek, pwrite); returns the offset they begin at. One thread at a time.
+    @discardableResult
+    package func append(_ bytes: [UInt8]) throws(SystemError) -> Int64 {
+        let end = Int64(try kernel("lseek", path) { lseek(raw, 0, SEEK_END) })
+        try write(bytes, at: end)
+        return end
+    }
+}
+
+/// Standard output or error: what the program prints.
+package enum StandardStream: CInt, Sendable {
+    case output = 1
+    case error = 2
+
+    /// Writes all of `text` (write). `Errno.brokenPipe` when the reader is gone.
+    package func write(_ text: String) throws(SystemError) {
+        let bytes = Array(text.utf8)
+        var done = 0
+        while done < bytes.count {
+            done += try kernel("write", self == .output ? "standard output" : "standard error") {
+                bytes.withUnsafeBytes { Glibc.write(rawValue, $0.baseAddress! + done, $0.count - done) }
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+internal import Digests
+internal import Formats
+internal import Linux
+
+/// Our own copy of every mutable file, as it was last shipped: the basis of the next delta, to the byte.
+///
+/// Cyrus rewrites a few hundred bytes of an index, a cache or a database at a time. Against a copy those bytes are
+/// found exactly and without asking the replica; hashes alone would tell them to the block. The copies cost about as
+/// much disk as the indexes, caches and databases do, one part in ten of a usual store.
+///
+/// A shadow is believed only while its digest is the one that the catalogue has for the path. Nothing here is flushed:
+/// a shadow that a crash tore has another digest, and its file is shipped whole once.
+///
+/// One thread uses it.
+final class ShadowStore {
+    private let directory: String
+    private let files: Directory
+    /// Tables of the shadows used lately.
+    private var tables: [StorePath: Known] = [:]
+    private var tableBytes = 0
+    private var uses: UInt64 = 0
+
+    private struct Known {
+        var table: PageTable
+        var lastUse: UInt64
+    }
+
+    private static let tableBytesMax = 6 << 20
+
+    init(_ directory: String) throws(SystemError) {
+        self.directory = directory
+        files = try Directory.make(directory)
+    }
+
+    /// The table of the shadow of `path`, if there is one and its content is `expected`.
+    func table(of path: StorePath, expected: Digest?) throws(SystemError) -> PageTable? {
+        guard let expected else { return nil }
+        if let known = tables[path] {
+            guard known.table.digest == expected else { return nil }
+            remember(path, known.table)
+            return known.table
+        }
+        guard let file = try open(path, for: .reading) else { return nil }
+        var table = PageTable()
+        try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
+        guard table.digest == expected else { return nil }
+        remember(path, table)
+        return table
+    }
+
+    /// Bytes of the shadow, which `table(of:expected:)` just told to be there.
+    func bytes(of path: StorePath, _ range: Range<Int>) throws(SystemError) -> [UInt8] {
+        guard let file = try open(path, for: .reading) else {
+            throw SystemError(call: "open", path: "shadow of \(path)", errno: .noEntry)
+        }
+        return try file.read(at: Int64(range.lowerBound), count: range.count)
+    }
+
+    /// Makes the shadow of `path` what `version` is, which was shipped.
+    func update(_ path: StorePath, to version: FileVersion) throws(SystemError) {
+        switch version.content {
+        case .changedPages(let pages):
+            guard let file = try open(path, for: .updating) else { return forget(path) }
+            for (page, bytes) in pages { try file.write(bytes, at: Int64(page * PageTable.pageBytes)) }
+            try file.truncate(to: Int64(version.table.byteCount))
+        case .whole(let bytes):
+            let file = try make(path)
+            try file.write(bytes, at: 0)
+            try file.truncate(to: Int64(bytes.count))
+        case .copied(let copy):
+            let file = try make(path)
+            var offset: Int64 = 0
+            try copy.file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+                try file.write(piece, at: offset)
+                offset += Int64(piece.count)
+            }
+            try file.truncate(to: offset)
+        }
+        remember(path, version.table)
+    }
+
+    func remove(_ path: StorePath) throws(SystemError) {
+        forget(path)
+        do throws(SystemError) {
+            try files.unlink(name(of: path))
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+        }
+    }
+
+    // MARK: - files
+
+    private func open(_ path: StorePath, for access: Access) throws(SystemError) -> Descriptor? {
+        do throws(SystemError) {
+            return try files.open(name(of: path), for: access)
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            return nil
+        }
+    }
+
+    private func make(_ path: StorePath) throws(SystemError) -> Descriptor {
+        let name = name(of: path)
+        _ = try files.makeDirectory(Array(name.prefix(2)))
+        return try files.open(name, for: .updatingOrCreating)
+    }
+
+    /// `ab/ab…`: by digest of the path, in 256 directories.
+    private func name(of path: StorePath) -> [UInt8] {
+        let digest = Digest(of: Array(path.root.name.utf8) + [0] + path.path).description
+        return Array("\(digest.prefix(2))/\(digest)".utf8)
+    }
+
+    // MARK: - tables in memory
+
+    private func remember(_ path: StorePath, _ table: PageTable) {
+        forget(path)
+        uses += 1
+        tables[path] = Known(table: table, lastUse: uses)
+        tableBytes += Self.bytes(path, table)
+        if tableBytes > Self.tableBytesMax { forgetOldest() }
+    }
+
+    private func forget(_ path: StorePath) {
+        guard let known = tables.removeValue(forKey: path) else { return }
+        tableBytes -= Self.bytes(path, known.table)
+    }
+
+    /// The half that was used longest ago.
+    private func forgetOldest() {
+        let ages = tables.values.map(\.lastUse).sorted()
+        let limit = ages[ages.count / 2]
+        for (path, known) in tables where known.lastUse <= limit { forget(path) }
+    }
+
+    private static func bytes(_ path: StorePath, _ table: PageTable) -> Int {
+        path.path.count + table.leaves.count * Digest.byteCount + 200
+    }
+}

@@ -1,0 +1,234 @@
+package import Digests
+package import Formats
+internal import Foundation
+internal import GRDB
+package import Linux
+
+/// What the log has told of the store so far: one row for each name, on disk, in SQLite.
+///
+/// It is behind the journal, never ahead: rows are written after their batch was flushed, and committed, with the
+/// position they stand at, every second or so. After a crash the batches since that position are read from the
+/// journal again (`Primary`). Losing it altogether costs reading the store once.
+///
+/// One thread writes. `Snapshot` reads beside it, what was committed.
+package final class Catalogue: Sendable {
+    private let queue: DatabaseQueue
+    private let path: String
+
+    /// KiB of pages that SQLite keeps in memory.
+    private static let cacheKibibytes = 8192
+
+    package init(path: String) throws {
+        self.path = path
+        queue = try DatabaseQueue(path: path, configuration: Self.configuration(readOnly: false))
+        try queue.writeWithoutTransaction { database in
+            try database.execute(sql: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+            try database.execute(sql: Self.schema)
+            try database.execute(sql: "BEGIN IMMEDIATE")
+        }
+    }
+
+    private static func configuration(readOnly: Bool) -> Configuration {
+        var configuration = Configuration()
+        configuration.readonly = readOnly
+        // The writer keeps one transaction open over many calls, which GRDB takes for a mistake unless told.
+        configuration.allowsUnsafeTransactions = true
+        configuration.busyMode = .timeout(5)
+        configuration.prepareDatabase { database in
+            try database.execute(sql: "PRAGMA cache_size = -\(cacheKibibytes)")
+        }
+        return configuration
+    }
+
+    private static let schema = """
+        CREATE TABLE IF NOT EXISTS directory (
+            id INTEGER PRIMARY KEY, root TEXT NOT NULL, path BLOB NOT NULL, UNIQUE (root, path));
+        CREATE TABLE IF NOT EXISTS file (
+            directory INTEGER NOT NULL, name BLOB NOT NULL, kind INTEGER NOT NULL, inode INTEGER NOT NULL,
+            bytes INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, mode INTEGER NOT NULL,
+            owner INTEGER NOT NULL, grp INTEGER NOT NULL, digest BLOB,
+            PRIMARY KEY (directory, name)) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS file_inode ON file (inode);
+        CREATE TABLE IF NOT EXISTS standing (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER, sequence INTEGER);
+        """
+
+    // MARK: - position
+
+    /// The batch up to which the rows were told, or nothing for a new catalogue.
+    package func position() throws -> Position? {
+        try queue.unsafeRead { database in
+            guard let row = try Row.fetchOne(database, sql: "SELECT epoch, sequence FROM standing") else { return nil }
+            return Position(
+                epoch: Epoch(UInt32(row["epoch"] as Int64)), sequence: SequenceNumber(UInt64(row["sequence"] as Int64)))
+        }
+    }
+
+    /// Commits what was written since the last time, as standing at `position`.
+    ///
+    /// Survives the end of the process on return, and with `durably` a power cut too.
+    package func commit(at position: Position, durably: Bool = false) throws {
+        try queue.writeWithoutTransaction { database in
+            try database.cachedStatement(sql: "INSERT OR REPLACE INTO standing VALUES (1, ?, ?)")
+                .execute(arguments: [Int64(position.epoch.number), Int64(position.sequence.number)])
+            try database.execute(sql: "COMMIT")
+            if durably { try database.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)") }
+            try database.execute(sql: "BEGIN IMMEDIATE")
+        }
+    }
+
+    // MARK: - rows
+
+    package func entry(_ path: StorePath) throws -> CatalogueEntry? {
+        try queue.unsafeRead { database in
+            guard let directory = try Self.directoryID(path.parent, in: database) else { return nil }
+            let statement = try database.cachedStatement(
+                sql: "SELECT \(Self.columns) FROM file WHERE directory = ? AND name = ?")
+            return try Row.fetchOne(statement, arguments: [directory, Data(path.name)]).map(Self.entry)
+        }
+    }
+
+    /// By name, in order.
+    package func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
+        try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
+    }
+
+    /// Names of the file with this inode: candidates for a hard link, to be checked.
+    package func paths(ofInode inode: UInt64) throws -> [StorePath] {
+        try queue.unsafeRead { database in
+            let statement = try database.cachedStatement(
+                sql: """
+                    SELECT root, path, name FROM file JOIN directory ON directory.id = file.directory
+                    WHERE inode = ? LIMIT 8
+                    """)
+            return try Row.fetchAll(statement, arguments: [Int64(bitPattern: inode)]).compactMap { row in
+                StorePath(root: RootName(row["root"]), path: Array(row["path"] as Data))?
+                    .appending(Array(row["name"] as Data))
+            }
+        }
+    }
+
+    package func set(_ path: StorePath, _ entry: CatalogueEntry) throws {
+        try queue.writeWithoutTransaction { database in
+            let directory = try Self.makeDirectoryID(path.parent, in: database)
+            let statement = try database.cachedStatement(
+                sql: "INSERT OR REPLACE INTO file (directory, name, \(Self.columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?)")
+            let kind: Int64 =
+                switch entry.kind {
+                case .file: 0
+                case .directory: 1
+                case .symlink: 2
+                case .other: 3
+                }
+            try statement.execute(
+                arguments: [
+                    directory, Data(path.name), kind, Int64(bitPattern: entry.inode), entry.byteCount,
+                    entry.mtimeNanoseconds, entry.ctimeNanoseconds, Int64(entry.mode), Int64(entry.owner),
+                    Int64(entry.group), entry.digest.map(Self.data),
+                ])
+        }
+    }
+
+    /// Forgets `path` and, if it was a directory, all below it.
+    package func remove(_ path: StorePath) throws {
+        try queue.writeWithoutTransaction { database in
+            if let parent = try Self.directoryID(path.parent, in: database) {
+                try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ? AND name = ?")
+                    .execute(arguments: [parent, Data(path.name)])
+            }
+            for directory in try Self.directories(within: path, in: database) {
+                try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ?").execute(arguments: [directory])
+                try database.cachedStatement(sql: "DELETE FROM directory WHERE id = ?").execute(arguments: [directory])
+            }
+        }
+    }
+
+    /// How many names there are.
+    package func fileCount() throws -> Int {
+        try queue.unsafeRead { try Int.fetchOne($0, sql: "SELECT count(*) FROM file") ?? 0 }
+    }
+
+    /// A reader of what is committed, for another thread.
+    package func snapshot() throws -> CatalogueSnapshot { try CatalogueSnapshot(path: path) }
+
+    // MARK: - SQL
+
+    private static let columns = "kind, inode, bytes, mtime, ctime, mode, owner, grp, digest"
+
+    fileprivate static func entries(
+        of directory: StorePath, in database: Database
+    ) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
+        guard let id = try directoryID(directory, in: database) else { return [] }
+        let statement = try database.cachedStatement(
+            sql: "SELECT name, \(columns) FROM file WHERE directory = ? ORDER BY name")
+        return try Row.fetchAll(statement, arguments: [id]).map { row in (Array(row["name"] as Data), entry(row)) }
+    }
+
+    private static func directoryID(_ directory: StorePath, in database: Database) throws -> Int64? {
+        let statement = try database.cachedStatement(sql: "SELECT id FROM directory WHERE root = ? AND path = ?")
+        return try Int64.fetchOne(statement, arguments: [directory.root.name, Data(directory.path)])
+    }
+
+    private static func makeDirectoryID(_ directory: StorePath, in database: Database) throws -> Int64 {
+        if let id = try directoryID(directory, in: database) { return id }
+        try database.cachedStatement(sql: "INSERT INTO directory (root, path) VALUES (?, ?)")
+            .execute(arguments: [directory.root.name, Data(directory.path)])
+        return database.lastInsertedRowID
+    }
+
+    /// `path` itself and the directories below it: their paths begin with it and a slash, and `0` follows `/`.
+    private static func directories(within path: StorePath, in database: Database) throws -> [Int64] {
+        try Int64.fetchAll(
+            database,
+            sql: "SELECT id FROM directory WHERE root = ? AND (path = ? OR (path >= ? AND path < ?))",
+            arguments: [
+                path.root.name, Data(path.path), Data(path.path + [UInt8(ascii: "/")]),
+                Data(path.path + [UInt8(ascii: "0")]),
+            ])
+    }
+
+    private static func entry(_ row: Row) -> CatalogueEntry {
+        var entry = CatalogueEntry(shipped: (row["digest"] as Data?).map(digest), kind: .other)
+        entry.kind =
+            switch row["kind"] as Int64 {
+            case 0: .file
+            case 1: .directory
+            case 2: .symlink
+            default: .other
+            }
+        entry.inode = UInt64(bitPattern: row["inode"])
+        entry.byteCount = row["bytes"]
+        entry.mtimeNanoseconds = row["mtime"]
+        entry.ctimeNanoseconds = row["ctime"]
+        entry.mode = UInt16(truncatingIfNeeded: row["mode"] as Int64)
+        entry.owner = UInt32(truncatingIfNeeded: row["owner"] as Int64)
+        entry.group = UInt32(truncatingIfNeeded: row["grp"] as Int64)
+        return entry
+    }
+
+    private static func data(_ digest: Digest) -> Data {
+        var writer = ByteWriter()
+        writer.write(digest)
+        return Data(writer.bytes)
+    }
+
+    private static func digest(_ data: Data) -> Digest {
+        var reader = ByteReader(Array(data))
+        return (try? reader.readDigest("digest")) ?? .empty  // SQLite keeps what we wrote; another digest is no basis
+    }
+
+    fileprivate static func readOnlyQueue(_ path: String) throws -> DatabaseQueue {
+        try DatabaseQueue(path: path, configuration: configuration(readOnly: true))
+    }
+}
+
+/// Reads a catalogue beside its writer: what was committed, a second or so behind.
+package final class CatalogueSnapshot: Sendable {
+    private let queue: DatabaseQueue
+
+    fileprivate init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
+
+    /// By name, in order.
+    package func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
+        try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
+    }
+}

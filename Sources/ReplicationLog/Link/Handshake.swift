@@ -1,0 +1,72 @@
+package import Digests
+package import Formats
+
+/// The primary's side of a handshake, decided: from what a replica says of itself to where its log begins.
+package enum Handshake {
+    /// What a primary knows of itself.
+    package struct Ours: Sendable {
+        package var store: String
+        /// Nothing: this end is not a primary.
+        package var epoch: Epoch?
+        package var newest: Position
+        package var newestHash: ChainHash
+        /// Nothing older than what follows this position is kept.
+        package var oldest: Position
+
+        package init(store: String, epoch: Epoch?, newest: Position, newestHash: ChainHash, oldest: Position) {
+            self.store = store
+            self.epoch = epoch
+            self.newest = newest
+            self.newestHash = newestHash
+            self.oldest = oldest
+        }
+    }
+
+    package enum Answer: Equatable, Sendable {
+        /// Send the log after the replica's own position.
+        case stream
+        /// Send a seed, and let the log begin at our newest position.
+        case seed(overCopy: Bool)
+        case refuse(Refusal, text: String)
+    }
+
+    /// `hashAt` gives the chain hash at a position of our journal, or nothing where there is none.
+    package static func answer(
+        to hello: Hello, ours: Ours, hashAt: (Position) -> ChainHash?
+    ) -> Answer {
+        guard hello.version == Message.protocolVersion else {
+            return .refuse(
+                .wrongVersion,
+                text: "protocol \(hello.version) there, \(Message.protocolVersion) here: run one version on both ends")
+        }
+        guard hello.store == ours.store else {
+            return .refuse(.wrongStore, text: "store is \"\(ours.store)\" here and \"\(hello.store)\" there")
+        }
+        guard let epoch = ours.epoch else {
+            return .refuse(.notPrimary, text: "this end is a replica, not a primary")
+        }
+        guard hello.epochSeen <= epoch else {
+            return .refuse(.fenced, text: "epoch \(hello.epochSeen) was promoted elsewhere; this primary is of epoch \(epoch)")
+        }
+        switch hello.purpose {
+        case .seedEmpty: return .seed(overCopy: false)
+        case .seedOver: return .seed(overCopy: true)
+        case .stream: return stream(hello, ours, hashAt)
+        }
+    }
+
+    private static func stream(_ hello: Hello, _ ours: Ours, _ hashAt: (Position) -> ChainHash?) -> Answer {
+        if hello.flushed == ours.newest, hello.hash == ours.newestHash { return .stream }
+        guard hello.flushed.sequence <= ours.newest.sequence else {
+            return .refuse(
+                .diverged, text: "the replica is at \(hello.flushed), ahead of this log's end \(ours.newest)")
+        }
+        guard hello.flushed.sequence >= ours.oldest.sequence else {
+            return .refuse(.trimmed, text: "the log after \(hello.flushed) is no longer kept; it begins at \(ours.oldest)")
+        }
+        guard let hash = hashAt(hello.flushed), hash == hello.hash else {
+            return .refuse(.diverged, text: "the replica's log forked from this one at or before \(hello.flushed)")
+        }
+        return .stream
+    }
+}

@@ -1,0 +1,197 @@
+package import Formats
+internal import Logging
+internal import NIOCore
+internal import NIOSSL
+internal import Synchronization
+
+/// What uses a link. All calls come on the link's event loop, in order, and must not block for long.
+package protocol LinkUser: AnyObject, Sendable {
+    func linkOpened(_ link: Link)
+    func link(_ link: Link, received message: Message)
+    /// There is room again after `isWritable` was false.
+    func linkBecameWritable(_ link: Link)
+    /// Time to say `heartbeat`.
+    func linkHeartbeat(_ link: Link)
+    /// The last call. `reason` is for the operator.
+    func linkClosed(_ link: Link, reason: String)
+}
+
+/// One connection between two ends: messages in both directions over TLS, in order, back-pressured.
+///
+/// Life: made by `LinkListener` or `LinkDialer` once the TLS handshake is done; ended by `close`, by either end, by
+/// silence of `silenceMax`, or by bytes that are no message. A link that ended is not used again.
+package final class Link: Sendable {
+    /// The certificate at the other end.
+    package let peer: Fingerprint
+    private let channel: any Channel
+    private let reason = Mutex("closed by the other end")
+
+    /// What is waiting to be sent: above the high mark `isWritable` is false, until it fell below the low mark.
+    static let waterMarks = ChannelOptions.Types.WriteBufferWaterMark(low: 256 << 10, high: 1 << 20)
+    /// Frames are handed to TLS in pieces of this size: larger ones collapse, smaller ones cost more.
+    private static let pieceBytes = 256 << 10
+
+    init(channel: any Channel, peer: Fingerprint) {
+        self.channel = channel
+        self.peer = peer
+    }
+
+    package var isWritable: Bool { channel.isWritable }
+
+    /// Any thread; kept in order. What is sent to a closed link is dropped.
+    package func send(_ message: Message) {
+        write(message.encoded())
+        channel.flush()
+    }
+
+    /// Any thread; kept in order.
+    package func send(_ batches: [SealedBatch]) {
+        for batch in batches {
+            let head = Message.headOfBatch(byteCount: batch.bytes.count)
+            if batch.bytes.count <= Self.pieceBytes {
+                var buffer = channel.allocator.buffer(capacity: head.count + batch.bytes.count)
+                buffer.writeBytes(head)
+                buffer.writeBytes(batch.bytes)
+                channel.write(buffer, promise: nil)
+            } else {
+                write(head)
+                write(batch.bytes)
+            }
+        }
+        channel.flush()
+    }
+
+    /// Says why, to the other end and to this end's user, and ends the link.
+    package func refuse(_ refusal: Refusal, _ text: String) {
+        send(.refuse(refusal, text: text))
+        close(because: text)
+    }
+
+    package func close(because text: String) {
+        reason.withLock { $0 = text }
+        channel.close(promise: nil)
+    }
+
+    /// Stops taking bytes from the other end while `paused`; any thread.
+    package func setReading(paused: Bool) {
+        channel.setOption(.autoRead, value: !paused).whenFailure { _ in }
+    }
+
+    /// Runs `body` on the link's event loop.
+    package func onLoop(_ body: @escaping @Sendable () -> Void) { channel.eventLoop.execute(body) }
+
+    func noteFailure(_ text: String) { reason.withLock { $0 = text } }
+    var closingReason: String { reason.withLock { $0 } }
+
+    private func write(_ bytes: [UInt8]) {
+        for start in stride(from: 0, to: bytes.count, by: Self.pieceBytes) {
+            let piece = bytes[start..<min(start + Self.pieceBytes, bytes.count)]
+            var buffer = channel.allocator.buffer(capacity: piece.count)
+            buffer.writeBytes(piece)
+            channel.write(buffer, promise: nil)
+        }
+    }
+}
+
+/// The end of the pipeline: TLS's events and bytes in, the user's calls out.
+final class LinkHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let user: any LinkUser
+    private let peer: VerifiedPeer
+    /// There once TLS has verified the other end.
+    private var link: Link?
+    private var decoder = FrameDecoder()
+    private var failure: String?
+    private var heartbeat: RepeatedTask?
+    /// Told when the link opens, or why it does not.
+    private let opening: EventLoopPromise<Void>?
+
+    init(user: any LinkUser, verified peer: VerifiedPeer, opening: EventLoopPromise<Void>? = nil) {
+        self.user = user
+        self.peer = peer
+        self.opening = opening
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if case .handshakeCompleted = event as? TLSUserEvent {
+            opened(context)
+        } else if event is IdleStateHandler.IdleStateEvent {
+            failure = "nothing heard from the other end for \(LinkTiming.silenceMax.nanoseconds / 1_000_000_000) s"
+            context.close(promise: nil)
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    private func opened(_ context: ChannelHandlerContext) {
+        guard link == nil, let fingerprint = peer.fingerprint else { return }
+        let link = Link(channel: context.channel, peer: fingerprint)
+        self.link = link
+        let user = user
+        heartbeat = context.eventLoop.scheduleRepeatedTask(
+            initialDelay: LinkTiming.heartbeat, delay: LinkTiming.heartbeat
+        ) { _ in user.linkHeartbeat(link) }
+        opening?.succeed()
+        user.linkOpened(link)
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard let link else { return }
+        unwrapInboundIn(data).withUnsafeReadableBytes { decoder.push($0) }
+        do throws(MalformedBytes) {
+            while let message = try decoder.next() { user.link(link, received: message) }
+        } catch {
+            link.noteFailure("bytes that are no message: \(error)")
+            context.close(promise: nil)
+        }
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if let link, context.channel.isWritable { user.linkBecameWritable(link) }
+        context.fireChannelWritabilityChanged()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // The peer that closes without TLS's goodbye is a peer that died; the positions tell what it has.
+        if let tls = error as? NIOSSLError, case .uncleanShutdown = tls {} else { failure = "\(error)" }
+        context.close(promise: nil)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        heartbeat?.cancel()
+        if let link {
+            if let failure { link.noteFailure(failure) }
+            user.linkClosed(link, reason: link.closingReason)
+            self.link = nil
+        } else {
+            opening?.fail(LinkFailure(why: failure ?? "the other end closed the connection before TLS was done"))
+        }
+        context.fireChannelInactive()
+    }
+}
+
+enum LinkTiming {
+    /// An end is silent no longer than this: it says `heartbeat`.
+    static let heartbeat = TimeAmount.seconds(5)
+    /// An end that was not heard for so long is gone.
+    static let silenceMax = TimeAmount.seconds(20)
+    static let connect = TimeAmount.seconds(10)
+}
+
+/// Why a link did not come to be; for the operator.
+package struct LinkFailure: Error, CustomStringConvertible {
+    package let why: String
+
+    package var description: String { why }
+}
+
+/// Where TLS's verification leaves the fingerprint that it accepted.
+final class VerifiedPeer: Sendable {
+    private let accepted = Mutex<Fingerprint?>(nil)
+
+    var fingerprint: Fingerprint? { accepted.withLock { $0 } }
+
+    func note(_ fingerprint: Fingerprint) { accepted.withLock { $0 = fingerprint } }
+}

@@ -1,0 +1,110 @@
+package import Formats
+internal import Logging
+internal import NIOCore
+internal import NIOPosix
+internal import NIOSSL
+
+/// An address as the configuration has it: `host:port`, `[::1]:port`.
+package struct Address: Hashable, Sendable, CustomStringConvertible {
+    package let host: String
+    package let port: Int
+
+    /// Nothing if `text` is not a host and a port.
+    package init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() } else if host.contains(":") { return nil }
+        guard !host.isEmpty else { return nil }
+        self.host = String(host)
+        self.port = Int(port)
+    }
+
+    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+/// Makes links: listens for the other ends, or dials one. One event loop serves all links of a process.
+///
+/// Who may connect is decided by fingerprint before a byte of ours is read.
+package final class LinkEndpoint: Sendable {
+    private let group: MultiThreadedEventLoopGroup
+    private let tls: TLS
+    private let trusted: Set<Fingerprint>
+    private let log: Logger
+
+    /// Connections that have not finished TLS yet, and those that have, are so many at most.
+    private static let connectionCountMax = 64
+
+    package init(identity: Identity, trusting trusted: Set<Fingerprint>, log: Logger) throws {
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        tls = try TLS(identity: identity)
+        self.trusted = trusted
+        self.log = log
+    }
+
+    /// Listens on `address` until `stop`; each link that opens gets its user from `user`.
+    package func listen(on address: Address, user: @escaping @Sendable () -> any LinkUser) async throws {
+        let (tls, trusted, log) = (tls, trusted, log)
+        let bootstrap = ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: Int32(Self.connectionCountMax))
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.writeBufferWaterMark, value: Link.waterMarks)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let peer = VerifiedPeer()
+                    let handler = tls.serverHandler(Self.verification(trusted, peer, log, channel.remoteAddress))
+                    try channel.pipeline.syncOperations.addHandlers(
+                        handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
+                        LinkHandler(user: user(), verified: peer))
+                }
+            }
+        do {
+            let channel = try await bootstrap.bind(host: address.host, port: address.port).get()
+            log.info("listening on \(channel.localAddress.map { "\($0)" } ?? address.description)")
+        } catch {
+            throw LinkFailure(why: "listen: \(address): \(error)")
+        }
+    }
+
+    /// Dials `address`; returns when the link is open, throws `LinkFailure` if it does not open.
+    package func dial(_ address: Address, user: any LinkUser) async throws {
+        let (tls, trusted, log) = (tls, trusted, log)
+        let opening = group.next().makePromise(of: Void.self)
+        let bootstrap = ClientBootstrap(group: group)
+            .connectTimeout(LinkTiming.connect)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.writeBufferWaterMark, value: Link.waterMarks)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let peer = VerifiedPeer()
+                    let handler = try tls.clientHandler(Self.verification(trusted, peer, log, channel.remoteAddress))
+                    try channel.pipeline.syncOperations.addHandlers(
+                        handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
+                        LinkHandler(user: user, verified: peer, opening: opening))
+                }
+            }
+        do {
+            _ = try await bootstrap.connect(host: address.host, port: address.port).get()
+        } catch {
+            opening.fail(LinkFailure(why: "connect: \(address): \(error)"))
+        }
+        try await opening.futureResult.get()
+    }
+
+    /// Closes everything.
+    package func stop() async throws { try await group.shutdownGracefully() }
+
+    private static func verification(
+        _ trusted: Set<Fingerprint>, _ peer: VerifiedPeer, _ log: Logger, _ address: SocketAddress?
+    ) -> @Sendable (Fingerprint) -> Bool {
+        { fingerprint in
+            guard trusted.contains(fingerprint) else {
+                log.warning(
+                    "refused a connection: the other end's certificate is \(fingerprint), which is no peer_fingerprint here")
+                return false
+            }
+            peer.note(fingerprint)
+            return true
+        }
+    }
+}

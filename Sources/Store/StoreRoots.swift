@@ -1,0 +1,70 @@
+package import Formats
+package import Linux
+
+/// The roots of a mail store, held open: everything is reached beneath one of them, no symbolic link followed.
+///
+/// Gives no descriptor that can write; who may write opens roots of its own.
+package final class StoreRoots: Sendable {
+    package let layout: StoreLayout
+    private let roots: [RootName: Directory]
+    /// The user and group the store belongs to: those of its configuration directory.
+    package let owner: UInt32
+    package let group: UInt32
+
+    /// Throws if a root cannot be opened.
+    package init(_ layout: StoreLayout) throws(SystemError) {
+        var roots: [RootName: Directory] = [:]
+        for root in layout.roots { roots[root.name] = try Directory(root.path) }
+        guard let configuration = roots[.configuration] else { preconditionFailure("a layout without configdirectory") }
+        let status = try configuration.descriptor.status()
+        (owner, group) = (status.owner, status.group)
+        self.layout = layout
+        self.roots = roots
+    }
+
+    package var names: [RootName] { layout.roots.map(\.name) }
+
+    /// Nothing at that name, here.
+    private func root(_ name: RootName) throws(SystemError) -> Directory {
+        guard let root = roots[name] else { throw SystemError(call: "open", path: name.name, errno: .noEntry) }
+        return root
+    }
+
+    /// For reading.
+    package func open(_ path: StorePath) throws(SystemError) -> Descriptor {
+        try root(path.root).open(path.path, for: .reading)
+    }
+
+    /// Nothing if there is no such path.
+    package func status(of path: StorePath) throws(SystemError) -> FileStatus? {
+        try root(path.root).status(of: path.path)
+    }
+
+    /// In no order. Nothing if there is no such directory.
+    package func entries(of directory: StorePath) throws(SystemError) -> [DirectoryEntry]? {
+        do throws(SystemError) {
+            return try root(directory.root).entries(of: directory.path)
+        } catch {
+            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            return nil
+        }
+    }
+
+    package func readLink(_ path: StorePath) throws(SystemError) -> [UInt8] {
+        try root(path.root).readLink(path.path)
+    }
+
+    /// As the kernel knows it, for a call that takes no directory.
+    package func absolutePath(of path: StorePath) throws(SystemError) -> String {
+        let base = try root(path.root).path
+        return path.isRoot ? base : base + "/" + String(decoding: path.path, as: UTF8.self)
+    }
+
+    /// What a file is besides its content, in the words of the log.
+    package func metadata(_ status: FileStatus, attributes: [ExtendedAttribute] = []) -> Metadata {
+        Metadata(
+            mode: status.mode, mtimeNanoseconds: status.mtimeNanoseconds,
+            owner: status.owner == owner ? nil : status.owner, group: status.group == group ? nil : status.group,
+            attributes: attributes.map { Metadata.Attribute(name: $0.name, value: $0.value) })
+    }
+}

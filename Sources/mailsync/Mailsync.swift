@@ -1,0 +1,3 @@
+import ArgumentParser
+import Logging
+@main struct Mailsync: AsyncParsableCommand { func run() async throws { print("x") } }
