@@ -6,6 +6,7 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
 /// One library of the house; `below` is all it may import (ARCHITECTURE.md, "Walls").
@@ -21,6 +22,7 @@ func tests(_ name: String, of below: Target.Dependency...) -> Target {
 let nio: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioTLS: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioTLSEvents: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
@@ -53,9 +55,9 @@ let package = Package(
         layer("Formats", on: "Digests"),
 
         // Floor 1
-        layer("Delta", on: "CLibrsync", "CLZ4", "Digests"),
+        layer("Delta", on: "CLibrsync", "CLZ4", "Digests", "Formats"),
         layer("Store", on: "Linux", "Formats", "Digests"),
-        layer("ReplicationLog", on: "Linux", "Formats", "Digests", nio, nioPosix, nioTLS, crypto, x509, log),
+        layer("ReplicationLog", on: "Linux", "Formats", "Digests", nio, nioPosix, nioTLS, nioTLSEvents, crypto, x509, log),
 
         // Floor 2
         layer("Primary", on: "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", grdb, log),
@@ -65,7 +67,8 @@ let package = Package(
         .executableTarget(
             name: "mailsync",
             dependencies: [
-                "Linux", "Formats", "Digests", "Store", "ReplicationLog", "Primary", "Replica", log, argumentParser,
+                "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", "Primary", "Replica", log,
+                argumentParser,
             ],
             swiftSettings: strict),
     ]

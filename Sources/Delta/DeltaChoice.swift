@@ -4,7 +4,7 @@ package import Digests
 //
 //     tables alike ── yes ──> .same
 //       │ no
-//     extents of the changed pages: at most a quarter of the file, or a small file ──> .extents, or .whole if not less
+//     extents of the changed pages: at most a quarter of the file, or a small file ──> .extents, or .whole if about as long
 //       │ more
 //     sample of the new version against the old one's signature: less than half in common ──> .extents or .whole
 //       │ more
@@ -21,10 +21,14 @@ package enum DeltaChoice: Equatable, Sendable {
 
     /// Extents of at most this share of the new version are taken without asking librsync.
     static let extentsShareMax = 0.25
+    /// Extents of more than this share save too little: the whole needs nothing from the receiver.
+    static let wholeShareMin = 0.9
     /// A shorter file isn't worth librsync's blocks.
     static let deltaFileBytesMin = 16 * 1024
     /// A delta longer than this share of the new version is given up: 25 ns a byte for what one gigabit carries in 8.
     static let deltaShareMax = 0.5
+    /// A delta must save as much, for the receiver has to read the old version and write a new one.
+    static let deltaSavingMin = 4096
     /// Longer files are sampled first: in 100 MB with nothing in common a delta would cost seconds.
     static let sampledFileBytesMin = 2 * 1024 * 1024
     static let samplePieceCount = 16
@@ -34,13 +38,14 @@ package enum DeltaChoice: Equatable, Sendable {
 
     /// The smallest way from `old` to `new`; the tables must be of what the readers give.
     package static func smallest(
-        from old: PageTable, to new: PageTable, oldBytes: ByteReader, newBytes: ByteReader
+        from old: PageTable, to new: PageTable, oldBytes: RangeReader, newBytes: RangeReader
     ) throws(DeltaError) -> DeltaChoice {
         let pages = new.changedPages(against: old)
         guard !pages.isEmpty || old.byteCount != new.byteCount else { return .same }
         let extents = try Extents.between(
             oldBytes: old.byteCount, newBytes: new.byteCount, pages: pages, old: oldBytes, new: newBytes)
-        let inPlace = cost(of: extents) < new.byteCount ? DeltaChoice.extents(extents) : .whole
+        let inPlace =
+            Double(cost(of: extents)) < Double(new.byteCount) * wholeShareMin ? DeltaChoice.extents(extents) : .whole
         guard new.byteCount >= deltaFileBytesMin, old.byteCount >= deltaFileBytesMin,
             Double(cost(of: extents)) > Double(new.byteCount) * extentsShareMax
         else { return inPlace }
@@ -64,13 +69,13 @@ package enum DeltaChoice: Equatable, Sendable {
         try smallest(from: oldTable, to: newTable, oldBytes: { Array(old[$0]) }, newBytes: { Array(new[$0]) })
     }
 
-    /// Of a signature that never travels: shorter blocks than `Signature.blockBytes`, and so a shorter delta; their
-    /// number, and so the memory, stays below 2 million.
+    /// Of a signature that never travels: shorter blocks than `Signature.blockBytes`, and so a shorter delta; at 40
+    /// bytes of memory a block.
     static func localBlockBytes(forFileBytes byteCount: Int) -> Int {
         switch byteCount {
         case ..<(1 << 20): 512
-        case ..<(1 << 30): 2048
-        default: Signature.blockBytes(forFileBytes: byteCount)
+        case ..<(1 << 28): 1024
+        default: max(4096, Signature.blockBytes(forFileBytes: byteCount) / 4)
         }
     }
 
@@ -80,7 +85,7 @@ package enum DeltaChoice: Equatable, Sendable {
 
     /// Whether a sample of the new version, spread over it, has at least half in common with the old one.
     private static func hasMuchInCommon(
-        _ old: borrowing LoadedSignature, byteCount: Int, new: ByteReader
+        _ old: borrowing LoadedSignature, byteCount: Int, new: RangeReader
     ) throws(DeltaError) -> Bool {
         guard byteCount >= sampledFileBytesMin else { return true }
         let lastStart = byteCount - samplePieceBytes
@@ -95,21 +100,20 @@ package enum DeltaChoice: Equatable, Sendable {
         return delta != nil
     }
 
-    /// `delta` or `other`, whichever is smaller when LZ4 has been over it; not `delta` when they are alike, since it is
-    /// the dearest to apply.
+    /// `delta` or `other`, whichever is smaller when LZ4 has been over it.
     private static func smaller(
-        of delta: [UInt8], _ other: DeltaChoice, byteCount: Int, new: ByteReader
+        of delta: [UInt8], _ other: DeltaChoice, byteCount: Int, new: RangeReader
     ) throws(DeltaError) -> DeltaChoice {
         let extents = if case .extents(let extents) = other { extents } else { [Extent(offset: 0, length: byteCount)] }
         let otherBytes = try Compression.estimatedBytes(
             of: Extents.payloadBytes(extents), like: sample(of: extents, from: new))
         let deltaSample = try sample(of: [Extent(offset: 0, length: delta.count)]) { Array(delta[$0]) }
         let deltaBytes = try Compression.estimatedBytes(of: delta.count, like: deltaSample)
-        return deltaBytes < otherBytes + extents.count * extentHeadBytes ? .delta(delta) : other
+        return deltaBytes + deltaSavingMin < otherBytes + extents.count * extentHeadBytes ? .delta(delta) : other
     }
 
     /// Up to 64 pieces of up to 4 KiB, evenly spread over the bytes of `extents`.
-    private static func sample(of extents: [Extent], from bytes: ByteReader) throws(DeltaError) -> [UInt8] {
+    private static func sample(of extents: [Extent], from bytes: RangeReader) throws(DeltaError) -> [UInt8] {
         let stepBytes = max(4096, Extents.payloadBytes(extents) / 64)
         var sample: [UInt8] = []
         var bytesToNext = 0

@@ -50,7 +50,7 @@ package enum Extents {
     /// The same of files that are read, several pages at once where they follow each other.
     package static func between(
         oldBytes: Int, newBytes: Int, pages: some Sequence<Int>, mergeGap: Int = Extents.mergeGap,
-        old: ByteReader, new: ByteReader
+        old: RangeReader, new: RangeReader
     ) throws(DeltaError) -> [Extent] {
         var found = Collector(gap: mergeGap)
         let commonBytes = min(oldBytes, newBytes)
@@ -66,20 +66,22 @@ package enum Extents {
     }
 
     /// Whole pages, for when the old bytes are gone and only their table is left.
-    package static func whole(pages: some Sequence<Int>, newBytes: Int) -> [Extent] {
+    package static func of(pages: some Sequence<Int>, newBytes: Int) -> [Extent] {
         runs(of: pages, below: newBytes, bytesMax: .max).map { Extent(offset: $0.lowerBound, length: $0.count) }
     }
 
     /// The bytes in them.
     package static func payloadBytes(_ extents: [Extent]) -> Int { extents.reduce(0) { $0 + $1.length } }
 
-    /// The ranges of neighbouring pages, cut off at `byteCount`.
+    /// The ranges of neighbouring pages, cut off at `byteCount`. Pages that don't ascend are a programmer's error.
     private static func runs(
         of pages: some Sequence<Int>, below byteCount: Int, bytesMax: Int = pieceBytesMax
     ) -> [Range<Int>] {
         var runs: [Range<Int>] = []
-        for page in pages where page >= 0 && page < PageTable.pageCount(of: byteCount) {
+        let pageCount = PageTable.pageCount(of: byteCount)
+        for page in pages where page < pageCount {
             let start = page * PageTable.pageBytes
+            precondition(start >= runs.last?.upperBound ?? 0, "page \(page) comes after one at or behind it")
             let end = min(start + PageTable.pageBytes, byteCount)
             if let last = runs.last, last.upperBound == start, last.count < bytesMax {
                 runs[runs.count - 1] = last.lowerBound..<end

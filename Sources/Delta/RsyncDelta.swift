@@ -18,7 +18,7 @@ package enum RsyncDelta {
 
     /// The same of a file that is read piece by piece; nil as soon as the delta is longer than `deltaBytesMax`.
     package static func encode(
-        _ signature: borrowing LoadedSignature, byteCount: Int, deltaBytesMax: Int = .max, new: ByteReader
+        _ signature: borrowing LoadedSignature, byteCount: Int, deltaBytesMax: Int = .max, new: RangeReader
     ) throws(DeltaError) -> [UInt8]? {
         let basis = signature.signature
         var delta: [UInt8] = []
@@ -64,7 +64,7 @@ package enum RsyncDelta {
     /// where it lies.
     @discardableResult
     package static func apply(
-        _ delta: UnsafeRawBufferPointer, basisBytes: Int, basis: ByteReader, resultBytesMax: Int,
+        _ delta: UnsafeRawBufferPointer, basisBytes: Int, basis: RangeReader, resultBytesMax: Int,
         sink: (UnsafeRawBufferPointer) throws -> Void
     ) throws(DeltaError) -> Int {
         try apply(delta, basisBytes: basisBytes, resultBytesMax: resultBytesMax) { offset, target in
@@ -76,7 +76,7 @@ package enum RsyncDelta {
 
     @discardableResult
     package static func apply(
-        _ delta: [UInt8], basisBytes: Int, basis: ByteReader, resultBytesMax: Int,
+        _ delta: [UInt8], basisBytes: Int, basis: RangeReader, resultBytesMax: Int,
         sink: (UnsafeRawBufferPointer) throws -> Void
     ) throws(DeltaError) -> Int {
         try delta.span.bytes.withUnsafeBytes { delta throws(DeltaError) in

@@ -33,7 +33,7 @@ package enum Signature {
     }
 
     /// The same of a file that is read piece by piece.
-    package static func make(byteCount: Int, blockBytes: Int? = nil, old: ByteReader) throws(DeltaError) -> [UInt8] {
+    package static func make(byteCount: Int, blockBytes: Int? = nil, old: RangeReader) throws(DeltaError) -> [UInt8] {
         let range = blockBytesRange
         let wanted = blockBytes ?? self.blockBytes(forFileBytes: byteCount)
         let block = min(max(wanted, range.lowerBound), range.upperBound)

@@ -20,7 +20,7 @@ package enum AtomicFile {
         let temporary = Array(".\(name).new".utf8)
         do {
             try directory.unlink(temporary)
-        } catch where error.errno == .noEntry {
+        } catch let error where error.errno == .noEntry {
             // The ordinary case: no crash before.
         }
         do {

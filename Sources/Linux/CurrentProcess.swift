@@ -15,7 +15,8 @@ package enum CurrentProcess {
         return (UInt64(limit.rlim_cur), UInt64(limit.rlim_max))
     }
 
-    /// Raises the number to `wanted`, or as near as the ceiling allows (setrlimit); never lowers it. Returns what it is now.
+    /// Raises the number to `wanted`, or as near as the ceiling allows (setrlimit); never lowers it.
+    /// Returns what it is now.
     @discardableResult
     package static func raiseOpenFilesMax(to wanted: UInt64) throws(SystemError) -> UInt64 {
         let (current, ceiling) = try openFilesMax()
@@ -53,6 +54,12 @@ package struct Account: Hashable, Sendable {
     package let user: UInt32
     package let group: UInt32
 
+    package init(name: String, user: UInt32, group: UInt32) {
+        self.name = name
+        self.user = user
+        self.group = group
+    }
+
     /// From the user database; nothing if there is none of that name (getpwnam_r).
     package static func named(_ name: String) throws(SystemError) -> Account? {
         // A long entry needs a longer buffer; passwd lines above 1 MiB there are none.
@@ -64,9 +71,9 @@ package struct Account: Hashable, Sendable {
                 try kernel(returningError: "getpwnam_r", name) {
                     getpwnam_r(name, &entry, &buffer, byteCount, &found)
                 }
-            } catch where error.errno.rawValue == ERANGE {
+            } catch let error where error.errno.rawValue == ERANGE {
                 continue
-            } catch where error.errno == .noEntry {
+            } catch let error where error.errno == .noEntry {
                 return nil
             }
             return found == nil ? nil : Account(name: name, user: entry.pw_uid, group: entry.pw_gid)

@@ -27,8 +27,8 @@ package enum Access: Hashable, Sendable {
 /// The owner of a file descriptor: closes it once, when it goes.
 ///
 /// Calls that take an offset (pread, pwrite) may come from several threads at once; `append` from one at a time.
-/// Nothing written is durable before `flushData`, `flush` or `syncFileSystem` returns; when one of these throws, what was
-/// written since the last success is lost or not, nobody can tell: stop using the file, do not flush again.
+/// Nothing written is durable before `flushData`, `flush` or `syncFileSystem` returns. When one of these throws, nobody
+/// can tell what of the bytes since the last success is lost: stop using the file, do not flush again.
 package struct Descriptor: ~Copyable, Sendable {
     /// The number, for calls outside this library; valid only as long as this value lives.
     package private(set) var raw: CInt

@@ -21,7 +21,8 @@ extension Descriptor {
         var failure: SystemError?
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
             do throws(SystemError) {
-                filled = try read(into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: count), at: offset)
+                let room = UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: count)
+                filled = try read(into: room, at: offset)
             } catch {
                 failure = error
             }
@@ -37,9 +38,12 @@ extension Descriptor {
     package func readAll(max byteCountMax: Int) throws(SystemError) -> [UInt8] {
         let expected = try status().byteCount
         guard expected <= byteCountMax else { throw SystemError(call: "read", path: path, errno: .fileTooBig) }
-        // One byte more than there should be, so that an unchanged file shows its end in the first round.
-        var bytes = try read(at: 0, count: Int(expected) + 1)
-        if bytes.count <= expected { return bytes }
+        // One byte more than there should be, so that an unchanged file shows its end in the first round. Those of
+        // /proc must be read in one go: some of /proc/sys give nothing at an offset.
+        let firstCount = expected == 0 ? 4096 : Int(expected) + 1
+        var bytes = try read(at: 0, count: firstCount)
+        guard bytes.count <= byteCountMax else { throw SystemError(call: "read", path: path, errno: .fileTooBig) }
+        if bytes.count < firstCount { return bytes }
         while true {
             let more = try read(at: Int64(bytes.count), count: 65_536)
             guard bytes.count + more.count <= byteCountMax else {

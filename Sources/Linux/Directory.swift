@@ -13,29 +13,6 @@ internal import Glibc
 // Calls about a name in a directory (rename, unlink, ...) have no such flags in the kernel. For them the directory the
 // name is in is opened first, in the same way, and the call gets that and the last component, which it never follows.
 
-/// What to do about an older file of the same name.
-package enum ExistingTarget: Hashable, Sendable {
-    /// Replace it in one step: whoever looks sees the old or the new.
-    case replace
-    /// Throw `Errno.exists`.
-    case refuse
-}
-
-/// What `makeDirectory` found.
-package enum MadeDirectory: Hashable, Sendable { case created, existed }
-
-/// One name in a directory.
-package struct DirectoryEntry: Hashable, Sendable {
-    package let name: [UInt8]
-    /// A hint from the directory itself; nothing if this file system doesn't keep it: ask `status(of:)`.
-    package let kind: FileKind?
-
-    package init(name: [UInt8], kind: FileKind?) {
-        self.name = name
-        self.kind = kind
-    }
-}
-
 /// A directory held by its descriptor: stays the same directory when it is renamed, and can't be swapped for another.
 ///
 /// All calls may come from several threads at once. None is durable on return: flush the directory (`flushDirectory`),
@@ -62,7 +39,7 @@ package final class Directory: Sendable {
     ) throws(SystemError) -> Directory {
         do {
             try kernel("mkdir", path) { mkdir(path, mode_t(mode)) }
-        } catch where error.errno == .exists {
+        } catch let error where error.errno == .exists {
             // If it is something else, opening says so.
         }
         return try Directory(path, parents: parents)
@@ -73,7 +50,10 @@ package final class Directory: Sendable {
 
     /// Forgets cached parents that are `path` or beneath it: to be called after somebody else moved or removed
     /// directories there. Our own renames and removals do so themselves. Without a cache, nothing happens.
-    package func forgetCached(within path: [UInt8] = []) { parents?.forget(within: path) }
+    package func forgetCached(within path: [UInt8] = []) {
+        // The cache knows paths in their plain form only; with another, better too much.
+        parents?.forget(within: Component.areNames(path) ? path : [])
+    }
 }
 
 // MARK: Opening
@@ -113,7 +93,7 @@ extension Directory {
             try inParent(of: path, "fstatat") { (parent, name) throws(SystemError) in
                 try kernel("fstatat", fullPath(path)) { fstatat(parent, name, &found, AT_SYMLINK_NOFOLLOW) }
             }
-        } catch where error.errno == .noEntry || error.errno == .notDirectory {
+        } catch let error where error.errno == .noEntry || error.errno == .notDirectory {
             return nil
         }
         return FileStatus(found)
@@ -154,100 +134,11 @@ extension Directory {
     }
 }
 
-// MARK: Names
-
-extension Directory {
-    /// Makes a directory, or finds that there is one (mkdirat). `mode` is less the umask.
-    /// `Errno.exists` when the name is taken by something else.
-    @discardableResult
-    package func makeDirectory(_ path: [UInt8], mode: UInt16 = 0o700) throws(SystemError) -> MadeDirectory {
-        do {
-            try inParent(of: path, "mkdirat") { (parent, name) throws(SystemError) in
-                try kernel("mkdirat", fullPath(path)) { mkdirat(parent, name, mode_t(mode)) }
-            }
-            return .created
-        } catch where error.errno == .exists {
-            guard try status(of: path)?.kind == .directory else { throw error }
-            return .existed
-        }
-    }
-
-    /// Renames anything, also into another root of the same file system (renameat2).
-    package func rename(
-        _ source: [UInt8], to target: [UInt8], in root: Directory? = nil, existing: ExistingTarget = .replace
-    ) throws(SystemError) {
-        let root = root ?? self
-        let flags = existing == .refuse ? UInt32(MS_RENAME_NOREPLACE) : 0
-        try inParents(of: source, and: target, in: root, "renameat2") {
-            (from, oldName, to, newName) throws(SystemError) in
-            try kernel("renameat2", "\(fullPath(source)) -> \(root.fullPath(target))") {
-                ms_renameat2(from, oldName, to, newName, flags)
-            }
-        }
-        forgetCached(within: source)
-        root.forgetCached(within: target)
-    }
-
-    /// Gives a file a second name, also in another root of the same file system (linkat). `Errno.exists` if it is taken.
-    package func link(
-        _ source: [UInt8], to target: [UInt8], in root: Directory? = nil
-    ) throws(SystemError) {
-        let root = root ?? self
-        try inParents(of: source, and: target, in: root, "linkat") {
-            (from, oldName, to, newName) throws(SystemError) in
-            try kernel("linkat", "\(fullPath(source)) -> \(root.fullPath(target))") {
-                linkat(from, oldName, to, newName, 0)
-            }
-        }
-    }
-
-    /// Makes a symbolic link that holds `contents`, which nobody looks at (symlinkat).
-    package func symlink(_ contents: [UInt8], at path: [UInt8]) throws(SystemError) {
-        let contents = try terminated(contents, for: "symlinkat")
-        try inParent(of: path, "symlinkat") { (parent, name) throws(SystemError) in
-            try kernel("symlinkat", fullPath(path)) { symlinkat(contents, parent, name) }
-        }
-    }
-
-    /// What a symbolic link holds (readlinkat). `Errno.invalid` if it isn't one.
-    package func readLink(_ path: [UInt8]) throws(SystemError) -> [UInt8] {
-        // A link holds fewer bytes than PATH_MAX, which is 4096.
-        var contents = [CChar](repeating: 0, count: 4096)
-        let count = try inParent(of: path, "readlinkat") { (parent, name) throws(SystemError) in
-            try kernel("readlinkat", fullPath(path)) { readlinkat(parent, name, &contents, contents.count) }
-        }
-        return contents[..<count].map { UInt8(bitPattern: $0) }
-    }
-
-    /// Takes a name away from a file or link (unlinkat). `Errno.isDirectory` if it is a directory.
-    package func unlink(_ path: [UInt8]) throws(SystemError) {
-        try inParent(of: path, "unlinkat") { (parent, name) throws(SystemError) in
-            try kernel("unlinkat", fullPath(path)) { unlinkat(parent, name, 0) }
-        }
-    }
-
-    /// Removes an empty directory (unlinkat AT_REMOVEDIR). `Errno.directoryNotEmpty` if it isn't.
-    package func removeDirectory(_ path: [UInt8]) throws(SystemError) {
-        try inParent(of: path, "unlinkat") { (parent, name) throws(SystemError) in
-            try kernel("unlinkat", fullPath(path)) { unlinkat(parent, name, AT_REMOVEDIR) }
-        }
-        forgetCached(within: path)
-    }
-
-    /// Of a symbolic link, the link's own (fchownat).
-    package func setOwner(of path: [UInt8], to owner: UInt32, group: UInt32) throws(SystemError) {
-        if path.isEmpty { return try descriptor.setOwner(owner, group: group) }
-        try inParent(of: path, "fchownat") { (parent, name) throws(SystemError) in
-            try kernel("fchownat", fullPath(path)) { fchownat(parent, name, owner, group, AT_SYMLINK_NOFOLLOW) }
-        }
-    }
-}
-
 // MARK: Resolution
 
 extension Directory {
     /// For messages.
-    private func fullPath(_ path: [UInt8]) -> String {
+    func fullPath(_ path: [UInt8]) -> String {
         path.isEmpty ? self.path : self.path + "/" + String(decoding: path, as: UTF8.self)
     }
 
@@ -260,7 +151,7 @@ extension Directory {
     ///
     /// A parent from the cache that no longer has the name may have been moved away: then it is looked up anew.
     @discardableResult
-    private func inParent<Result>(
+    func inParent<Result>(
         of path: [UInt8], _ callName: String, _ call: (CInt, [CChar]) throws(SystemError) -> Result
     ) throws(SystemError) -> Result {
         guard let (parentPath, last) = Component.split(path) else {
@@ -271,20 +162,20 @@ extension Directory {
         if let cached = parents?.find(parentPath) {
             do {
                 return try call(cached.descriptor.raw, name)
-            } catch where error.errno == .noEntry {
+            } catch let error where error.errno == .noEntry {
                 parents?.forget(within: parentPath)
             }
         }
         let ticket = parents?.ticket()
         let raw = try openBeneath(parentPath, flags: onlyNaming | O_DIRECTORY)
-        let parent = HeldDescriptor(Descriptor(owning: raw, path: fullPath(parentPath)))
+        let parent = HeldDescriptor(Descriptor(owning: raw, path: self.path))
         if let ticket, Component.areNames(parentPath) { parents?.keep(parent, for: parentPath, ticket) }
         return try call(parent.descriptor.raw, name)
     }
 
     /// The same for calls about two names. Either parent may be a stale one from the cache; each is retried once.
     @discardableResult
-    private func inParents<Result>(
+    func inParents<Result>(
         of source: [UInt8], and target: [UInt8], in root: Directory, _ callName: String,
         _ call: (CInt, [CChar], CInt, [CChar]) throws(SystemError) -> Result
     ) throws(SystemError) -> Result {
@@ -296,7 +187,7 @@ extension Directory {
     }
 }
 
-private enum Component {
+enum Component {
     static let slash = UInt8(ascii: "/")
     static let dot = UInt8(ascii: ".")
 
@@ -308,15 +199,20 @@ private enum Component {
         guard path.first != slash else { return nil }
         let cut = path.lastIndex(of: slash)
         let last = path[(cut.map { $0 + 1 } ?? 0)...]
-        guard !last.isEmpty, !last.elementsEqual([dot]), !last.elementsEqual([dot, dot]) else { return nil }
+        guard !last.isEmpty, !isDots(last) else { return nil }
         return (cut.map { Array(path[..<$0]) } ?? [], last)
     }
 
-    /// Whether this is the one way to write this path; others work, but `ParentCache.forget` would not know them.
+    /// Whether this is the plain way to write a path; others work, but `ParentCache` can't tell that they are the same.
     static func areNames(_ path: [UInt8]) -> Bool {
         path.split(separator: slash, omittingEmptySubsequences: false).allSatisfy {
-            !$0.isEmpty && !$0.elementsEqual([dot]) && !$0.elementsEqual([dot, dot])
+            !$0.isEmpty && !isDots($0)
         }
+    }
+
+    /// `.` or `..`
+    static func isDots(_ name: some Collection<UInt8>) -> Bool {
+        name.count <= 2 && !name.isEmpty && name.allSatisfy { $0 == dot }
     }
 }
 
@@ -327,28 +223,4 @@ private func openat2(_ directory: CInt, _ path: [CChar], _ flags: CInt, _ mode: 
     // With O_PATH the kernel accepts few other flags, O_CLOEXEC among them.
     let resolve = UInt64(MS_RESOLVE_BENEATH | MS_RESOLVE_NO_SYMLINKS | MS_RESOLVE_NO_MAGICLINKS)
     return ms_openat2(directory, path, UInt64(flags | O_CLOEXEC), UInt64(mode), resolve)
-}
-
-extension DirectoryEntry {
-    /// Nothing for `.` and `..`.
-    fileprivate init?(_ entry: UnsafeMutablePointer<dirent>) {
-        // The name may reach beyond the C struct's array, so it is read by its address, not as a tuple.
-        let offset = MemoryLayout<dirent>.offset(of: \.d_name)!
-        let start = UnsafeRawPointer(entry).advanced(by: offset).assumingMemoryBound(to: UInt8.self)
-        let name = UnsafeBufferPointer(start: start, count: strlen(UnsafeRawPointer(start).assumingMemoryBound(to: CChar.self)))
-        if name.elementsEqual([Component.dot]) || name.elementsEqual([Component.dot, Component.dot]) { return nil }
-        self.init(name: Array(name), kind: FileKind(hint: entry.pointee.d_type))
-    }
-}
-
-extension FileKind {
-    fileprivate init?(hint: UInt8) {
-        switch Int(hint) {
-        case Int(DT_REG): self = .file
-        case Int(DT_DIR): self = .directory
-        case Int(DT_LNK): self = .symlink
-        case Int(DT_UNKNOWN): return nil
-        default: self = .other
-        }
-    }
 }

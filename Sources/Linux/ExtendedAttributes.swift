@@ -30,7 +30,7 @@ extension Descriptor {
             do {
                 let count = try kernel("fgetxattr", path) { ms_fgetxattr(raw, terminatedName, &value, value.count) }
                 found.append(ExtendedAttribute(name: name, value: Array(value[..<count])))
-            } catch where [.noData, .notPermitted, .accessDenied, .notSupported].contains(error.errno) {
+            } catch let error where [.noData, .notPermitted, .accessDenied, .notSupported].contains(error.errno) {
                 continue
             }
         }
@@ -48,7 +48,7 @@ extension Descriptor {
             let name = try terminated(attribute.name, for: "fsetxattr")
             do {
                 try kernel("fsetxattr", path) { ms_fsetxattr(raw, name, attribute.value, attribute.value.count) }
-            } catch where refusals.contains(error.errno) {
+            } catch let error where refusals.contains(error.errno) {
                 refused.append(attribute.name)
             }
         }
@@ -58,7 +58,7 @@ extension Descriptor {
             let name = try terminated(old, for: "fremovexattr")
             do {
                 try kernel("fremovexattr", path) { ms_fremovexattr(raw, name) }
-            } catch where error.errno == .noData {
+            } catch let error where error.errno == .noData {
                 continue
             }
         }
@@ -74,7 +74,7 @@ extension Descriptor {
             let count = try kernel("flistxattr", path) { ms_flistxattr(raw, &names, names.count) }
             let all = names[..<count].split(separator: 0).map { name in name.map { UInt8(bitPattern: $0) } }
             return all.filter { ExtendedAttribute.isCarried($0) }.sorted { $0.lexicographicallyPrecedes($1) }
-        } catch where error.errno == .notSupported || error.errno == .notPermitted {
+        } catch let error where error.errno == .notSupported || error.errno == .notPermitted {
             return []
         }
     }

@@ -30,8 +30,8 @@ package enum FileLock {
         case openFile
     }
 
-    /// Others may share it too; `false` if somebody holds it exclusively (F_OFD_SETLK F_RDLCK). Must be open for reading.
-    /// Turns our exclusive lock into a shared one.
+    /// Others may share it; `false` if somebody holds it exclusively (F_OFD_SETLK F_RDLCK). Turns our exclusive lock
+    /// into a shared one. Must be open for reading (`Errno.badDescriptor`).
     package static func tryShared(
         _ descriptor: borrowing Descriptor, _ range: LockRange = .whole
     ) throws(SystemError) -> Bool {
@@ -73,7 +73,7 @@ package enum FileLock {
         do {
             try kernel("fcntl", descriptor.path) { ms_ofd_lock(raw, lock, range.start, range.byteCount) }
             return true
-        } catch where error.errno == .wouldBlock || error.errno == .accessDenied {
+        } catch let error where error.errno == .wouldBlock || error.errno == .accessDenied {
             return false
         }
     }

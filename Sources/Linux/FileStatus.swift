@@ -24,23 +24,35 @@ package struct FileStatus: Equatable, Sendable {
     /// Content or inode last changed; nobody can set it. Kernels before 6.13 only move it once a clock tick (4 ms).
     package let ctimeNanoseconds: Int64
 
+    package init(
+        device: UInt64 = 0, inode: UInt64, kind: FileKind, mode: UInt16 = 0o600, owner: UInt32 = 0, group: UInt32 = 0,
+        linkCount: UInt64 = 1, byteCount: Int64, mtimeNanoseconds: Int64 = 0, ctimeNanoseconds: Int64 = 0
+    ) {
+        self.device = device
+        self.inode = inode
+        self.kind = kind
+        self.mode = mode
+        self.owner = owner
+        self.group = group
+        self.linkCount = linkCount
+        self.byteCount = byteCount
+        self.mtimeNanoseconds = mtimeNanoseconds
+        self.ctimeNanoseconds = ctimeNanoseconds
+    }
+
     init(_ status: stat) {
-        device = UInt64(status.st_dev)
-        inode = UInt64(status.st_ino)
-        kind =
+        let kind: FileKind =
             switch status.st_mode & S_IFMT {
             case S_IFREG: .file
             case S_IFDIR: .directory
             case S_IFLNK: .symlink
             default: .other
             }
-        mode = UInt16(truncatingIfNeeded: status.st_mode & 0o7777)
-        owner = status.st_uid
-        group = status.st_gid
-        linkCount = UInt64(status.st_nlink)
-        byteCount = Int64(status.st_size)
-        mtimeNanoseconds = nanoseconds(status.st_mtim)
-        ctimeNanoseconds = nanoseconds(status.st_ctim)
+        self.init(
+            device: UInt64(status.st_dev), inode: UInt64(status.st_ino), kind: kind,
+            mode: UInt16(truncatingIfNeeded: status.st_mode & 0o7777), owner: status.st_uid, group: status.st_gid,
+            linkCount: UInt64(status.st_nlink), byteCount: Int64(status.st_size),
+            mtimeNanoseconds: nanoseconds(status.st_mtim), ctimeNanoseconds: nanoseconds(status.st_ctim))
     }
 
     /// Of what has this path; of a symbolic link, the link's own (lstat). Nothing if there is no such path.
@@ -48,7 +60,7 @@ package struct FileStatus: Equatable, Sendable {
         var found = stat()
         do {
             try kernel("lstat", path) { lstat(path, &found) }
-        } catch where error.errno == .noEntry || error.errno == .notDirectory {
+        } catch let error where error.errno == .noEntry || error.errno == .notDirectory {
             return nil
         }
         return FileStatus(found)

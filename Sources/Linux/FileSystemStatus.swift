@@ -53,6 +53,17 @@ package struct FileSystemStatus: Equatable, Sendable {
     /// Both 0 where inodes are made as needed (btrfs).
     package let totalInodeCount: UInt64
     package let freeInodeCount: UInt64
+
+    package init(
+        kind: FileSystemKind, totalBytes: UInt64, availableBytes: UInt64, totalInodeCount: UInt64 = 0,
+        freeInodeCount: UInt64 = 0
+    ) {
+        self.kind = kind
+        self.totalBytes = totalBytes
+        self.availableBytes = availableBytes
+        self.totalInodeCount = totalInodeCount
+        self.freeInodeCount = freeInodeCount
+    }
 }
 
 extension Descriptor {

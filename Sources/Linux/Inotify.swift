@@ -15,14 +15,15 @@ package final class Inotify: Sendable {
 
     /// `Errno.tooManyOpenFiles` also when this user has `InotifyLimits.instancesMax` (inotify_init1).
     package init() throws(SystemError) {
-        let raw = try kernel("inotify_init1", "inotify") { inotify_init1(CInt(IN_NONBLOCK) | CInt(IN_CLOEXEC)) }
+        let flags = CInt(IN_NONBLOCK) | CInt(IN_CLOEXEC)
+        let raw = try kernel("inotify_init1", "inotify") { inotify_init1(flags) }
         descriptor = Descriptor(owning: raw, path: "inotify")
     }
 
     /// For `Poller`.
     package var raw: CInt { descriptor.raw }
 
-    /// Watches `path`; a directory that is watched already has its mask replaced and keeps its number (inotify_add_watch).
+    /// Watches `path` (inotify_add_watch); a directory that is watched already keeps its number and gets the new mask.
     ///
     /// `Errno.noSpace` when this user has `InotifyLimits.watchesMax`.
     package func addWatch(_ path: [UInt8], _ mask: InotifyMask) throws(SystemError) -> WatchNumber {
@@ -62,7 +63,7 @@ package final class Inotify: Sendable {
         do {
             let count = try kernel("read", "inotify") { Glibc.read(raw, &buffer, buffer.count) }
             return buffer.withUnsafeBytes { InotifyEvent.decodeAll(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-        } catch where error.errno == .wouldBlock {
+        } catch let error where error.errno == .wouldBlock {
             return []
         }
     }

@@ -38,6 +38,13 @@ package enum Signals {
         precondition(result == 0, "pthread_sigmask: \(Errno(rawValue: result))")
     }
 
+    /// Lets them through again, to do what they do by default (pthread_sigmask).
+    package static func unblock(_ signals: [Signal]) {
+        var set = sigset_t(signals)
+        let result = pthread_sigmask(SIG_UNBLOCK, &set, nil)
+        precondition(result == 0, "pthread_sigmask: \(Errno(rawValue: result))")
+    }
+
     /// Waits for the next of them, which must be blocked (sigwait). On a thread of its own.
     package static func wait(for signals: [Signal]) -> Signal {
         var set = sigset_t(signals)
@@ -50,9 +57,6 @@ package enum Signals {
     /// Makes the kernel drop it for the whole process (signal SIG_IGN); of `pipe`, writing then throws
     /// `Errno.brokenPipe`.
     package static func ignore(_ ignored: Signal) { signal(ignored.rawValue, SIG_IGN) }
-
-    /// Sends one to this process (kill).
-    package static func raise(_ signal: Signal) { kill(getpid(), signal.rawValue) }
 }
 
 extension sigset_t {

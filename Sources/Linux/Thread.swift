@@ -1,8 +1,8 @@
 internal import CKernel
 internal import Glibc
 
-/// A thread of its own (pthreads(7)), for what waits in the kernel: Swift's pool has as many as there are processors, and
-/// must not be held up.
+/// A thread of its own (pthreads(7)), for what waits in the kernel: Swift's pool has as many as there are processors,
+/// and must not be held up.
 ///
 /// This value is the right to wait for its end; who lets it go leaves the thread running.
 package struct Thread: ~Copyable, Sendable {
@@ -57,8 +57,6 @@ package struct Thread: ~Copyable, Sendable {
     }
 
     deinit { pthread_detach(thread) }
-
-    private init(thread: pthread_t) { self.thread = thread }
 }
 
 /// What a new thread is given: retained by `start`, released by the thread.

@@ -6,8 +6,8 @@ internal import Glibc
 package enum UnixSocket {
     /// Listens at `path`, which gets `mode`: who may write the file may connect (socket, bind, chmod, listen).
     ///
-    /// A socket that is there and nobody listens at, as after a crash, is removed first. `Errno.addressInUse` if somebody
-    /// does, or if the file is something else. `Errno.nameTooLong` above 107 bytes.
+    /// A socket that is there and nobody listens at, as after a crash, is removed first. `Errno.addressInUse` if
+    /// somebody does, or if the file is something else. `Errno.nameTooLong` above 107 bytes.
     package static func listen(_ path: String, mode: UInt16 = 0o600) throws(SystemError) -> UnixListener {
         try removeStale(path)
         let descriptor = try newSocket(path, SOCK_STREAM, flags: SOCK_NONBLOCK)
@@ -58,10 +58,10 @@ package enum UnixSocket {
         guard status.kind == .other else { throw taken }
         do {
             try connect(path, timeout: .seconds(1)).close()
-        } catch where error.errno == .connectionRefused {
+        } catch let error where error.errno == .connectionRefused {
             try kernel("unlink", path) { unlink(path) }
             return
-        } catch where error.errno == .noEntry {
+        } catch let error where error.errno == .noEntry {
             return
         }
         throw taken
@@ -108,7 +108,7 @@ package struct UnixListener: ~Copyable, Sendable {
             let accepted = Descriptor(owning: raw, path: descriptor.path)
             try accepted.setSocketTimeout(timeout)
             return accepted
-        } catch where error.errno == .wouldBlock || error.errno == .connectionAborted {
+        } catch let error where error.errno == .wouldBlock || error.errno == .connectionAborted {
             return nil
         }
     }
@@ -127,7 +127,8 @@ extension Descriptor {
         }
     }
 
-    /// What has come on a connected socket, at least one byte and at most `max`; none when the other side has ended (recv).
+    /// What has come on a connected socket, at least one byte and at most `max`; none when the other side has ended
+    /// (recv).
     package func receive(max: Int) throws(SystemError) -> [UInt8] {
         precondition(max > 0, "nothing to receive: at most \(max) bytes")
         var bytes = [UInt8](repeating: 0, count: max)

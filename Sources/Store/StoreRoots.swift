@@ -7,22 +7,35 @@ package import Linux
 package final class StoreRoots: Sendable {
     package let layout: StoreLayout
     private let roots: [RootName: Directory]
+    /// Directories of one root that are another root, and belong to that.
+    private let nested: Set<StorePath>
     /// The user and group the store belongs to: those of its configuration directory.
     package let owner: UInt32
     package let group: UInt32
 
-    /// Throws if a root cannot be opened.
+    /// Throws if a root cannot be opened. One that nobody configured may be missing.
     package init(_ layout: StoreLayout) throws(SystemError) {
         var roots: [RootName: Directory] = [:]
-        for root in layout.roots { roots[root.name] = try Directory(root.path) }
+        for root in layout.roots {
+            if root.origin == .builtIn, try FileStatus.of(root.path) == nil { continue }
+            roots[root.name] = try Directory(root.path)
+        }
         guard let configuration = roots[.configuration] else { preconditionFailure("a layout without configdirectory") }
         let status = try configuration.descriptor.status()
         (owner, group) = (status.owner, status.group)
         self.layout = layout
         self.roots = roots
+        names = layout.roots.map(\.name).filter { roots[$0] != nil }
+        nested = Set(layout.roots.flatMap { layout.nestedRoots(in: $0.name) })
     }
 
-    package var names: [RootName] { layout.roots.map(\.name) }
+    /// Sorted.
+    package let names: [RootName]
+
+    /// Whether what is at `path`, or below it, is a part of what travels.
+    package func isShipped(_ path: StorePath) -> Bool {
+        layout.role(of: path).shipping == .always && !nested.contains(path)
+    }
 
     /// Nothing at that name, here.
     private func root(_ name: RootName) throws(SystemError) -> Directory {

@@ -1,5 +1,3 @@
-internal import Digests
-
 /// What Cyrus keeps of a message so as not to parse it again: a record of cyrus.cache.
 ///
 ///     file    generation (4, the index's) | record | record | …          append-only until both are rewritten

@@ -72,7 +72,9 @@ extension KeyValueFile {
     private static func byteCount(_ text: String) -> Int? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         let shifts: [String: Int] = ["": 0, "k": 10, "m": 20, "g": 30, "t": 40]
-        guard let number = Int(digits), let shift = shifts[text.dropFirst(digits.count).lowercased()] else { return nil }
+        guard let number = Int(digits), let shift = shifts[text.dropFirst(digits.count).lowercased()] else {
+            return nil
+        }
         let (product, overflow) = number.multipliedReportingOverflow(by: 1 << shift)
         return overflow ? nil : product
     }

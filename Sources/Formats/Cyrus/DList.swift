@@ -138,7 +138,9 @@ private struct DListParser {
         var count = 0
         while let byte = next, byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") {
             count = count * 10 + Int(byte - UInt8(ascii: "0"))
-            guard count <= DList.byteCountMax else { throw failure("a literal of more than \(DList.byteCountMax) bytes") }
+            guard count <= DList.byteCountMax else {
+                throw failure("a literal of more than \(DList.byteCountMax) bytes")
+            }
             position += 1
         }
         if next == UInt8(ascii: "+") { position += 1 }

@@ -69,7 +69,8 @@ extension IndexImage {
             if uid > header.lastUID {
                 findings.append(.uidAboveLast(number: number, uid: uid, lastUID: header.lastUID))
             }
-            if record.modseq > header.highestModseq {
+            // Versions 8 and 9 are found with the halves of a record's modseq exchanged.
+            if record.modseq > header.highestModseq, header.version >= 10 {
                 findings.append(
                     .modseqAboveHighest(
                         number: number, uid: uid, modseq: record.modseq, highest: header.highestModseq))

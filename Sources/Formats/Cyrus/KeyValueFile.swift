@@ -109,7 +109,10 @@ extension KeyValueFile {
         for (line, content) in Self.logicalLines(text) {
             let source = Source(file: name, line: line)
             guard let entry = try Self.entry(content, at: source) else { continue }
-            guard entry.key.hasPrefix("@") else { append(entry); continue }
+            guard entry.key.hasPrefix("@") else {
+                append(entry)
+                continue
+            }
             guard entry.key == "@include" else { throw ConfigurationError(source, "no directive: \(entry.key)") }
             guard !seen.contains(entry.value) else {
                 throw ConfigurationError(source, "included twice: \(entry.value)")
@@ -130,7 +133,10 @@ extension KeyValueFile {
         for (index, line) in text.utf8.split(separator: newline, omittingEmptySubsequences: false).enumerated() {
             if pending.isEmpty { first = index + 1 }
             pending += line
-            if pending.last == UInt8(ascii: "\\") { pending.removeLast(); continue }
+            if pending.last == UInt8(ascii: "\\") {
+                pending.removeLast()
+                continue
+            }
             lines.append((first, pending))
             pending = []
         }

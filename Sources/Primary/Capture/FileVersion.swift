@@ -1,16 +1,16 @@
-internal import Delta
-internal import Digests
-internal import Formats
-internal import Linux
+import Delta
+import Digests
+import Formats
+import Linux
 
 /// A file as it was read, once, while nobody wrote it: the table of its pages, and of the bytes as many as are needed.
-struct FileVersion {
+struct FileVersion: Sendable {
     let status: FileStatus
     let attributes: [ExtendedAttribute]
     let table: PageTable
     let content: Content
 
-    enum Content {
+    enum Content: Sendable {
         case whole([UInt8])
         /// The pages that the version last shipped does not have, by number; all others are as they were there.
         case changedPages([Int: [UInt8]])

@@ -1,6 +1,7 @@
-internal import Digests
-internal import Formats
-internal import Linux
+import Delta
+import Digests
+import Formats
+import Linux
 
 /// Our own copy of every mutable file, as it was last shipped: the basis of the next delta, to the byte.
 ///
@@ -56,27 +57,33 @@ final class ShadowStore {
         return try file.read(at: Int64(range.lowerBound), count: range.count)
     }
 
-    /// Makes the shadow of `path` what `version` is, which was shipped.
-    func update(_ path: StorePath, to version: FileVersion) throws(SystemError) {
-        switch version.content {
-        case .changedPages(let pages):
-            guard let file = try open(path, for: .updating) else { return forget(path) }
-            for (page, bytes) in pages { try file.write(bytes, at: Int64(page * PageTable.pageBytes)) }
-            try file.truncate(to: Int64(version.table.byteCount))
-        case .whole(let bytes):
-            let file = try make(path)
-            try file.write(bytes, at: 0)
-            try file.truncate(to: Int64(bytes.count))
-        case .copied(let copy):
-            let file = try make(path)
-            var offset: Int64 = 0
-            try copy.file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
-                try file.write(piece, at: offset)
-                offset += Int64(piece.count)
+    /// Makes the shadow of `path` what `version` is, which was shipped; `old` is what the shadow is now, if that is known.
+    func update(_ path: StorePath, to version: FileVersion, from old: PageTable?) throws(SystemError) {
+        let file = try make(path)
+        let table = version.table
+        let pages = table.changedPages(against: old ?? PageTable())
+        for run in Self.runs(of: pages) {
+            let range = run.lowerBound * PageTable.pageBytes..<min(run.upperBound * PageTable.pageBytes, table.byteCount)
+            let bytes = try version.bytes(range) { (_) throws(SystemError) in
+                throw SystemError(call: "read", path: "shadow of \(path)", errno: .invalid)
             }
-            try file.truncate(to: offset)
+            try file.write(bytes, at: Int64(range.lowerBound))
         }
-        remember(path, version.table)
+        try file.truncate(to: Int64(table.byteCount))
+        remember(path, table)
+    }
+
+    /// Neighbouring pages as ranges, of at most 1 MiB.
+    private static func runs(of pages: [Int]) -> [Range<Int>] {
+        var runs: [Range<Int>] = []
+        for page in pages {
+            if let last = runs.last, last.upperBound == page, last.count < 256 {
+                runs[runs.count - 1] = last.lowerBound..<page + 1
+            } else {
+                runs.append(page..<page + 1)
+            }
+        }
+        return runs
     }
 
     func remove(_ path: StorePath) throws(SystemError) {

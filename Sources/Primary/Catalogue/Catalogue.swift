@@ -1,8 +1,8 @@
-package import Digests
-package import Formats
-internal import Foundation
-internal import GRDB
-package import Linux
+import Digests
+import Formats
+import Foundation
+import GRDB
+import Linux
 
 /// What the log has told of the store so far: one row for each name, on disk, in SQLite.
 ///
@@ -11,14 +11,14 @@ package import Linux
 /// journal again (`Primary`). Losing it altogether costs reading the store once.
 ///
 /// One thread writes. `Snapshot` reads beside it, what was committed.
-package final class Catalogue: Sendable {
+final class Catalogue: Sendable {
     private let queue: DatabaseQueue
     private let path: String
 
     /// KiB of pages that SQLite keeps in memory.
     private static let cacheKibibytes = 8192
 
-    package init(path: String) throws {
+    init(path: String) throws {
         self.path = path
         queue = try DatabaseQueue(path: path, configuration: Self.configuration(readOnly: false))
         try queue.writeWithoutTransaction { database in
@@ -55,7 +55,7 @@ package final class Catalogue: Sendable {
     // MARK: - position
 
     /// The batch up to which the rows were told, or nothing for a new catalogue.
-    package func position() throws -> Position? {
+    func position() throws -> Position? {
         try queue.unsafeRead { database in
             guard let row = try Row.fetchOne(database, sql: "SELECT epoch, sequence FROM standing") else { return nil }
             return Position(
@@ -66,7 +66,7 @@ package final class Catalogue: Sendable {
     /// Commits what was written since the last time, as standing at `position`.
     ///
     /// Survives the end of the process on return, and with `durably` a power cut too.
-    package func commit(at position: Position, durably: Bool = false) throws {
+    func commit(at position: Position, durably: Bool = false) throws {
         try queue.writeWithoutTransaction { database in
             try database.cachedStatement(sql: "INSERT OR REPLACE INTO standing VALUES (1, ?, ?)")
                 .execute(arguments: [Int64(position.epoch.number), Int64(position.sequence.number)])
@@ -78,7 +78,7 @@ package final class Catalogue: Sendable {
 
     // MARK: - rows
 
-    package func entry(_ path: StorePath) throws -> CatalogueEntry? {
+    func entry(_ path: StorePath) throws -> CatalogueEntry? {
         try queue.unsafeRead { database in
             guard let directory = try Self.directoryID(path.parent, in: database) else { return nil }
             let statement = try database.cachedStatement(
@@ -88,12 +88,12 @@ package final class Catalogue: Sendable {
     }
 
     /// By name, in order.
-    package func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
+    func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
     }
 
     /// Names of the file with this inode: candidates for a hard link, to be checked.
-    package func paths(ofInode inode: UInt64) throws -> [StorePath] {
+    func paths(ofInode inode: UInt64) throws -> [StorePath] {
         try queue.unsafeRead { database in
             let statement = try database.cachedStatement(
                 sql: """
@@ -107,7 +107,7 @@ package final class Catalogue: Sendable {
         }
     }
 
-    package func set(_ path: StorePath, _ entry: CatalogueEntry) throws {
+    func set(_ path: StorePath, _ entry: CatalogueEntry) throws {
         try queue.writeWithoutTransaction { database in
             let directory = try Self.makeDirectoryID(path.parent, in: database)
             let statement = try database.cachedStatement(
@@ -129,7 +129,7 @@ package final class Catalogue: Sendable {
     }
 
     /// Forgets `path` and, if it was a directory, all below it.
-    package func remove(_ path: StorePath) throws {
+    func remove(_ path: StorePath) throws {
         try queue.writeWithoutTransaction { database in
             if let parent = try Self.directoryID(path.parent, in: database) {
                 try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ? AND name = ?")
@@ -143,12 +143,12 @@ package final class Catalogue: Sendable {
     }
 
     /// How many names there are.
-    package func fileCount() throws -> Int {
+    func fileCount() throws -> Int {
         try queue.unsafeRead { try Int.fetchOne($0, sql: "SELECT count(*) FROM file") ?? 0 }
     }
 
     /// A reader of what is committed, for another thread.
-    package func snapshot() throws -> CatalogueSnapshot { try CatalogueSnapshot(path: path) }
+    func snapshot() throws -> CatalogueSnapshot { try CatalogueSnapshot(path: path) }
 
     // MARK: - SQL
 
@@ -222,13 +222,13 @@ package final class Catalogue: Sendable {
 }
 
 /// Reads a catalogue beside its writer: what was committed, a second or so behind.
-package final class CatalogueSnapshot: Sendable {
+final class CatalogueSnapshot: Sendable {
     private let queue: DatabaseQueue
 
     fileprivate init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
 
     /// By name, in order.
-    package func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
+    func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
     }
 }

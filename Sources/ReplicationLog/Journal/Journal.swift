@@ -115,6 +115,11 @@ package final class Journal: Sendable {
         state.withLock { ($0.flushed.position, $0.flushed.hash) }
     }
 
+    /// The newest batch appended, on disk or not, and the chain hash there; for the thread that appends.
+    package var newest: (position: Position, hash: ChainHash) {
+        state.withLock { ($0.newest.position, $0.newest.hash) }
+    }
+
     /// Nothing before what follows this position is kept.
     package var oldest: Position { state.withLock { $0.segments[0].head.position } }
 

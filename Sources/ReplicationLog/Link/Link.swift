@@ -1,7 +1,7 @@
 package import Formats
-internal import Logging
 internal import NIOCore
 internal import NIOSSL
+internal import NIOTLS
 internal import Synchronization
 
 /// What uses a link. All calls come on the link's event loop, in order, and must not block for long.
@@ -37,6 +37,7 @@ package final class Link: Sendable {
     }
 
     package var isWritable: Bool { channel.isWritable }
+    package var isClosed: Bool { !channel.isActive }
 
     /// Any thread; kept in order. What is sent to a closed link is dropped.
     package func send(_ message: Message) {
@@ -67,7 +68,9 @@ package final class Link: Sendable {
         close(because: text)
     }
 
+    /// The first reason given is the one that is told.
     package func close(because text: String) {
+        guard !isClosed else { return }
         reason.withLock { $0 = text }
         channel.close(promise: nil)
     }
@@ -183,6 +186,8 @@ enum LinkTiming {
 /// Why a link did not come to be; for the operator.
 package struct LinkFailure: Error, CustomStringConvertible {
     package let why: String
+
+    package init(why: String) { self.why = why }
 
     package var description: String { why }
 }

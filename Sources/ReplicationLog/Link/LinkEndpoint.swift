@@ -1,5 +1,4 @@
-package import Formats
-internal import Logging
+package import Logging
 internal import NIOCore
 internal import NIOPosix
 internal import NIOSSL

@@ -62,11 +62,13 @@ def is_message(path):
 
 
 def links(tree):
-    """path -> all names of that file, for files with more than one"""
+    """path -> all names of that file in the same root, for files with more than one
+
+    Partitions may be file systems of their own on the other machine, so a link across roots is not asked for."""
     by_inode = collections.defaultdict(list)
     for p, (_, s) in tree.items():
         if s.st_nlink > 1 and stat.S_ISREG(s.st_mode):
-            by_inode[s.st_dev, s.st_ino].append(p)
+            by_inode[p.split('/', 1)[0], s.st_dev, s.st_ino].append(p)
     return {p: tuple(sorted(names)) for names in by_inode.values() if len(names) > 1 for p in names}
 
 
@@ -98,7 +100,10 @@ def differences(first, second):
             continue
         differ('owner', (x.st_uid, x.st_gid), (y.st_uid, y.st_gid))
         if stat.S_ISLNK(x.st_mode):
-            differ('target', os.readlink(pa), os.readlink(pb))
+            try:
+                differ('target', os.readlink(pa), os.readlink(pb))
+            except OSError:
+                out.append(Difference('gone while it was compared', p, '', ''))
             continue
         differ('mode', oct(stat.S_IMODE(x.st_mode)), oct(stat.S_IMODE(y.st_mode)))
         if not stat.S_ISREG(x.st_mode):
@@ -109,7 +114,11 @@ def differences(first, second):
         if not differ('size', x.st_size, y.st_size) and x.st_size:
             k = x.st_ino, y.st_ino, x.st_dev, y.st_dev
             if k not in compared:
-                compared[k] = same(pa, pb)
+                try:
+                    compared[k] = same(pa, pb)
+                except FileNotFoundError:
+                    out.append(Difference('gone while it was compared', p, '', ''))
+                    continue
             if not compared[k]:
                 out.append(Difference('content', p, '', ''))
     return out

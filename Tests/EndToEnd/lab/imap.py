@@ -227,13 +227,14 @@ class Dav:
 
 
 # ---------------------------------------------------------------- messages
-_pool = base64.encodebytes(random.Random(7).randbytes(1_500_000)).replace(b'\n', b'\r\n')
+# lines of 76 characters, so that every 78 bytes end in CRLF
+_pool = base64.encodebytes(random.Random(7).randbytes(57 * 25_000)).replace(b'\n', b'\r\n')
 
 
 def message(rng, ident, bytes=None):
     """text that does not compress to nothing; sizes are lognormal"""
     n = bytes or int(min(300_000, max(500, rng.lognormvariate(8.8, 1.2))))
-    at = rng.randrange(max(1, len(_pool) - n) // 78) * 78
+    at = rng.randrange(max(78, len(_pool) - n) // 78) * 78
     head = ('Message-ID: <%s@lab>\r\nFrom: "Sender" <s%d@lab>\r\nTo: list@lab\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n'
             'Subject: message %s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n' % (ident, rng.randrange(500), ident))
     body = (_pool[at:] + _pool * (n // len(_pool)))[:max(78, n // 78 * 78)]
@@ -258,6 +259,8 @@ def make_users(port, numbers, boxes=('Sent', 'Drafts', 'Archive'), quota=4_000_0
 # ---------------------------------------------------------------- the sweep
 _UID, _FLAGS = re.compile(rb'UID (\d+)'), re.compile(rb'FLAGS \(([^)]*)\)')
 _FACTS = re.compile(rb'(MODSEQ \(\d+\)|INTERNALDATE "[^"]*"|RFC822\.SIZE \d+)')
+_OWN = '/shared/vendor/cmu/cyrus-imapd/'
+_METADATA = f'(/private/comment /shared/comment /private/specialuse {_OWN}uniqueid {_OWN}partition {_OWN}synccrcs {_OWN}lastupdate)'
 _STATUS = '(MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)'
 
 
@@ -297,11 +300,9 @@ def sweep(port, only=None):
 def _mailbox(s, box, troubles):
     status = s.lines('STATUS', 'STATUS', quoted(box), _STATUS)
     seen = dict(status=str(status[-1]).rsplit('(', 1)[-1])
-    for what, command in (('acl', 'GETACL'), ('metadata', 'GETMETADATA')):
+    for what, command, *entries in (('acl', 'GETACL'), ('metadata', 'GETMETADATA', _METADATA)):
         try:
-            more = ('(DEPTH infinity)', ) if command == 'GETMETADATA' else ()
-            tail = ('(/private /shared)', ) if more else ()
-            seen[what] = sorted(str(x) for x in s.lines(command, command[3:] if not more else 'METADATA', *more, quoted(box), *tail))
+            seen[what] = sorted(str(x) for x in s.lines(command, command.removeprefix('GET'), quoted(box), *entries))
         except (Refused, imaplib.IMAP4.error):
             seen[what] = 'not shown'                        # another user's mailbox
     exists = s.enter(box, readonly=True)

@@ -2,7 +2,7 @@
 ///
 /// Files are passed like this, not as arrays, so that 100 MB need not be in memory. Ranges are at most
 /// `pieceBytesMax` long.
-package typealias ByteReader = (Range<Int>) throws -> [UInt8]
+package typealias RangeReader = (Range<Int>) throws -> [UInt8]
 
 /// The most that is read, or handed to librsync, at once: it keeps a copy of what it is given.
 let pieceBytesMax = 256 * 1024
@@ -13,7 +13,7 @@ func pieces(of byteCount: Int) -> some Sequence<Range<Int>> {
 }
 
 /// The bytes of `range`, exactly as many; what the caller's closure throws comes out as `.caller`.
-func fetch(_ range: Range<Int>, from read: ByteReader) throws(DeltaError) -> [UInt8] {
+func fetch(_ range: Range<Int>, from read: RangeReader) throws(DeltaError) -> [UInt8] {
     let bytes: [UInt8]
     do { bytes = try read(range) } catch { throw .caller(error) }
     guard bytes.count == range.count else {

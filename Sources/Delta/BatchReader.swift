@@ -1,0 +1,18 @@
+package import Formats
+
+/// Opens a sealed batch: decompresses, and takes the records apart.
+///
+/// Throws on anything that is not exactly what its header tells; `DeltaError` for the compression.
+package enum BatchReader {
+    package static func records(of batch: SealedBatch) throws -> [Record] {
+        let header = batch.header
+        let raw = header.isCompressed
+            ? try Compression.decompress(batch.payload, rawBytes: header.rawBytes)[...] : batch.payload
+        var reader = ByteReader(raw)
+        var records: [Record] = []
+        records.reserveCapacity(min(header.recordCount, 4096))
+        for _ in 0..<header.recordCount { records.append(try Record(decoding: &reader)) }
+        try reader.expectEnd("batch \(header.position)")
+        return records
+    }
+}

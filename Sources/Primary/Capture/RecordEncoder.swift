@@ -1,0 +1,177 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Store
+
+/// Makes records of what was captured: the smallest that lead from what was last shipped to what is there now.
+struct RecordEncoder {
+    let roots: StoreRoots
+    let catalogue: Catalogue
+    let shadows: ShadowStore
+    /// Called with what an operator should know.
+    let alarm: (StorePath, String) -> Void
+
+    /// A file below this is shipped whole, and has no shadow.
+    static let shadowBytesMin = 1024
+    private static let partBytes = 8 << 20
+
+    struct Encoded {
+        var records: [Record] = []
+        var shipped: Shipped
+    }
+
+    /// `shippedNow` has the files of this round by inode, for hard links. Nothing where nothing is to be told.
+    func encode(
+        _ captured: Captured, linkTargets shippedNow: inout [UInt64: (path: StorePath, digest: Digest)]
+    ) throws -> Encoded? {
+        let path = captured.path
+        let entry = try catalogue.entry(path)
+        switch captured.found {
+        case .nothing:
+            guard entry != nil else { return nil }
+            return Encoded(records: [Record(path, .remove)], shipped: Shipped(path: path, entry: nil))
+        case .directory(let status):
+            let now = CatalogueEntry(status, digest: nil)
+            if let entry, entry.stillDescribes(status) { return nil }
+            return Encoded(
+                records: [Record(path, .directory(roots.metadata(status)))], shipped: Shipped(path: path, entry: now))
+        case .symlink(let target, let status):
+            let now = CatalogueEntry(status, digest: Digest(of: target))
+            if let entry, entry.kind == .symlink, entry.digest == now.digest { return nil }
+            return Encoded(
+                records: [Record(path, .symlink(target: target))], shipped: Shipped(path: path, entry: now))
+        case .file(let version, let old):
+            return try encode(path, version, old, entry)
+        case .message(let message):
+            return try encode(path, message, entry, &shippedNow)
+        }
+    }
+
+    // MARK: - files that change
+
+    private func encode(
+        _ path: StorePath, _ version: FileVersion, _ old: PageTable?, _ entry: CatalogueEntry?
+    ) throws -> Encoded? {
+        let result = version.table.digest
+        let metadata = roots.metadata(version.status, attributes: version.attributes)
+        var shipped = Shipped(path: path, entry: CatalogueEntry(version.status, digest: result))
+        if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == version.status.byteCount {
+            let sameMetadata =
+                entry.mode == version.status.mode && entry.owner == version.status.owner
+                && entry.group == version.status.group && entry.mtimeNanoseconds == version.status.mtimeNanoseconds
+            let records = sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))]
+            return Encoded(records: records, shipped: shipped)
+        }
+        if version.table.byteCount >= Self.shadowBytesMin { shipped.shadow = (version, old) }
+        // A row from the first start, before there was a replica: whoever is seeded gets the file as it is.
+        if let entry, entry.digest == nil, entry.stillDescribes(version.status) {
+            return Encoded(records: [], shipped: shipped)
+        }
+        let records = try contentRecords(path, version, old, metadata)
+        return Encoded(records: records, shipped: shipped)
+    }
+
+    private func contentRecords(
+        _ path: StorePath, _ version: FileVersion, _ old: PageTable?, _ metadata: Metadata
+    ) throws -> [Record] {
+        let result = version.table.digest
+        let byteCount = version.table.byteCount
+        let read = { (range: Range<Int>) throws(SystemError) -> [UInt8] in
+            try version.bytes(range) { (page) throws(SystemError) in try shadows.bytes(of: path, page) }
+        }
+        guard let old else { return try wholeRecords(path, metadata, result, byteCount, read) }
+        let choice = try DeltaChoice.smallest(
+            from: old, to: version.table, oldBytes: { try shadows.bytes(of: path, $0) }, newBytes: { try read($0) })
+        switch choice {
+        case .extents(let extents) where Extents.payloadBytes(extents) <= Record.contentBytesMax:
+            let pieces = try extents.map { Record.ExtentBytes(offset: $0.offset, bytes: try read($0.range)) }
+            return [
+                Record(
+                    path, .extents(metadata, basis: old.digest, result: result, byteCount: byteCount, pieces))
+            ]
+        case .delta(let delta) where delta.count <= Record.contentBytesMax:
+            return [
+                Record(
+                    path, .delta(metadata, basis: old.digest, result: result, byteCount: byteCount, delta: delta))
+            ]
+        case .same:
+            return [Record(path, .metadata(metadata, result: result))]
+        case .whole, .extents, .delta:
+            return try wholeRecords(path, metadata, result, byteCount, read)
+        }
+    }
+
+    private func wholeRecords(
+        _ path: StorePath, _ metadata: Metadata, _ result: Digest, _ byteCount: Int,
+        _ read: (Range<Int>) throws(SystemError) -> [UInt8]
+    ) throws -> [Record] {
+        var records: [Record] = []
+        try Self.wholeRecords(path, metadata, result, byteCount, read) { records.append($0) }
+        return records
+    }
+
+    /// One record, or parts and the record that names them.
+    static func wholeRecords(
+        _ path: StorePath, _ metadata: Metadata, _ result: Digest, _ byteCount: Int,
+        _ read: (Range<Int>) throws(SystemError) -> [UInt8], _ add: (Record) throws -> Void
+    ) throws {
+        if byteCount <= partBytes {
+            return try add(Record(path, .whole(metadata, result: result, bytes: try read(0..<byteCount))))
+        }
+        for start in stride(from: 0, to: byteCount, by: partBytes) {
+            let bytes = try read(start..<min(start + partBytes, byteCount))
+            try add(Record(path, .part(result: result, offset: start, bytes: bytes)))
+        }
+        try add(Record(path, .assembled(metadata, result: result, byteCount: byteCount)))
+    }
+
+    // MARK: - messages
+
+    private func encode(
+        _ path: StorePath, _ message: OpenMessage, _ entry: CatalogueEntry?,
+        _ shippedNow: inout [UInt64: (path: StorePath, digest: Digest)]
+    ) throws -> Encoded? {
+        let status = message.status
+        let attributes = try message.file.extendedAttributes()
+        let metadata = roots.metadata(status, attributes: attributes)
+        let (result, whole) = try message.content()
+        let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result))
+        if status.linkCount > 1 { if shippedNow[status.inode] == nil { shippedNow[status.inode] = (path, result) } }
+        if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == status.byteCount {
+            let sameMetadata = entry.stillDescribes(status, asMessage: true)
+            return Encoded(
+                records: sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))], shipped: shipped)
+        }
+        if let guid = message.guid, !guid.isNull, let whole, MessageGUID(of: whole) != guid {
+            alarm(path, "its SHA-1 is not the GUID in the index: the message was damaged")
+            // A copy that was good when it was shipped is better than this one; a missing one is not.
+            if let entry, entry.digest != nil { return nil }
+        }
+        if let target = try linkTarget(of: path, status, result, shippedNow) {
+            return Encoded(records: [Record(path, .link(target: target, result: result))], shipped: shipped)
+        }
+        let records = try wholeRecords(path, metadata, result, Int(status.byteCount)) { (range) throws(SystemError) in
+            if let whole { return Array(whole[range]) }
+            return try message.file.read(at: Int64(range.lowerBound), count: range.count)
+        }
+        return Encoded(records: records, shipped: shipped)
+    }
+
+    /// Another name of the same file that the replica has, or gets before this one.
+    private func linkTarget(
+        of path: StorePath, _ status: FileStatus, _ result: Digest,
+        _ shippedNow: [UInt64: (path: StorePath, digest: Digest)]
+    ) throws -> StorePath? {
+        guard status.linkCount > 1 else { return nil }
+        if let first = shippedNow[status.inode], first.path != path, first.digest == result { return first.path }
+        for candidate in try catalogue.paths(ofInode: status.inode) where candidate != path {
+            // Of a row from the first start no digest is known; the same file has the same.
+            guard let known = try catalogue.entry(candidate), known.digest ?? result == result,
+                try roots.status(of: candidate)?.inode == status.inode
+            else { continue }
+            return candidate
+        }
+        return nil
+    }
+}

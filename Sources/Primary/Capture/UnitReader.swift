@@ -1,0 +1,267 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Store
+
+/// Reads what is dirty, as one state: under the lock that keeps its writers out, in the order that makes it whole.
+///
+/// Nothing is encoded, compressed or sent here, so that the lock is held for no longer than it takes to read.
+/// One thread uses it.
+final class UnitReader {
+    private let roots: StoreRoots
+    private let catalogue: Catalogue
+    private let shadows: ShadowStore
+    private let spare: OwnFiles
+    private let alarm: (StorePath, String) -> Void
+    private let rules: StoreRules
+
+    /// So many message files are opened under one lock; more are shipped before, without it.
+    private static let openMessagesMax = 64
+    /// Records of a larger index are not looked at one by one.
+    private static let indexBytesMax = 64 << 20
+
+    init(
+        roots: StoreRoots, catalogue: Catalogue, shadows: ShadowStore, spare: OwnFiles,
+        alarm: @escaping (StorePath, String) -> Void
+    ) {
+        self.roots = roots
+        self.catalogue = catalogue
+        self.shadows = shadows
+        self.spare = spare
+        self.alarm = alarm
+        rules = roots.layout.rules
+    }
+
+    /// What came of reading one directory's dirt.
+    enum Outcome {
+        case read([Captured])
+        /// Somebody is writing: to be tried again.
+        case busy
+        /// So many messages are new that they are to be shipped first, as they need no lock.
+        case messagesFirst([StorePath])
+    }
+
+    // MARK: - names
+
+    /// The names to look at in a directory, those that are gone included; nothing of what is never shipped.
+    func names(of dirt: DirtySet.Dirt) throws -> [[UInt8]] {
+        let wanted: [[UInt8]]
+        switch dirt.names {
+        case .some(let names):
+            wanted = names.sorted { $0.lexicographicallyPrecedes($1) }
+        case .all:
+            var names = Set(try catalogue.entries(of: dirt.directory).map(\.name))
+            for entry in try roots.entries(of: dirt.directory) ?? [] where StorePath.isName(entry.name) {
+                names.insert(entry.name)
+            }
+            wanted = names.sorted { $0.lexicographicallyPrecedes($1) }
+        }
+        return wanted.filter { roots.isShipped(dirt.directory.appending($0)) }
+    }
+
+    // MARK: - reading
+
+    /// Reads `names` of `directory`; the owner's lock is held, if it has an owner.
+    ///
+    /// `shippedAlready` has messages that this round has shipped before; `wholly` asks for all bytes of the files that
+    /// change, as a seed needs them.
+    func read(
+        _ directory: StorePath, _ names: [[UInt8]], shippedAlready: Set<StorePath>, wholly: Bool
+    ) throws -> Outcome {
+        var captured: [Captured] = []
+        var messages: [StorePath: MessageGUID?] = [:]
+        var mutable: [(path: StorePath, role: FileRole)] = []
+        for name in names {
+            let path = directory.appending(name)
+            let role = FileRole(of: path, rules: rules)
+            if case .message = role {
+                messages[path] = .some(nil)
+            } else {
+                mutable.append((path, role))
+            }
+        }
+        if mutable.contains(where: { $0.role == .index || $0.role == .header }) {
+            try addMailboxFiles(of: directory, wholly: wholly, to: &mutable)
+        }
+        for (path, role) in mutable.sorted(by: { Self.readOrder($0.role) < Self.readOrder($1.role) }) {
+            switch try readMutable(path, role, wholly: wholly) {
+            case .read(let found, let named):
+                captured.append(contentsOf: found)
+                for (message, guid) in named { messages[message] = guid }
+            case .busy:
+                return .busy
+            }
+        }
+        let wanted = messages.filter { !shippedAlready.contains($0.key) }
+        var opened: [Captured] = []
+        for (path, guid) in wanted {
+            guard let found = try open(path, guid: guid) else { continue }
+            opened.append(found)
+            if opened.count > Self.openMessagesMax { return .messagesFirst(Array(wanted.keys)) }
+        }
+        return .read(captured + opened)
+    }
+
+    /// Of a mailbox whose index or header changed, all files that must agree with it, if they changed too.
+    private func addMailboxFiles(
+        of directory: StorePath, wholly: Bool, to mutable: inout [(path: StorePath, role: FileRole)]
+    ) throws {
+        for (name, role) in [
+            ("cyrus.index", FileRole.index), ("cyrus.header", .header), ("cyrus.cache", .cache),
+            ("cyrus.annotations", .annotations),
+        ] {
+            for root in roots.names where root == directory.root || RootKind(root) == .metapartition {
+                guard let place = StorePath(root: root, path: directory.path) else { continue }
+                let path = place.appending(name)
+                guard !mutable.contains(where: { $0.path == path }) else { continue }
+                guard let status = try roots.status(of: path) else { continue }
+                if !wholly, let entry = try catalogue.entry(path), entry.stillDescribes(status) { continue }
+                mutable.append((path, role))
+            }
+        }
+    }
+
+    /// What refers to others is read before what it refers to.
+    private static func readOrder(_ role: FileRole) -> Int {
+        switch role {
+        case .index: 0
+        case .header: 1
+        default: 2
+        }
+    }
+
+    private enum MutableOutcome {
+        case read([Captured], named: [StorePath: MessageGUID?])
+        case busy
+    }
+
+    private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
+        guard let status = try roots.status(of: path) else { return .read([Captured(path: path, found: .nothing)], named: [:]) }
+        switch status.kind {
+        case .directory:
+            return .read([Captured(path: path, found: .directory(status))], named: [:])
+        case .symlink:
+            let target = try roots.readLink(path)
+            return .read([Captured(path: path, found: .symlink(target: target, status))], named: [:])
+        case .other:
+            return .read([Captured(path: path, found: .nothing)], named: [:])
+        case .file:
+            break
+        }
+        let file: Descriptor
+        do throws(SystemError) {
+            guard let opened = try roots.openLocked(path, Self.locking(role)) else { return .busy }
+            file = opened
+        } catch {
+            // Replaced or removed between two calls: its own event brings us back.
+            if error.errno == .noEntry || error.errno == .symbolicLink { return .busy }
+            throw error
+        }
+        let entry = try catalogue.entry(path)
+        let old = try shadows.table(of: path, expected: entry?.digest)
+        let version: FileVersion
+        do throws(SystemError) {
+            let isSameFile = entry?.inode == (try file.status().inode)
+            // An index is looked at record by record, so it is read whole unless it is very large.
+            let isWhole = wholly || role == .index && status.byteCount <= Int64(FileVersion.wholeBytesMax)
+            version = try FileVersion(
+                reading: file, old: isWhole ? nil : old, appendOnly: role == .cache && isSameFile, copyingTo: spare)
+        } catch {
+            guard error.errno == .busy else { throw error }
+            return .busy
+        }
+        if let why = try poison(path, role, version) {
+            alarm(path, why)
+            if entry?.digest != nil { return .read([], named: [:]) }
+        }
+        let named = role == .index ? try messagesNamed(by: version, old, path.parent) : [:]
+        return .read([Captured(path: path, found: .file(version, old: old))], named: named)
+    }
+
+    static func locking(_ role: FileRole) -> FileLocking {
+        if role == .index { return .whole }
+        switch role.databaseKind {
+        case .twoskip, .skiplist: return .whole
+        case .sqlite: return .sqlite
+        case .flat, .quota, .counters, .plain, nil: return .none
+        }
+    }
+
+    private func poison(_ path: StorePath, _ role: FileRole, _ version: FileVersion) throws(SystemError) -> String? {
+        let header: [UInt8]?
+        if role == .index {
+            header = try mailboxHeader(for: path)
+        } else {
+            header = nil
+        }
+        return try PoisonGate.finding(role, version, mailboxHeader: header) { (range) throws(SystemError) in
+            try shadows.bytes(of: path, range)
+        }
+    }
+
+    /// The bytes of the cyrus.header that belongs to the index at `path`.
+    private func mailboxHeader(for path: StorePath) throws(SystemError) -> [UInt8]? {
+        for root in roots.names where root == path.root || RootKind(root).holdsMailboxes {
+            guard let directory = StorePath(root: root, path: path.parent.path) else { continue }
+            do throws(SystemError) {
+                return try roots.open(directory.appending("cyrus.header")).readAll(max: 1 << 20)
+            } catch {
+                guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            }
+        }
+        return nil
+    }
+
+    // MARK: - messages
+
+    /// The message files that the changed records of an index name, and that are not shipped as they are.
+    private func messagesNamed(
+        by version: FileVersion, _ old: PageTable?, _ directory: StorePath
+    ) throws -> [StorePath: MessageGUID?] {
+        guard case .whole(let bytes) = version.content, bytes.count <= Self.indexBytesMax,
+            let index = try? IndexImage(bytes)  // a broken one got past the poison gate as there is no better copy
+        else { return [:] }
+        var named: [StorePath: MessageGUID?] = [:]
+        let pages = version.table.changedPages(against: old ?? PageTable())
+        var next = 0
+        for page in pages {
+            let range = page * PageTable.pageBytes..<min((page + 1) * PageTable.pageBytes, bytes.count)
+            let records = index.records(coveringBytes: range)
+            for number in max(next, records.lowerBound)..<max(next, records.upperBound) {
+                let record = index.record(at: number)
+                guard record.hasFile, let path = try file(of: record, directory) else { continue }
+                if try catalogue.entry(path) == nil { named[path] = .some(record.guid) }
+            }
+            next = max(next, records.upperBound)
+        }
+        return named
+    }
+
+    /// In the archive partition if the record says so, else where the mailbox's messages are.
+    private func file(of record: IndexRecord, _ directory: StorePath) throws(SystemError) -> StorePath? {
+        let name = "\(record.uid)."
+        for root in roots.names where root == directory.root || RootKind(root).holdsMessages {
+            guard let place = StorePath(root: root, path: directory.path) else { continue }
+            let path = place.appending(name)
+            if try roots.status(of: path)?.kind == .file { return path }
+        }
+        return nil
+    }
+
+    /// Opens a message if it is not shipped as it is. A record of it is not needed; its name is enough.
+    func open(_ path: StorePath, guid: MessageGUID?) throws -> Captured? {
+        let entry = try catalogue.entry(path)
+        guard let status = try roots.status(of: path) else {
+            return entry == nil ? nil : Captured(path: path, found: .nothing)
+        }
+        guard status.kind == .file else { return nil }
+        if let entry, entry.stillDescribes(status, asMessage: true) { return nil }
+        do throws(SystemError) {
+            return Captured(path: path, found: .message(try OpenMessage(try roots.open(path), guid: guid)))
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            return nil
+        }
+    }
+}

@@ -1,0 +1,264 @@
+private import Delta
+private import Digests
+package import Formats
+package import Linux
+package import Logging
+package import ReplicationLog
+package import Store
+import Synchronization
+
+/// The primary end: from a change in the mail store to an acknowledged batch.
+///
+/// Flow (each line is one thread, but for the last two, which are on the links' event loop):
+///   1. watcher   kernel events  -> hints
+///   2. sweeper   walks          -> suspects: what the events should have told
+///   3. capturer  dirt           -> records -> sealed batch, appended and flushed
+///   4. shippers  journal        -> links; acks move the slots
+///   5. seeds     the store      -> a new replica (a thread each)
+///
+/// Reads the mail store, never writes it.
+package final class Primary: Sendable {
+    package struct Options: Sendable {
+        /// The name of the store.
+        package var store: String
+        /// The state directory.
+        package var state: String
+        package var epoch: Epoch
+        package var sweepPeriod: Duration
+        /// Bytes of journal kept for replicas that are away.
+        package var journalBytesMax: Int
+
+        package init(store: String, state: String, epoch: Epoch, sweepPeriod: Duration, journalBytesMax: Int) {
+            self.store = store
+            self.state = state
+            self.epoch = epoch
+            self.sweepPeriod = sweepPeriod
+            self.journalBytesMax = journalBytesMax
+        }
+    }
+
+    private let options: Options
+    private let roots: StoreRoots
+    private let locks: CyrusLocks
+    private let log: Logger
+    private let catalogue: Catalogue
+    private let journal: Journal
+    private let slots: Slots
+    private let watcher: Watcher
+    private let sweeper: Sweeper
+    private let inbox = Condition(CaptureInbox())
+    private let captureStatus = SharedCaptureStatus()
+    private let shippers = Mutex<[ObjectIdentifier: Shipper]>([:])
+    private let cookies = Condition<[UInt64: Position?]>([:])
+    private let phase = Mutex(PrimaryStatus.Phase.starting)
+    private let isBaseline: Bool
+
+    /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
+    package init(_ options: Options, roots: StoreRoots, locks: CyrusLocks, log: Logger) throws {
+        self.options = options
+        self.roots = roots
+        self.locks = locks
+        self.log = log
+        let journalPath = options.state + "/journal"
+        _ = try Directory.make(journalPath)
+        let start = Position(epoch: options.epoch, sequence: SequenceNumber(0))
+        journal = try Journal.open(in: journalPath, orStartAfter: start, hash: .zero)
+        slots = try Slots(in: options.state)
+        catalogue = try Catalogue(path: options.state + "/catalogue")
+        watcher = try Watcher(roots, cookies: options.state + "/cookies", log: log)
+        // While no replica ever was here, none can lack what no row tells of.
+        isBaseline = try catalogue.position() == nil && slots.all.isEmpty
+        sweeper = Sweeper(
+            Sweeper.Parts(
+                roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
+                now: Timestamp.now, log: log))
+        try replay()
+    }
+
+    /// The batches that the catalogue does not know of yet: a row of each path with the digest that was shipped, and of
+    /// no file that there is, so that the first sweep looks at it.
+    private func replay() throws {
+        guard let position = try catalogue.position(), var cursor = journal.cursor(after: position),
+            try journal.skip(&cursor, to: position)
+        else { return }
+        while let batch = try journal.read(&cursor, byteCountMax: 1).first {
+            for record in try BatchReader.records(of: batch) {
+                switch record.change {
+                case .remove: try catalogue.remove(record.path)
+                case .part: continue
+                case .directory: try catalogue.set(record.path, CatalogueEntry(shipped: nil, kind: .directory))
+                case .symlink: try catalogue.set(record.path, CatalogueEntry(shipped: nil, kind: .symlink))
+                case .whole, .extents, .delta, .assembled, .link, .metadata:
+                    try catalogue.set(record.path, CatalogueEntry(shipped: record.result, kind: .file))
+                }
+            }
+        }
+        try catalogue.commit(at: journal.flushed.position)
+    }
+
+    // MARK: - running
+
+    /// Runs until `stop`, or until something fails that cannot be gone on without.
+    package func run() async throws {
+        let capturer = CapturerParts(self)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await Thread.run(name: "watch") { try self.watch() } }
+            group.addTask { try await Thread.run(name: "capture") { try capturer.run() } }
+            group.addTask {
+                // What changes while the tree is being watched is found by the sweep, so that comes after.
+                guard await self.isWatching() else { return }
+                try await Thread.run(name: "sweep") { try self.sweep() }
+            }
+            defer { stop() }
+            while try await group.next() != nil { stop() }
+        }
+        try slots.save()
+    }
+
+    /// Captures once more what is dirty, and ends `run`.
+    package func stop() {
+        inbox.update { $0.isStopping = true }
+        sweeper.stop()
+        watcher.stop()
+        watching.resume(returning: false)
+    }
+
+    private let watching = Once<Bool>()
+
+    private func isWatching() async -> Bool { await watching.value }
+
+    private func watch() throws {
+        try watcher.run { hints in
+            self.inbox.update { $0.hints.append(contentsOf: hints) }
+        } watching: {
+            watching.resume(returning: true)
+        }
+    }
+
+    private func sweep() throws {
+        try sweeper.run(isBaseline: isBaseline) {
+            phase.withLock { $0 = .streaming }
+            log.info("watching \(watcher.watchCounts.watched) directories")
+        }
+    }
+
+    /// What the capturer's thread is made of; the capturer itself lives on that thread alone.
+    private struct CapturerParts: Sendable {
+        let primary: Primary
+
+        init(_ primary: Primary) { self.primary = primary }
+
+        func run() throws {
+            let primary = primary
+            let parts = Capturer.Parts(
+                roots: primary.roots, locks: primary.locks, catalogue: primary.catalogue, journal: primary.journal,
+                inbox: primary.inbox, status: primary.captureStatus,
+                makeCookie: { () throws(SystemError) in try primary.watcher.makeCookie() },
+                journaled: { _ in primary.logGrew() },
+                cookieDue: { number, position in primary.cookies.update { $0[number] = .some(position) } },
+                sweepWanted: { primary.sweeper.sweepSoon() }, now: Timestamp.now, log: primary.log)
+            try Capturer(parts, epoch: primary.options.epoch, state: primary.options.state).run()
+        }
+    }
+
+    private func logGrew() {
+        for shipper in shippers.withLock({ Array($0.values) }) { shipper.logGrew() }
+    }
+
+    // MARK: - replicas
+
+    /// For `LinkEndpoint.listen`.
+    package func makeLinkUser() -> any LinkUser {
+        Shipper(
+            Shipper.Parts(
+                journal: journal, slots: slots, store: options.store, epoch: options.epoch, inbox: inbox,
+                seeder: Seeder(roots: roots, journal: journal, inbox: inbox, now: Timestamp.now, log: log),
+                now: Timestamp.now, log: log, acked: { self.slotsMoved() },
+                opened: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = shipper } },
+                closed: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = nil } }))
+    }
+
+    private let acks = Condition(())
+
+    private func slotsMoved() {
+        acks.update { _ in }
+    }
+
+    /// Drops the log that every replica has; at most what is more than a segment.
+    package func trim() throws {
+        try slots.save()
+        let behind = slots.slowest ?? journal.flushed.position
+        guard behind > journal.oldest else { return }
+        try journal.trim(through: behind)
+    }
+
+    // MARK: - waiting
+
+    /// The position at which everything is in the log that was written before this call; nothing after `timeout`.
+    ///
+    /// Blocks its thread.
+    package func positionNow(timeout: Duration) throws(SystemError) -> Position? {
+        let cookie = try watcher.makeCookie()
+        return cookies.take(timeout: timeout) { cookies in
+            guard let position = cookies[cookie] else { return nil }
+            cookies[cookie] = nil
+            return position
+        }
+    }
+
+    package enum Level: String, Sendable {
+        case flushed, applied
+    }
+
+    /// Whether every replica has reached `position` before `timeout`; false while there is none. Blocks its thread.
+    package func wait(for position: Position, _ level: Level, timeout: Duration) -> Bool {
+        acks.wait(timeout: timeout) { _ in
+            let all = slots.all.values
+            return !all.isEmpty && all.allSatisfy { slot in
+                !slot.isSeeding && (level == .flushed ? slot.flushed : slot.applied) >= position
+            }
+        }
+    }
+
+    // MARK: - status
+
+    package var status: PrimaryStatus {
+        let shipped = shippers.withLock { $0.values.map { ($0.name, $0.sent) } }
+        let sent = Dictionary(shipped, uniquingKeysWith: max)
+        return PrimaryStatus(
+            epoch: options.epoch, phase: phase.withLock { $0 }, journaled: journal.flushed.position,
+            oldest: journal.oldest, journalBytes: journal.byteCount,
+            replicas: slots.all.reduce(into: [:]) { replicas, slot in
+                replicas[slot.key] = PrimaryStatus.Replica(slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed)
+            },
+            capture: captureStatus.current, watch: watcher.watchCounts)
+    }
+}
+
+/// A value that is told once and may be awaited before.
+private final class Once<Value: Sendable>: Sendable {
+    private let state = Mutex<(value: Value?, waiting: [CheckedContinuation<Value, Never>])>((nil, []))
+
+    var value: Value {
+        get async {
+            await withCheckedContinuation { continuation in
+                let known = state.withLock { state -> Value? in
+                    if state.value == nil { state.waiting.append(continuation) }
+                    return state.value
+                }
+                if let known { continuation.resume(returning: known) }
+            }
+        }
+    }
+
+    /// Later calls change nothing.
+    func resume(returning value: Value) {
+        let waiting = state.withLock { state -> [CheckedContinuation<Value, Never>] in
+            guard state.value == nil else { return [] }
+            defer { state.waiting = [] }
+            state.value = value
+            return state.waiting
+        }
+        for continuation in waiting { continuation.resume(returning: value) }
+    }
+}

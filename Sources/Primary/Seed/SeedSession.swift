@@ -1,0 +1,271 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Logging
+import ReplicationLog
+import Store
+import Synchronization
+
+/// What seeding needs of the primary.
+struct Seeder: Sendable {
+    let roots: StoreRoots
+    let journal: Journal
+    let inbox: Condition<CaptureInbox>
+    let now: @Sendable () -> Timestamp
+    let log: Logger
+}
+
+/// Sends one replica all there is, on a thread of its own; the log from the start of it goes on being kept.
+///
+/// Flow, for each directory, parents first:
+///   1. ask the capturer for the files that Cyrus changes, as of one position of the log
+///   2. over a copy: send the listing, and go on when the replica has said what it has of it
+///   3. send the directory, its links and its messages, read meanwhile; what the replica has already is told by digest
+///   4. send the capturer's files, sealed with the position that they are as of
+/// Then `seedEnd`, with the position where the copy is consistent. Batches of a seed are in no journal: what is lost is
+/// read again. It ends when all is sent, or with the link.
+final class SeedSession: Sendable {
+    private let parts: Seeder
+    private let link: Link
+    private let isOverCopy: Bool
+    private let flow = Condition(Flow())
+
+    private struct Flow: Sendable {
+        var isStopped = false
+        var wants: [StorePath: SeedWant] = [:]
+        var delivered: [StorePath: SeedDelivery] = [:]
+    }
+
+    private struct Stopped: Error {}
+
+    init(_ parts: Seeder, link: Link, isOverCopy: Bool) {
+        self.parts = parts
+        self.link = link
+        self.isOverCopy = isOverCopy
+    }
+
+    func start() {
+        do throws(SystemError) {
+            _ = try Thread.start(name: "seed") { self.run() }
+        } catch {
+            link.refuse(.failed, "\(error)")
+        }
+    }
+
+    func stop() { flow.update { $0.isStopped = true } }
+    func wanted(_ want: SeedWant) { flow.update { $0.wants[want.directory] = want } }
+    func becameWritable() { flow.update { _ in } }
+
+    private func run() {
+        do {
+            var work = SeedWork(batch: BatchWriter(bytesMax: SeedWork.batchBytes))
+            for root in parts.roots.names { try send(StorePath(root: root), &work) }
+            try flush(&work)
+            let end = parts.journal.flushed.position
+            link.send(
+                .seedEnd(
+                    SeedEnd(
+                        position: end, fileCount: work.fileCount, byteCount: work.byteCount,
+                        manifest: work.manifest.digest)))
+            parts.log.info("\(link.peer): seed sent, \(work.fileCount) files, \(work.byteCount) bytes")
+        } catch is Stopped {
+            parts.log.info("\(link.peer): seed interrupted; it resumes when the replica comes back")
+        } catch {
+            parts.log.error("\(link.peer): seed failed: \(error)")
+            link.refuse(.failed, "seed: \(error)")
+        }
+    }
+
+    // MARK: - a directory
+
+    private func send(_ directory: StorePath, _ work: inout SeedWork) throws {
+        guard parts.roots.isShipped(directory), let status = try parts.roots.status(of: directory),
+            status.kind == .directory, let listed = try parts.roots.entries(of: directory)
+        else { return }
+        request(directory)
+        if !directory.isRoot { try add(Record(directory, .directory(parts.roots.metadata(status))), &work) }
+        let entries = try statuses(of: listed, in: directory)
+        let have = isOverCopy ? try ask(directory, status, entries, &work) : [:]
+        for (name, status) in entries where status.kind != .directory {
+            let path = directory.appending(name)
+            if status.kind == .symlink {
+                try add(Record(path, .symlink(target: try parts.roots.readLink(path))), &work)
+            } else if case .message = parts.roots.layout.role(of: path) {
+                try sendMessage(path, have[name] ?? .nothing, &work)
+            }
+        }
+        let delivered = try collect(directory)
+        for (path, version) in delivered.files {
+            try sendVersion(path, version, asOf: delivered.asOf, have[Array(path.name)] ?? .nothing, &work)
+        }
+        for (name, status) in entries where status.kind == .directory {
+            try send(directory.appending(name), &work)
+        }
+    }
+
+    private func statuses(
+        of entries: [DirectoryEntry], in directory: StorePath
+    ) throws -> [(name: [UInt8], status: FileStatus)] {
+        var found: [(name: [UInt8], status: FileStatus)] = []
+        for entry in entries where StorePath.isName(entry.name) {
+            let path = directory.appending(entry.name)
+            guard parts.roots.isShipped(path), let status = try parts.roots.status(of: path) else { continue }
+            found.append((entry.name, status))
+        }
+        return found.sorted { $0.name.lexicographicallyPrecedes($1.name) }
+    }
+
+    /// Tells the replica what there is, and returns what it has of it.
+    private func ask(
+        _ directory: StorePath, _ status: FileStatus, _ entries: [(name: [UInt8], status: FileStatus)],
+        _ work: inout SeedWork
+    ) throws -> [[UInt8]: SeedWant.Have] {
+        try flush(&work)
+        let listing = SeedListing(
+            directory: directory, metadata: parts.roots.metadata(status),
+            entries: entries.map {
+                SeedListing.Entry(
+                    name: $0.name, isDirectory: $0.status.kind == .directory, byteCount: Int($0.status.byteCount),
+                    digest: nil)
+            })
+        link.send(.seedListing(listing))
+        let want = flow.take { flow -> SeedWant?? in
+            if flow.isStopped { return .some(nil) }
+            return flow.wants.removeValue(forKey: directory).map { .some($0) }
+        }
+        guard let want = want ?? nil else { throw Stopped() }
+        return Dictionary(want.items.map { ($0.name, $0.have) }) { first, _ in first }
+    }
+
+    // MARK: - files that change
+
+    private func request(_ directory: StorePath) {
+        parts.inbox.update { inbox in
+            inbox.seedRequests.append(
+                SeedRequest(directory: directory) { delivery in
+                    self.flow.update { $0.delivered[directory] = delivery }
+                })
+        }
+    }
+
+    private func collect(_ directory: StorePath) throws -> SeedDelivery {
+        let delivery = flow.take { flow -> SeedDelivery?? in
+            if flow.isStopped { return .some(nil) }
+            return flow.delivered.removeValue(forKey: directory).map { .some($0) }
+        }
+        guard let delivery = delivery ?? nil else { throw Stopped() }
+        return delivery
+    }
+
+    private func sendVersion(
+        _ path: StorePath, _ version: FileVersion, asOf: Position, _ have: SeedWant.Have, _ work: inout SeedWork
+    ) throws {
+        if asOf != work.asOf {
+            try flush(&work)
+            work.asOf = asOf
+        }
+        let (result, byteCount) = (version.table.digest, version.table.byteCount)
+        let metadata = parts.roots.metadata(version.status, attributes: version.attributes)
+        work.count(path, result, byteCount)
+        let read = { (range: Range<Int>) throws(SystemError) -> [UInt8] in
+            try version.bytes(range) { (_) throws(SystemError) in
+                throw SystemError(call: "read", path: "\(path)", errno: .invalid)
+            }
+        }
+        switch have {
+        case .content(result), .signature(result, _):
+            return try add(Record(path, .metadata(metadata, result: result)), &work)
+        case .signature(let basis, let signature):
+            let loaded = try LoadedSignature.load(signature)
+            let delta = try RsyncDelta.encode(
+                loaded, byteCount: byteCount, deltaBytesMax: min(byteCount / 2, Record.contentBytesMax)
+            ) { try read($0) }
+            guard let delta else { break }
+            let change = Record.Change.delta(
+                metadata, basis: basis, result: result, byteCount: byteCount, delta: delta)
+            return try add(Record(path, change), &work)
+        case .nothing, .content:
+            break
+        }
+        try addWhole(path, metadata, result, byteCount, &work, read)
+    }
+
+    // MARK: - messages
+
+    private func sendMessage(_ path: StorePath, _ have: SeedWant.Have, _ work: inout SeedWork) throws {
+        let message: OpenMessage
+        do throws(SystemError) {
+            message = try OpenMessage(try parts.roots.open(path), guid: nil)
+        } catch {
+            if error.errno == .noEntry { return }
+            throw error
+        }
+        let status = message.status
+        let byteCount = Int(status.byteCount)
+        let metadata = parts.roots.metadata(status, attributes: try message.file.extendedAttributes())
+        let first = status.linkCount > 1 ? work.links[status.inode] : nil
+        if let first {
+            work.count(path, first.digest, byteCount)
+            return try add(Record(path, .link(target: first.path, result: first.digest)), &work)
+        }
+        let (result, whole) = try message.content()
+        if status.linkCount > 1 { work.links[status.inode] = (path, result) }
+        work.count(path, result, byteCount)
+        if have == .content(result) { return try add(Record(path, .metadata(metadata, result: result)), &work) }
+        if let whole {
+            return try add(Record(path, .whole(metadata, result: result, bytes: whole)), &work)
+        }
+        try addWhole(path, metadata, result, byteCount, &work) { (range) throws(SystemError) in
+            try message.file.read(at: Int64(range.lowerBound), count: range.count)
+        }
+    }
+
+    private func addWhole(
+        _ path: StorePath, _ metadata: Metadata, _ result: Digest, _ byteCount: Int, _ work: inout SeedWork,
+        _ read: (Range<Int>) throws(SystemError) -> [UInt8]
+    ) throws {
+        try RecordEncoder.wholeRecords(path, metadata, result, byteCount, read) { try add($0, &work) }
+    }
+
+    // MARK: - sending
+
+    private func add(_ record: Record, _ work: inout SeedWork) throws {
+        work.batch.add(record)
+        if work.batch.isFull { try flush(&work) }
+    }
+
+    /// Waits for room in the link.
+    private func flush(_ work: inout SeedWork) throws {
+        guard !work.batch.isEmpty else { return }
+        let batch = try work.batch.seal(at: work.asOf, after: .zero, time: parts.now(), kind: .seed)
+        work.batch = BatchWriter(bytesMax: SeedWork.batchBytes)
+        let link = link
+        let isOpen = flow.take { flow -> Bool? in
+            if flow.isStopped { return false }
+            return link.isWritable ? true : nil
+        }
+        guard isOpen == true else { throw Stopped() }
+        link.send([batch])
+    }
+}
+
+/// What a session has in hand.
+private struct SeedWork {
+    var batch: BatchWriter
+    /// What the changing files in `batch` are as of.
+    var asOf = Position.zero
+    /// Files with several names, by inode: where the first was sent.
+    var links: [UInt64: (path: StorePath, digest: Digest)] = [:]
+    var fileCount: UInt64 = 0
+    var byteCount: UInt64 = 0
+    var manifest = ManifestSum()
+
+    static let batchBytes = 1 << 20
+
+    mutating func count(_ path: StorePath, _ digest: Digest, _ bytes: Int) {
+        fileCount += 1
+        byteCount += UInt64(bytes)
+        manifest.add(path, digest)
+    }
+}

@@ -1,0 +1,177 @@
+import Formats
+import Linux
+import Logging
+import ReplicationLog
+import Synchronization
+
+/// One replica's link, on the primary: answers its hello, sends it the log as fast as it takes it, notes its acks.
+///
+/// Life: made when a replica's TLS is done; all calls but `logGrew` come on the link's event loop; ended with the link.
+/// What the replica has not acked stays in the journal, so nothing is kept here but the place in the log.
+final class Shipper: LinkUser {
+    struct Parts: Sendable {
+        let journal: Journal
+        let slots: Slots
+        let store: String
+        let epoch: Epoch
+        let inbox: Condition<CaptureInbox>
+        let seeder: Seeder
+        let now: @Sendable () -> Timestamp
+        let log: Logger
+        /// This replica's acks moved.
+        let acked: @Sendable () -> Void
+        /// This link has opened or closed.
+        let opened: @Sendable (Shipper) -> Void
+        let closed: @Sendable (Shipper) -> Void
+    }
+
+    private struct State {
+        var link: Link?
+        var name = ""
+        var cursor: Journal.Cursor?
+        var sent = Position.zero
+        var seed: SeedSession?
+    }
+
+    private let parts: Parts
+    private let state = Mutex(State())
+
+    private static let readBytes = 1 << 20
+
+    init(_ parts: Parts) { self.parts = parts }
+
+    var sent: Position { state.withLock { $0.sent } }
+    /// The replica's fingerprint.
+    var name: String { state.withLock { $0.name } }
+
+    func linkOpened(_ link: Link) {
+        state.withLock { state in
+            state.link = link
+            state.name = link.peer.description
+        }
+        parts.opened(self)
+    }
+
+    func link(_ link: Link, received message: Message) {
+        let name = link.peer.description
+        switch message {
+        case .hello(let hello):
+            answer(hello, on: link)
+        case .ack(let ack):
+            parts.slots.advance(name, ack, now: parts.now())
+            parts.acked()
+        case .heartbeat:
+            parts.slots.heard(name, now: parts.now())
+        case .resend(let paths):
+            parts.log.info("\(name) has no basis for \(paths.count) files; they are sent whole")
+            parts.inbox.update { $0.resends.append(contentsOf: paths) }
+        case .seedWant(let want):
+            state.withLock { $0.seed }?.wanted(want)
+        case .refuse(_, let text):
+            parts.log.warning("\(name) refused: \(text)")
+        case .welcome, .batch, .seedListing, .seedEnd:
+            link.refuse(.failed, "a replica does not say that")
+        }
+    }
+
+    func linkBecameWritable(_ link: Link) {
+        state.withLock { $0.seed }?.becameWritable()
+        pump()
+    }
+
+    func linkHeartbeat(_ link: Link) {
+        link.send(.heartbeat(timeNanoseconds: parts.now().nanoseconds, journaled: parts.journal.flushed.position))
+    }
+
+    func linkClosed(_ link: Link, reason: String) {
+        parts.slots.disconnect(link.peer.description)
+        let seed = state.withLock { state -> SeedSession? in
+            defer { state = State() }
+            return state.seed
+        }
+        seed?.stop()
+        parts.log.info("\(link.peer): link closed: \(reason)")
+        parts.closed(self)
+    }
+
+    /// Any thread.
+    func logGrew() { state.withLock { $0.link }?.onLoop { self.pump() } }
+
+    // MARK: - handshake
+
+    private func answer(_ hello: Hello, on link: Link) {
+        let (newest, oldest) = (parts.journal.flushed, parts.journal.oldest)
+        let ours = Handshake.Ours(
+            store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest)
+        let answer = Handshake.answer(to: hello, ours: ours) { position in
+            try? parts.journal.hash(at: position)  // unreadable there: no part of this log, and refused as that
+        }
+        switch answer {
+        case .refuse(let refusal, let text):
+            parts.log.warning("refused \(link.peer): \(text)")
+            link.refuse(refusal, text)
+        case .stream:
+            stream(hello, on: link)
+        case .seed(let overCopy):
+            seed(overCopy: overCopy, on: link)
+        }
+    }
+
+    private func stream(_ hello: Hello, on link: Link) {
+        do throws(JournalError) {
+            guard var cursor = parts.journal.cursor(after: hello.flushed),
+                try parts.journal.skip(&cursor, to: hello.flushed)
+            else { return link.refuse(.diverged, "\(hello.flushed) is not a position of this log") }
+            parts.slots.connect(
+                link.peer.description, flushed: hello.flushed, applied: hello.applied, isSeeding: false,
+                now: parts.now())
+            state.withLock { state in
+                state.cursor = cursor
+                state.sent = hello.flushed
+            }
+            parts.log.info("\(link.peer) follows the log from \(hello.flushed)")
+            link.send(.welcome(Welcome(start: hello.flushed, hash: hello.hash)))
+            parts.acked()
+            pump()
+        } catch {
+            link.refuse(.failed, "\(error)")
+        }
+    }
+
+    private func seed(overCopy: Bool, on link: Link) {
+        let start = parts.journal.flushed
+        parts.slots.connect(
+            link.peer.description, flushed: start.position, applied: start.position, isSeeding: true, now: parts.now())
+        parts.log.info("\(link.peer) is being seeded; its log begins after \(start.position)")
+        link.send(.welcome(Welcome(start: start.position, hash: start.hash)))
+        let session = SeedSession(parts.seeder, link: link, isOverCopy: overCopy)
+        state.withLock { $0.seed = session }
+        session.start()
+    }
+
+    // MARK: - sending
+
+    /// Sends while the link takes it; on the link's event loop.
+    private func pump() {
+        while true {
+            let turn = state.withLock { state -> Result<(Link, [SealedBatch]), JournalError>? in
+                guard let link = state.link, link.isWritable, var cursor = state.cursor else { return nil }
+                do throws(JournalError) {
+                    let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes)
+                    guard let last = batches.last else { return nil }
+                    state.cursor = cursor
+                    state.sent = last.position
+                    return .success((link, batches))
+                } catch {
+                    state.cursor = nil
+                    return .failure(error)
+                }
+            }
+            switch turn {
+            case .success(let (link, batches)): link.send(batches)
+            case .failure(let error): return state.withLock { $0.link }?.refuse(.failed, "\(error)") ?? ()
+            case nil: return
+            }
+        }
+    }
+}

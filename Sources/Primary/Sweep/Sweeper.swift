@@ -1,0 +1,108 @@
+import Formats
+import Linux
+import Logging
+import Store
+
+/// The safety net under the events: walks the store and compares what is there with the catalogue.
+///
+/// At the start of the daemon, after an overflow, and every `period`. What differs is suspected, no more: the capturer
+/// looks again with today's rows, and counts as missed what then makes a record. Nothing is read but directories and
+/// status, at idle I/O priority.
+final class Sweeper: Sendable {
+    struct Parts: Sendable {
+        let roots: StoreRoots
+        let catalogue: Catalogue
+        let inbox: Condition<CaptureInbox>
+        let status: SharedCaptureStatus
+        let period: Duration
+        let now: @Sendable () -> Timestamp
+        let log: Logger
+    }
+
+    private let parts: Parts
+    private let asked = Condition(Asked())
+
+    private struct Asked: Sendable {
+        var isWanted = false
+        var isStopping = false
+    }
+
+    private static let reportCountMax = 1000
+
+    init(_ parts: Parts) { self.parts = parts }
+
+    func stop() { asked.update { $0.isStopping = true } }
+    func sweepSoon() { asked.update { $0.isWanted = true } }
+
+    /// Until `stop`. `isBaseline`: this is a new catalogue and no replica has anything, so what is there becomes its
+    /// content. `swept` is called after the first sweep.
+    func run(isBaseline: Bool, swept: () -> Void) throws {
+        try? CurrentProcess.useDiskWhenIdle()  // only politeness
+        try sweep(isBaseline: isBaseline)
+        swept()
+        while true {
+            let isStopping = asked.take(timeout: parts.period) { asked -> Bool? in
+                guard asked.isWanted || asked.isStopping else { return nil }
+                asked.isWanted = false
+                return asked.isStopping
+            }
+            if isStopping == true { return }
+            try sweep(isBaseline: false)
+        }
+    }
+
+    private func sweep(isBaseline: Bool) throws {
+        let snapshot = try parts.catalogue.snapshot()
+        var sweep = Sweep(isBaseline: isBaseline)
+        for root in parts.roots.names { try look(in: StorePath(root: root), snapshot, &sweep) }
+        report(&sweep)
+        parts.status.update { status in
+            status.sweepCount += 1
+            status.lastSweep = parts.now()
+        }
+    }
+
+    private struct Sweep {
+        let isBaseline: Bool
+        var suspects: [StorePath] = []
+        var baseline: [(path: StorePath, status: FileStatus)] = []
+    }
+
+    private func look(in directory: StorePath, _ snapshot: CatalogueSnapshot, _ sweep: inout Sweep) throws {
+        guard !asked.withLock({ $0.isStopping }) else { return }
+        var known = Dictionary(
+            try snapshot.entries(of: directory).map { ($0.name, $0.entry) }, uniquingKeysWith: { first, _ in first })
+        var directories: [StorePath] = []
+        let entries: [DirectoryEntry]
+        do throws(SystemError) {
+            entries = try parts.roots.entries(of: directory) ?? []
+        } catch {
+            guard error.errno == .accessDenied else { throw error }
+            return parts.log.error("\(directory): \(error)")
+        }
+        for entry in entries where StorePath.isName(entry.name) {
+            let path = directory.appending(entry.name)
+            guard parts.roots.isShipped(path), let status = try parts.roots.status(of: path) else { continue }
+            if status.kind == .other { continue }
+            if status.kind == .directory { directories.append(path) }
+            let row = known.removeValue(forKey: entry.name)
+            let isMessage = if case .message = parts.roots.layout.role(of: path) { true } else { false }
+            if let row, row.stillDescribes(status, asMessage: isMessage) { continue }
+            if sweep.isBaseline { sweep.baseline.append((path, status)) } else { sweep.suspects.append(path) }
+        }
+        for name in known.keys { sweep.suspects.append(directory.appending(name)) }
+        if sweep.suspects.count + sweep.baseline.count >= Self.reportCountMax { report(&sweep) }
+        for directory in directories { try look(in: directory, snapshot, &sweep) }
+    }
+
+    private func report(_ sweep: inout Sweep) {
+        let (suspects, baseline) = (sweep.suspects, sweep.baseline)
+        sweep.suspects = []
+        sweep.baseline = []
+        guard !suspects.isEmpty || !baseline.isEmpty else { return }
+        parts.inbox.update { inbox in
+            inbox.suspects.append(contentsOf: suspects)
+            inbox.baseline.append(contentsOf: baseline)
+        }
+    }
+}

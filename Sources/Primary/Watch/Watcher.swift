@@ -1,0 +1,208 @@
+import Formats
+import Linux
+import Logging
+import Store
+import Synchronization
+
+/// Drains inotify into hints, on a thread of its own that does nothing else.
+///
+/// Flow: every directory of the store is watched, each watch set before its directory is read, so that what comes
+/// between is in both. `run` begins with the whole tree, says `watching`, and then polls until `stop`. A new directory
+/// is watched and read when its event comes; whatever is in it by then is hinted at as a whole. Renames are a name that
+/// goes and a name that comes.
+///
+/// What cannot be watched (the user's limit of watches) is counted; the sweep looks there.
+final class Watcher: Sendable {
+    private let roots: StoreRoots
+    private let log: Logger
+    private let inotify: Inotify
+    private let stopping: WakeEvent
+    private let isStopped = Atomic(false)
+    /// Where cookies are made: a directory of our own, watched with the same inotify, so that order holds.
+    private let cookies: String
+    private let nextCookie = Atomic<UInt64>(1)
+    private let counts = Mutex(WatchCounts())
+
+    private static let mask: InotifyMask = [
+        .modify, .attributes, .create, .delete, .movedFrom, .movedTo, .deleteSelf, .onlyDirectory, .doNotFollow,
+        .excludeUnlinked,
+    ]
+    /// Between so many new watches the queue is read once.
+    private static let drainInterval = 256
+
+    /// `cookies` is made, or emptied.
+    init(_ roots: StoreRoots, cookies: String, log: Logger) throws(SystemError) {
+        self.roots = roots
+        self.cookies = cookies
+        self.log = log
+        inotify = try Inotify()
+        stopping = try WakeEvent()
+        let directory = try Directory.make(cookies)
+        for entry in try directory.entries() { try directory.unlink(entry.name) }
+    }
+
+    var watchCounts: WatchCounts { counts.withLock { $0 } }
+
+    func stop() {
+        isStopped.store(true, ordering: .relaxed)
+        stopping.signal()
+    }
+
+    /// Makes a cookie: when its hint has come, all events from before this call have.
+    func makeCookie() throws(SystemError) -> UInt64 {
+        let number = nextCookie.wrappingAdd(1, ordering: .relaxed).oldValue
+        let directory = try Directory(cookies)
+        let name = Array(String(number).utf8)
+        try directory.open(name, for: .creatingNew).close()
+        try directory.unlink(name)
+        return number
+    }
+
+    /// Until `stop`. `hinted` gets what one read gave, at once; `watching` is called when the whole tree is watched.
+    func run(hinted: @escaping @Sendable ([Hint]) -> Void, watching: () -> Void) throws(SystemError) {
+        var loop = WatchLoop(watcher: self, hinted: hinted)
+        loop.tree.note(try inotify.addWatch(cookies, [.create]), .cookies)
+        for name in roots.names { try loop.watch(StorePath(root: name), hinting: false) }
+        watching()
+        while !isStopped.load(ordering: .relaxed) {
+            _ = try Poller.wait([Poller.Interest(inotify.raw), Poller.Interest(stopping.raw)])
+            try loop.drain()
+        }
+    }
+
+    /// What the watching thread keeps to itself.
+    private struct WatchLoop {
+        let watcher: Watcher
+        let hinted: @Sendable ([Hint]) -> Void
+        var tree = WatchTree()
+        private var buffer = [UInt8](repeating: 0, count: Inotify.bufferBytes)
+        private var sinceDrain = 0
+
+        init(watcher: Watcher, hinted: @escaping @Sendable ([Hint]) -> Void) {
+            self.watcher = watcher
+            self.hinted = hinted
+        }
+
+        mutating func drain() throws(SystemError) {
+            while true {
+                let events = try watcher.inotify.read(into: &buffer)
+                guard !events.isEmpty else { return }
+                var hints: [Hint] = []
+                var last: Hint?
+                for event in events { try interpret(event, &hints, &last) }
+                if !hints.isEmpty { hinted(hints) }
+            }
+        }
+
+        /// Neighbours that say the same are one hint; a delivery touches a database a dozen times.
+        private mutating func interpret(
+            _ event: InotifyEvent, _ hints: inout [Hint], _ last: inout Hint?
+        ) throws(SystemError) {
+            func add(_ hint: Hint) {
+                if hint != last { hints.append(hint) }
+                last = hint
+            }
+            if event.mask.contains(.overflow) {
+                watcher.counts.withLock { $0.overflows += 1 }
+                return add(.overflow)
+            }
+            guard let place = tree.place(of: event.watch) else { return }
+            if event.mask.contains(.ignored) { return forget(event.watch) }
+            switch place {
+            case .cookies:
+                if let number = UInt64(String(decoding: event.name, as: UTF8.self)) { add(.cookie(number)) }
+            case .directory(let directory):
+                guard !event.name.isEmpty else { return add(.name(directory)) }
+                guard StorePath.isName(event.name) else { return }
+                let path = directory.appending(event.name)
+                guard watcher.roots.isShipped(path) else { return }
+                add(.name(path))
+                guard event.mask.contains(.isDirectory) else { return }
+                if !event.mask.isDisjoint(with: [.create, .movedTo]) {
+                    hinted(hints)
+                    hints = []
+                    try watch(path, hinting: true)
+                } else if event.mask.contains(.movedFrom) {
+                    for watch in tree.watches(within: path) { try? watcher.inotify.removeWatch(watch) }  // gone is fine
+                }
+            }
+        }
+
+        private func kind(of entry: DirectoryEntry, at path: StorePath) throws(SystemError) -> FileKind? {
+            if let kind = entry.kind { return kind }
+            return try watcher.roots.status(of: path)?.kind
+        }
+
+        private mutating func forget(_ watch: WatchNumber) {
+            tree.forget(watch)
+            watcher.counts.withLock { $0.watched = tree.count }
+        }
+
+        /// Watches `directory` and all below it; with `hinting`, says that all in it may be new.
+        mutating func watch(_ directory: StorePath, hinting: Bool) throws(SystemError) {
+            guard watcher.roots.isShipped(directory) else { return }
+            do throws(SystemError) {
+                let path = try watcher.roots.absolutePath(of: directory)
+                tree.note(try watcher.inotify.addWatch(path, Watcher.mask), .directory(directory))
+                watcher.counts.withLock { $0.watched = tree.count }
+            } catch {
+                guard error.errno == .noSpace || error.errno == .noMemory else {
+                    // Gone again, or no directory any more: its parent's watch tells.
+                    if [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) { return }
+                    throw error
+                }
+                watcher.counts.withLock { $0.unwatched += 1 }
+            }
+            if hinting { hinted([.directory(directory)]) }
+            sinceDrain += 1
+            if sinceDrain >= Watcher.drainInterval {
+                sinceDrain = 0
+                try drain()
+            }
+            let entries: [DirectoryEntry]
+            do throws(SystemError) {
+                entries = try watcher.roots.entries(of: directory) ?? []
+            } catch {
+                // Not ours to read: capture, which comes there too, says so.
+                if error.errno == .accessDenied { return }
+                throw error
+            }
+            for entry in entries {
+                let path = directory.appending(entry.name)
+                guard let kind = try kind(of: entry, at: path) else { continue }
+                if kind == .directory { try watch(path, hinting: hinting) }
+            }
+        }
+    }
+}
+
+package struct WatchCounts: Sendable {
+    /// Directories.
+    package var watched = 0
+    package var unwatched = 0
+    package var overflows = 0
+}
+
+/// Which watch is of which directory.
+struct WatchTree {
+    enum Place: Hashable {
+        case cookies
+        case directory(StorePath)
+    }
+
+    private var places: [WatchNumber: Place] = [:]
+
+    var count: Int { places.count }
+
+    mutating func note(_ watch: WatchNumber, _ place: Place) { places[watch] = place }
+    mutating func forget(_ watch: WatchNumber) { places[watch] = nil }
+    func place(of watch: WatchNumber) -> Place? { places[watch] }
+
+    /// Of `path` and all below it.
+    func watches(within path: StorePath) -> [WatchNumber] {
+        places.compactMap { watch, place in
+            guard case .directory(let directory) = place, directory.isWithin(path) else { return nil }
+            return watch
+        }
+    }
+}

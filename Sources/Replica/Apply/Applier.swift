@@ -1,0 +1,153 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Logging
+import ReplicationLog
+import Store
+
+/// From the replica's journal into its store; one thread.
+///
+/// Flow: read the batches after the last one applied, apply each in the order of dependence, tell `applied`; every few
+/// seconds flush the file systems and note the position on disk (a checkpoint). What was applied after the last
+/// checkpoint is applied again after a crash (`RecordApplier.Mode.replay`).
+///
+/// A full disk stops it until there is room. Anything else that fails is one file's trouble, asked for whole later.
+final class Applier {
+    struct Parts {
+        let journal: Journal
+        let writer: StoreWriter
+        let layout: StoreLayout
+        let state: String
+        let shared: SharedReplica
+        let log: Logger
+    }
+
+    private let parts: Parts
+    private let records: RecordApplier
+    private var cursor: Journal.Cursor
+    private var record: ReplicaRecord
+    private var seeded: SeededVersions
+    /// Before this position the store may hold later bytes already.
+    private let replayEnd: Position
+    private var lastCheckpoint = MonotonicTime.now()
+    private var isCheckpointed = true
+
+    private static let checkpointInterval = Duration.seconds(5)
+    private static let readBytes = 4 << 20
+    private static let retryInterval = Duration.seconds(1)
+
+    init(_ parts: Parts, record: ReplicaRecord, seeded: SeededVersions) throws {
+        self.parts = parts
+        self.record = record
+        self.seeded = seeded
+        records = RecordApplier(parts.writer, layout: parts.layout)
+        replayEnd = parts.journal.flushed.position
+        guard var cursor = parts.journal.cursor(after: record.applied), try parts.journal.skip(&cursor, to: record.applied)
+        else {
+            throw JournalError.damaged(
+                segment: parts.state, why: "the log after \(record.applied), the last position applied, is not there")
+        }
+        self.cursor = cursor
+    }
+
+    /// Until the inbox says stop; then all that is flushed is applied, and a checkpoint made.
+    func run() throws {
+        while true {
+            let isStopping = waitForWork()
+            try applyAll()
+            if isStopping { break }
+        }
+        try checkpoint()
+    }
+
+    /// True when it is time to end.
+    private func waitForWork() -> Bool {
+        let applied = cursor.position
+        let timeout = isCheckpointed ? nil : Self.checkpointInterval
+        let journal = parts.journal
+        let woken = parts.shared.work.take(timeout: timeout) { work -> Bool? in
+            if work.isStopping { return true }
+            return journal.flushed.position > applied ? false : nil
+        }
+        return woken ?? false
+    }
+
+    private func applyAll() throws {
+        while true {
+            let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes)
+            guard !batches.isEmpty else { break }
+            for batch in batches { try apply(batch) }
+        }
+        if !isCheckpointed, MonotonicTime.now() - lastCheckpoint >= Self.checkpointInterval { try checkpoint() }
+    }
+
+    // MARK: - a batch
+
+    private func apply(_ batch: SealedBatch) throws {
+        let position = batch.position
+        let mode: RecordApplier.Mode = position <= replayEnd ? .replay : .steady
+        var needed: [StorePath] = []
+        for item in ApplyPlan.ordered(try BatchReader.records(of: batch), parts.layout) {
+            if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
+            if let path = try apply(item, position.sequence, mode) { needed.append(path) }
+        }
+        if position == replayEnd {
+            needed += try records.settle()
+            seeded = SeededVersions()
+        }
+        record.applied = position
+        record.epochSeen = max(record.epochSeen, position.epoch)
+        record.exactAt = batch.header.timeNanoseconds
+        isCheckpointed = false
+        parts.shared.applied(
+            position, exactAt: position >= record.consistentAfter ? Timestamp(nanoseconds: record.exactAt) : nil,
+            needed: needed)
+    }
+
+    /// The path, if it is needed whole. Waits while the disk is full.
+    private func apply(_ item: Record, _ sequence: SequenceNumber, _ mode: RecordApplier.Mode) throws -> StorePath? {
+        while true {
+            do {
+                switch try records.apply(item, at: sequence, mode) {
+                case .applied:
+                    parts.shared.arrived(item)
+                    return nil
+                case .needsWhole(let why):
+                    parts.log.warning("\(item.path): asked for whole: \(why)")
+                    return item.path
+                }
+            } catch let error as SystemError where error.errno == .noSpace || error.errno == .quotaExceeded {
+                parts.shared.paused(because: "\(error)")
+                parts.log.error("paused: \(error): free some space, it goes on by itself")
+                _ = parts.shared.work.wait(timeout: Self.retryInterval) { $0.isStopping }
+                guard !parts.shared.work.withLock({ $0.isStopping }) else { throw error }
+            } catch let error as SystemError {
+                parts.shared.failed("\(item.path): \(error)")
+                parts.log.error("\(item.path): \(error)")
+                return item.path
+            }
+        }
+    }
+
+    /// On return all that is applied is on disk, and so is that it is.
+    private func checkpoint() throws {
+        guard !isCheckpointed else { return }
+        try parts.writer.flush()
+        try record.save(in: parts.state)
+        if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
+        isCheckpointed = true
+        lastCheckpoint = .now()
+        try parts.journal.trim(through: record.applied)
+    }
+}
+
+extension Record {
+    /// Whether it is about a file's content, which a seed may have brought already.
+    var isOfContent: Bool {
+        switch change {
+        case .whole, .extents, .delta, .part, .assembled, .metadata: true
+        case .directory, .link, .symlink, .remove: false
+        }
+    }
+}

@@ -1,0 +1,227 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Store
+import Synchronization
+
+/// Applies records to the store: checks the basis before, the result after.
+///
+/// In the steady state a record that does not fit changes nothing and is asked for whole. After a crash the store may
+/// be anywhere between two positions of the log; then (`.replay`) extents are written without asking, since all that
+/// came after the older position are written again in order, and what comes out is checked at the end (`settle`).
+final class RecordApplier: Sendable {
+    private let writer: StoreWriter
+    private let layout: StoreLayout
+    private let state = Mutex(State())
+
+    private struct State {
+        /// Tables of files that were patched lately.
+        var tables: [StorePath: PageTable] = [:]
+        var tableBytes = 0
+        /// Files patched in a replay, and what they are to be in the end.
+        var inDoubt: [StorePath: Digest] = [:]
+    }
+
+    private static let tableBytesMax = 8 << 20
+
+    enum Mode: Sendable {
+        case steady, replay
+    }
+
+    enum Outcome: Equatable, Sendable {
+        case applied
+        /// To be sent whole.
+        case needsWhole(why: String)
+    }
+
+    init(_ writer: StoreWriter, layout: StoreLayout) {
+        self.writer = writer
+        self.layout = layout
+    }
+
+    func apply(_ record: Record, at sequence: SequenceNumber, _ mode: Mode = .steady) throws -> Outcome {
+        let path = record.path
+        switch record.change {
+        case .directory(let metadata):
+            try writer.makeDirectory(path, metadata, at: sequence)
+        case .whole(let metadata, let result, let bytes):
+            let table = PageTable(of: bytes)
+            guard table.digest == result else { return .needsWhole(why: "the bytes are not what they are said to be") }
+            try writer.replace(path, metadata, at: sequence) { file in try file.write(bytes, at: 0) }
+            remember(path, table)
+        case .extents(let metadata, let basis, let result, let byteCount, let extents):
+            return try patch(path, metadata, basis, result, byteCount, extents, mode)
+        case .delta(let metadata, let basis, let result, let byteCount, let delta):
+            return try rebuild(path, metadata, basis, result, byteCount, delta, at: sequence, mode)
+        case .part(let result, let offset, let bytes):
+            try writer.writePart(of: result, for: path, offset: offset, bytes)
+        case .assembled(let metadata, let result, let byteCount):
+            forget(path)
+            if try writer.assemble(path, metadata, result: result, byteCount: byteCount, at: sequence) { break }
+            guard try writer.table(of: path)?.digest == result else { return .needsWhole(why: "its parts are not there") }
+            _ = try writer.setMetadata(path, metadata)
+        case .link(let target, _):
+            forget(path)
+            guard try writer.link(path, to: target, at: sequence) else {
+                return .needsWhole(why: "\(target), of which it is another name, is not there")
+            }
+        case .symlink(let target):
+            forget(path)
+            try writer.symlink(path, target: target, at: sequence)
+        case .metadata(let metadata, _):
+            guard try writer.setMetadata(path, metadata) else { return .needsWhole(why: "it is not there") }
+        case .remove:
+            forgetAll(within: path)
+            try writer.remove(path, at: sequence)
+        }
+        return .applied
+    }
+
+    // MARK: - deltas
+
+    private func patch(
+        _ path: StorePath, _ metadata: Metadata, _ basis: Digest, _ result: Digest, _ byteCount: Int,
+        _ extents: [Record.ExtentBytes], _ mode: Mode
+    ) throws -> Outcome {
+        guard var table = try table(of: path) else { return .needsWhole(why: "it is not there") }
+        if table.digest == result, table.byteCount == byteCount {
+            _ = try writer.setMetadata(path, metadata)
+            return .applied
+        }
+        if mode == .replay {
+            _ = try writer.patch(path, metadata, byteCount: byteCount, extents, readingBack: [])
+            forget(path)
+            state.withLock { $0.inDoubt[path] = result }
+            return .applied
+        }
+        guard table.digest == basis else { return .needsWhole(why: "it is not what the change starts from") }
+        let changed = Self.pages(of: extents, from: table.byteCount, to: byteCount)
+        let pages = try writer.patch(path, metadata, byteCount: byteCount, extents, readingBack: changed)
+        table.update(pages: changed, byteCount: byteCount) { page in pages[page] ?? [] }
+        remember(path, table)
+        guard table.digest == result else { return .needsWhole(why: "the change did not make of it what it should") }
+        return .applied
+    }
+
+    /// The pages that these extents, or a new length, change.
+    private static func pages(of extents: [Record.ExtentBytes], from old: Int, to new: Int) -> Set<Int> {
+        var pages: Set<Int> = []
+        for extent in extents where !extent.bytes.isEmpty {
+            pages.formUnion(extent.offset / PageTable.pageBytes...(extent.offset + extent.bytes.count - 1) / PageTable.pageBytes)
+        }
+        if old != new {
+            let first = min(old, new) / PageTable.pageBytes
+            let end = PageTable.pageCount(of: new)
+            if first < end { pages.formUnion(first..<end) }
+        }
+        return pages
+    }
+
+    private func rebuild(
+        _ path: StorePath, _ metadata: Metadata, _ basis: Digest, _ result: Digest, _ byteCount: Int, _ delta: [UInt8],
+        at sequence: SequenceNumber, _ mode: Mode
+    ) throws -> Outcome {
+        guard let old = try table(of: path) else { return .needsWhole(why: "it is not there") }
+        if old.digest == result, old.byteCount == byteCount {
+            _ = try writer.setMetadata(path, metadata)
+            return .applied
+        }
+        guard old.digest == basis else {
+            guard mode == .replay else { return .needsWhole(why: "it is not what the change starts from") }
+            state.withLock { $0.inDoubt[path] = result }
+            return .applied
+        }
+        let source = try writer.open(path)
+        do {
+            var made = [UInt8]()
+            var table = PageTable()
+            try writer.replace(path, metadata, at: sequence) { file in
+                var offset: Int64 = 0
+                try RsyncDelta.apply(
+                    delta, basisBytes: old.byteCount,
+                    basis: { try source.read(at: Int64($0.lowerBound), count: $0.count) }, resultBytesMax: byteCount
+                ) { piece in
+                    try file.write(piece, at: offset)
+                    offset += Int64(piece.count)
+                    made.append(contentsOf: piece)
+                    let whole = made.count / PageTable.pageBytes * PageTable.pageBytes
+                    made[..<whole].withUnsafeBytes { table.append($0) }
+                    made.removeFirst(whole)
+                }
+                made.withUnsafeBytes { table.append($0) }
+                guard table.digest == result, table.byteCount == byteCount else { throw WrongResult() }
+                // Renamed over a good file: whole on disk before, so that a power cut leaves the one or the other.
+                try file.flushData()
+            }
+            remember(path, table)
+            return .applied
+        } catch is WrongResult {
+            return .needsWhole(why: "the change did not make of it what it should")
+        } catch let error as DeltaError {
+            return .needsWhole(why: "its delta cannot be applied: \(error)")
+        }
+    }
+
+    private struct WrongResult: Error {}
+
+    // MARK: - after a replay
+
+    /// Looks whether what the replay patched is what the log says. Returns those that are not.
+    func settle() throws -> [StorePath] {
+        let inDoubt = state.withLock { state in
+            defer { state.inDoubt = [:] }
+            return state.inDoubt
+        }
+        var wrong: [StorePath] = []
+        for (path, expected) in inDoubt {
+            guard let table = try writer.table(of: path) else { continue }
+            if table.digest == expected { remember(path, table) } else { wrong.append(path) }
+        }
+        return wrong
+    }
+
+    // MARK: - tables
+
+    private func table(of path: StorePath) throws(SystemError) -> PageTable? {
+        if let known = state.withLock({ $0.tables[path] }) { return known }
+        guard let table = try writer.table(of: path) else { return nil }
+        remember(path, table)
+        return table
+    }
+
+    /// Not of messages: they are never patched.
+    private func remember(_ path: StorePath, _ table: PageTable) {
+        if case .message = layout.role(of: path) { return }
+        state.withLock { state in
+            state.inDoubt[path] = nil
+            let bytes = Self.bytes(path, table)
+            state.tableBytes += bytes - (state.tables[path].map { Self.bytes(path, $0) } ?? 0)
+            state.tables[path] = table
+            if state.tableBytes > Self.tableBytesMax {
+                state.tables = [path: table]
+                state.tableBytes = bytes
+            }
+        }
+    }
+
+    private func forget(_ path: StorePath) {
+        state.withLock { state in
+            state.inDoubt[path] = nil
+            guard let table = state.tables.removeValue(forKey: path) else { return }
+            state.tableBytes -= Self.bytes(path, table)
+        }
+    }
+
+    private func forgetAll(within path: StorePath) {
+        if case .message = layout.role(of: path) { return }
+        let paths = state.withLock { state in
+            state.tables.keys.filter { $0.isWithin(path) } + state.inDoubt.keys.filter { $0.isWithin(path) }
+        }
+        for path in paths { forget(path) }
+    }
+
+    private static func bytes(_ path: StorePath, _ table: PageTable) -> Int {
+        path.path.count + table.leaves.count * Digest.byteCount + 200
+    }
+}

@@ -1,0 +1,259 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Store
+import Synchronization
+
+/// The only code of the project that changes a mail store.
+///
+/// Everything is reached beneath a root that is held open, through no symbolic link. A file that is new or replaced is
+/// made aside, in `.mailsync/new` of its root, and renamed into place. What is removed is moved to
+/// `.mailsync/removed/<sequence number>/<its path>`. Nothing is durable before `flush`.
+///
+/// May be used by several threads, but for one path by one at a time.
+final class StoreWriter: Sendable {
+    private let layout: StoreLayout
+    private let roots: [RootName: Directory]
+    private let owner: UInt32
+    private let group: UInt32
+    private let isRoot = CurrentProcess.effectiveUser == 0
+    private let nextName = Atomic<UInt64>(0)
+
+    static let ownDirectory = ".mailsync"
+    private static let new = Array(".mailsync/new".utf8)
+    private static let parts = Array(".mailsync/parts".utf8)
+    private static let removed = Array(".mailsync/removed".utf8)
+
+    /// Makes what is missing of the roots, and empties what an earlier run left half done.
+    init(_ layout: StoreLayout) throws(SystemError) {
+        self.layout = layout
+        var roots: [RootName: Directory] = [:]
+        for root in layout.roots { roots[root.name] = try Directory.make(root.path, parents: .cachedBySoleWriter) }
+        self.roots = roots
+        guard let configuration = roots[.configuration] else { preconditionFailure("a layout without configdirectory") }
+        let status = try configuration.descriptor.status()
+        (owner, group) = (status.owner, status.group)
+        for root in roots.values {
+            for directory in [Array(Self.ownDirectory.utf8), Self.new, Self.parts, Self.removed] {
+                if try root.makeDirectory(directory) == .created, isRoot {
+                    try root.setOwner(of: directory, to: owner, group: group)
+                }
+            }
+            for entry in try root.entries(of: Self.new) { try root.unlink(Self.new + [slash] + entry.name) }
+        }
+    }
+
+    private func root(of path: StorePath) throws(SystemError) -> Directory {
+        guard let root = roots[path.root] else {
+            throw SystemError(call: "open", path: "\(path): this end has no \(path.root)", errno: .noEntry)
+        }
+        return root
+    }
+
+    // MARK: - looking
+
+    func status(of path: StorePath) throws(SystemError) -> FileStatus? { try root(of: path).status(of: path.path) }
+
+    /// Nothing if there is no file.
+    func table(of path: StorePath) throws(SystemError) -> PageTable? {
+        guard let status = try status(of: path), status.kind == .file else { return nil }
+        let file = try root(of: path).open(path.path, for: .reading)
+        var table = PageTable()
+        try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
+        return table
+    }
+
+    func open(_ path: StorePath) throws(SystemError) -> Descriptor { try root(of: path).open(path.path, for: .reading) }
+
+    func entries(of directory: StorePath) throws(SystemError) -> [DirectoryEntry]? {
+        do throws(SystemError) {
+            return try root(of: directory).entries(of: directory.path)
+        } catch {
+            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            return nil
+        }
+    }
+
+    // MARK: - writing
+
+    func makeDirectory(_ path: StorePath, _ metadata: Metadata, at sequence: SequenceNumber) throws(SystemError) {
+        if path.isRoot { return }
+        let root = try root(of: path)
+        if let there = try root.status(of: path.path), there.kind != .directory { try remove(path, at: sequence) }
+        try makeParents(of: path)
+        try root.makeDirectory(path.path, mode: metadata.mode)
+        let directory = try root.open(path.path, for: .reading)
+        try setOwner(of: directory, metadata)
+        if try directory.status().mode != metadata.mode { try directory.setMode(metadata.mode) }
+    }
+
+    /// Puts a file in place, with what `fill` writes into it; whatever stood there goes.
+    func replace(
+        _ path: StorePath, _ metadata: Metadata, at sequence: SequenceNumber,
+        fill: (borrowing Descriptor) throws -> Void
+    ) throws {
+        let root = try root(of: path)
+        let name = newName()
+        do {
+            let file = try root.open(name, for: .creatingNew, mode: 0o600)
+            try fill(file)
+            try setMetadata(of: file, metadata)
+            try file.close()
+            try place(name, at: path, in: root, sequence)
+        } catch {
+            try? root.unlink(name)  // the error that matters is on its way
+            throw error
+        }
+    }
+
+    /// Writes `extents` over what is there and makes the file `byteCount` long. What is at offset 0 goes last: in Cyrus's
+    /// files that is the header, which tells of the rest.
+    func patch(
+        _ path: StorePath, _ metadata: Metadata, byteCount: Int, _ extents: [Record.ExtentBytes],
+        readingBack pages: some Sequence<Int>
+    ) throws(SystemError) -> [Int: [UInt8]] {
+        let file = try root(of: path).open(path.path, for: .updating)
+        for extent in extents where extent.offset != 0 { try file.write(extent.bytes, at: Int64(extent.offset)) }
+        if try file.status().byteCount != Int64(byteCount) { try file.truncate(to: Int64(byteCount)) }
+        if let first = extents.first, first.offset == 0 { try file.write(first.bytes, at: 0) }
+        try setMetadata(of: file, metadata)
+        var read: [Int: [UInt8]] = [:]
+        for page in pages {
+            read[page] = try file.read(at: Int64(page * PageTable.pageBytes), count: PageTable.pageBytes)
+        }
+        return read
+    }
+
+    /// Keeps a piece of a content that is to be assembled.
+    func writePart(of result: Digest, for path: StorePath, offset: Int, _ bytes: [UInt8]) throws(SystemError) {
+        let file = try root(of: path).open(partName(result), for: .updatingOrCreating)
+        try file.write(bytes, at: Int64(offset))
+    }
+
+    /// Puts the parts of `result` in place, if they are that; false if they are not.
+    func assemble(
+        _ path: StorePath, _ metadata: Metadata, result: Digest, byteCount: Int, at sequence: SequenceNumber
+    ) throws(SystemError) -> Bool {
+        let root = try root(of: path)
+        let name = partName(result)
+        guard try root.status(of: name) != nil else { return false }
+        let file = try root.open(name, for: .updating)
+        try file.truncate(to: Int64(byteCount))
+        var table = PageTable()
+        try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
+        guard table.digest == result else {
+            try root.unlink(name)
+            return false
+        }
+        try setMetadata(of: file, metadata)
+        try place(name, at: path, in: root, sequence)
+        return true
+    }
+
+    /// Gives the file at `target` another name; false if there is no such file.
+    func link(_ path: StorePath, to target: StorePath, at sequence: SequenceNumber) throws(SystemError) -> Bool {
+        let (root, targetRoot) = (try root(of: path), try root(of: target))
+        guard let there = try targetRoot.status(of: target.path), there.kind == .file else { return false }
+        if let here = try root.status(of: path.path), here.inode == there.inode, here.device == there.device { return true }
+        let name = newName()
+        try targetRoot.link(target.path, to: name, in: root)
+        try place(name, at: path, in: root, sequence)
+        return true
+    }
+
+    func symlink(_ path: StorePath, target: [UInt8], at sequence: SequenceNumber) throws(SystemError) {
+        let root = try root(of: path)
+        let name = newName()
+        try root.symlink(target, at: name)
+        if isRoot { try root.setOwner(of: name, to: owner, group: group) }
+        try place(name, at: path, in: root, sequence)
+    }
+
+    /// False if there is no such file.
+    func setMetadata(_ path: StorePath, _ metadata: Metadata) throws(SystemError) -> Bool {
+        guard let there = try status(of: path), there.kind == .file else { return false }
+        try setMetadata(of: try root(of: path).open(path.path, for: .reading), metadata)
+        return true
+    }
+
+    /// Moves what is there aside; nothing happens if there is nothing.
+    func remove(_ path: StorePath, at sequence: SequenceNumber) throws(SystemError) {
+        let root = try root(of: path)
+        guard !path.isRoot, try root.status(of: path.path) != nil else { return }
+        let place = Self.removed + [slash] + Array(String(sequence.number).utf8) + [slash] + path.path
+        try makeParents(ofPath: place, in: root)
+        do throws(SystemError) {
+            try root.rename(path.path, to: place)
+        } catch {
+            // A second life and death of the same name in one batch, or a replay: the younger one is kept.
+            guard error.errno == .directoryNotEmpty || error.errno == .exists || error.errno == .isDirectory
+                || error.errno == .notDirectory
+            else { throw error }
+            try root.rename(path.path, to: place + Array(".\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8))
+        }
+        root.forgetCached(within: path.path)
+    }
+
+    /// On return everything written is on disk (syncfs, once for each root).
+    func flush() throws(SystemError) {
+        for root in roots.values { try root.descriptor.syncFileSystem() }
+    }
+
+    // MARK: - pieces
+
+    private func newName() -> [UInt8] {
+        Self.new + Array("/\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8)
+    }
+
+    private func partName(_ result: Digest) -> [UInt8] { Self.parts + Array("/\(result)".utf8) }
+
+    private func place(
+        _ name: [UInt8], at path: StorePath, in root: Directory, _ sequence: SequenceNumber
+    ) throws(SystemError) {
+        do throws(SystemError) {
+            try root.rename(name, to: path.path)
+        } catch {
+            switch error.errno {
+            case .noEntry, .notDirectory: try makeParents(of: path)
+            case .isDirectory, .directoryNotEmpty, .exists: try remove(path, at: sequence)
+            default: throw error
+            }
+            try root.rename(name, to: path.path)
+        }
+    }
+
+    /// The log tells of directories before what is in them; this is for what came before its directory's record.
+    private func makeParents(of path: StorePath) throws(SystemError) {
+        try makeParents(ofPath: path.path, in: try root(of: path))
+    }
+
+    private func makeParents(ofPath path: [UInt8], in root: Directory) throws(SystemError) {
+        guard let cut = path.lastIndex(of: slash) else { return }
+        let parent = Array(path[..<cut])
+        if let there = try root.status(of: parent), there.kind == .directory { return }
+        try makeParents(ofPath: parent, in: root)
+        if try root.makeDirectory(parent, mode: 0o700) == .created, isRoot {
+            try root.setOwner(of: parent, to: owner, group: group)
+        }
+    }
+
+    private func setMetadata(of file: borrowing Descriptor, _ metadata: Metadata) throws(SystemError) {
+        try setOwner(of: file, metadata)
+        if try file.status().mode != metadata.mode { try file.setMode(metadata.mode) }
+        let hasAttributes = try !file.extendedAttributes().isEmpty
+        if hasAttributes || !metadata.attributes.isEmpty {
+            _ = try file.setExtendedAttributes(
+                metadata.attributes.map { ExtendedAttribute(name: $0.name, value: $0.value) })
+        }
+        try file.setTimes(mtimeNanoseconds: metadata.mtimeNanoseconds)
+    }
+
+    /// Only root can give a file away; to anybody else all files are the store's own.
+    private func setOwner(of file: borrowing Descriptor, _ metadata: Metadata) throws(SystemError) {
+        guard isRoot else { return }
+        try file.setOwner(metadata.owner ?? owner, group: metadata.group ?? group)
+    }
+
+    private var slash: UInt8 { UInt8(ascii: "/") }
+}

@@ -1,0 +1,56 @@
+import Formats
+import Linux
+import Logging
+import ReplicationLog
+
+/// From the link into the replica's journal; one thread.
+///
+/// Flow: take all batches that came, append them, flush once, ack `flushed`. While one flush is under way the next
+/// batches gather, so the load makes the groups and no clock does.
+struct Intake {
+    let journal: Journal
+    let shared: SharedReplica
+    let log: Logger
+
+    /// Until the inbox says stop, and what had come by then is flushed.
+    func run() throws {
+        while true {
+            let work = shared.work.take { work -> SharedReplica.Work? in
+                guard work.isStopping || !work.arrived.isEmpty else { return nil }
+                defer {
+                    work.arrived = []
+                    work.arrivedBytes = 0
+                }
+                return work
+            }
+            guard let work else { continue }
+            if !work.arrived.isEmpty {
+                try append(work.arrived)
+                shared.moved(flushed: journal.flushed.position)
+                // The applier waits for the journal to grow.
+                shared.work.update { _ in }
+            }
+            if work.isStopping { return }
+        }
+    }
+
+    /// Waits while the disk is full: nothing was acked, so nothing is lost.
+    private func append(_ batches: [SealedBatch]) throws {
+        var rest = batches[...]
+        while let batch = rest.first {
+            do throws(JournalError) {
+                if batch.position.sequence > journal.newest.position.sequence { try journal.append([batch]) }
+                rest = rest.dropFirst()
+            } catch {
+                guard case .system(let system) = error, system.errno == .noSpace || system.errno == .quotaExceeded else {
+                    throw error
+                }
+                shared.paused(because: "\(error)")
+                log.error("paused: \(error): free some space, it goes on by itself")
+                let isStopping = shared.work.wait(timeout: .seconds(1)) { $0.isStopping }
+                if isStopping { throw error }
+            }
+        }
+        try journal.flush()
+    }
+}

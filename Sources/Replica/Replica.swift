@@ -1,0 +1,438 @@
+import Digests
+import Formats
+import Linux
+package import Logging
+package import ReplicationLog
+package import Store
+import Synchronization
+
+/// The replica end: from a link to the store.
+///
+/// Flow (each line is one thread, but for the first, which is on the link's event loop):
+///   6. link     batches -> checked, in order          (`StreamUser`)
+///   7. intake   -> the replica's journal, flushed -> ack flushed
+///   8. applier  journal -> the store -> ack applied
+///
+/// A replica without a store, or whose log is no longer kept, is seeded first (`SeedUser`). The link is dialled again,
+/// with back-off, whenever it ends; what is flushed is applied meanwhile.
+package final class Replica: Sendable {
+    package struct Options: Sendable {
+        package var store: String
+        package var state: String
+        /// The other ends, to be tried in turn: one of them is the primary.
+        package var peers: [Address]
+        /// Seed over a target that is no earlier copy.
+        package var mayOverwrite: Bool
+
+        package init(store: String, state: String, peers: [Address], mayOverwrite: Bool) {
+            self.store = store
+            self.state = state
+            self.peers = peers
+            self.mayOverwrite = mayOverwrite
+        }
+    }
+
+    private let options: Options
+    private let layout: StoreLayout
+    private let endpoint: LinkEndpoint
+    private let writer: StoreWriter
+    private let log: Logger
+    private let shared = SharedReplica(now: Timestamp.now)
+    private let isStopping = Mutex(false)
+
+    private static let backoffFirst = Duration.milliseconds(100)
+    private static let backoffMax = Duration.seconds(15)
+
+    package init(_ options: Options, layout: StoreLayout, endpoint: LinkEndpoint, log: Logger) throws {
+        self.options = options
+        self.layout = layout
+        self.endpoint = endpoint
+        self.log = log
+        writer = try StoreWriter(layout)
+        let record = try ReplicaRecord(in: options.state)
+        shared.update { status in
+            (status.applied, status.flushed, status.received) = (record.applied, record.applied, record.applied)
+            status.epochSeen = record.epochSeen
+            if record.phase != .seeded { status.phase = .unseeded }
+        }
+    }
+
+    package var status: ReplicaStatus { shared.status }
+
+    /// Ends `run` once all that is flushed is applied.
+    package func stop() {
+        isStopping.withLock { $0 = true }
+        shared.work.update { $0.isStopping = true }
+    }
+
+    /// Until something was flushed or applied, or `timeout`.
+    func waitForProgress(timeout: Duration) {
+        let before = shared.status
+        _ = shared.work.wait(timeout: timeout) { _ in
+            let now = shared.status
+            return now.applied != before.applied || now.flushed != before.flushed
+        }
+    }
+
+    // MARK: - running
+
+    /// Until `stop`; seeds first if there is nothing yet. Throws what cannot be gone on with.
+    package func run() async throws {
+        while !isStopping.withLock({ $0 }) {
+            let record = try ReplicaRecord(in: options.state)
+            guard record.phase == .seeded else {
+                try await seed()
+                continue
+            }
+            guard try await follow(record) == .needsSeed else { continue }
+            log.warning("the log that this replica needs is not kept any more; comparing with the primary instead")
+            var unseeded = record
+            unseeded.phase = .seeding
+            try unseeded.save(in: options.state)
+        }
+    }
+
+    /// Seeds, and follows the log until the copy is consistent, or until `stop`.
+    package func seedUntilConsistent() async throws {
+        let record = try ReplicaRecord(in: options.state)
+        if record.phase != .seeded { try await seed() }
+        let seeded = try ReplicaRecord(in: options.state)
+        guard seeded.phase == .seeded, !isStopping.withLock({ $0 }) else { return }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await self.run() }
+            group.addTask {
+                try await Thread.run(name: "consistent") {
+                    while !self.isStopping.withLock({ $0 }), self.shared.status.applied < seeded.consistentAfter {
+                        self.waitForProgress(timeout: .milliseconds(50))
+                    }
+                }
+                self.stop()
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    private enum FollowEnd: Sendable { case stopped, needsSeed }
+
+    /// The three stations of the log, until `stop` or until only a seed helps.
+    private func follow(_ record: ReplicaRecord) async throws -> FollowEnd {
+        let journal = try openJournal(record)
+        shared.work.update { $0 = SharedReplica.Work() }
+        if isStopping.withLock({ $0 }) { shared.work.update { $0.isStopping = true } }
+        shared.moved(received: journal.flushed.position, flushed: journal.flushed.position)
+        let seeded = try SeededVersions(in: options.state)
+        let (writer, layout, state, shared, log) = (writer, layout, options.state, shared, log)
+        return try await withThrowingTaskGroup(of: FollowEnd.self) { group in
+            group.addTask {
+                try await Thread.run(name: "intake") { try Intake(journal: journal, shared: shared, log: log).run() }
+                return .stopped
+            }
+            group.addTask {
+                try await Thread.run(name: "apply") {
+                    let parts = Applier.Parts(
+                        journal: journal, writer: writer, layout: layout, state: state, shared: shared, log: log)
+                    try Applier(parts, record: record, seeded: seeded).run()
+                }
+                return .stopped
+            }
+            group.addTask { try await self.dialStream(journal, record) }
+            var end = FollowEnd.stopped
+            do {
+                while let one = try await group.next() {
+                    if one == .needsSeed { end = .needsSeed }
+                    shared.work.update { $0.isStopping = true }
+                }
+            } catch {
+                shared.work.update { $0.isStopping = true }
+                throw error
+            }
+            return end
+        }
+    }
+
+    private func openJournal(_ record: ReplicaRecord) throws -> Journal {
+        let path = options.state + "/journal"
+        _ = try Directory.make(path)
+        let start = try JournalStart(in: options.state)
+        return try Journal.open(in: path, orStartAfter: start.position, hash: start.hash)
+    }
+
+    // MARK: - dialling
+
+    /// Dials again and again; returns when stopped, or when the primary says that only a seed helps.
+    private func dialStream(_ journal: Journal, _ record: ReplicaRecord) async throws -> FollowEnd {
+        var backoff = Backoff(first: Self.backoffFirst, max: Self.backoffMax)
+        var turn = 0
+        while !shared.work.withLock({ $0.isStopping }) {
+            let flushed = journal.flushed
+            let status = shared.status
+            let hello = Hello(
+                store: options.store, purpose: .stream, flushed: flushed.position, hash: flushed.hash,
+                applied: min(status.applied, flushed.position), epochSeen: max(record.epochSeen, flushed.position.epoch))
+            let end = await dial(turn) { ended in
+                StreamUser(hello: hello, shared: self.shared, log: self.log, ended: ended)
+            }
+            turn += 1
+            // What came on the old link is in the journal before the new one says where to go on.
+            try await drain()
+            switch end {
+            case .refused(.trimmed, _), .refused(.diverged, _):
+                shared.enter(.diverged)
+                return .needsSeed
+            case .refused(let refusal, let why):
+                shared.failed("\(refusal): \(why)")
+                log.error("refused: \(why)")
+            case .closed(let why):
+                shared.failed(why)
+                log.info("no link: \(why)")
+            }
+            if journal.flushed.position != flushed.position { backoff.reset() }
+            shared.enter(.disconnected)
+            await pause(backoff.next())
+        }
+        return .stopped
+    }
+
+    private func drain() async throws {
+        let shared = shared
+        try await Thread.run(name: "drain") { _ = shared.work.wait { $0.arrived.isEmpty || $0.isStopping } }
+    }
+
+    /// Waits, but not longer than until `stop`.
+    private func pause(_ duration: Duration) async {
+        let shared = shared
+        _ = try? await Thread.run(name: "back-off") { shared.work.wait(timeout: duration) { $0.isStopping } }  // only a pause
+    }
+
+    /// One link to the next peer, from dialling to its end, which may be asked for by `stop`.
+    private func dial(
+        _ turn: Int, _ user: (@escaping @Sendable (StreamUser.End) -> Void) -> StreamUser
+    ) async -> StreamUser.End {
+        let peer = options.peers[turn % options.peers.count]
+        let ending = Ending<StreamUser.End>()
+        let link = user { ending.tell($0) }
+        do {
+            try await endpoint.dial(peer, user: ClosingUser(link, when: shared))
+        } catch {
+            return .closed("\(error)")
+        }
+        return await ending.value
+    }
+
+    // MARK: - seeding
+
+    /// Seeds, and comes back with the state saying so; tries again after an interruption.
+    package func seed() async throws {
+        var record = try ReplicaRecord(in: options.state)
+        let isEmpty = try TargetCheck(layout: layout, writer: writer).isEmpty()
+        guard isEmpty || record.phase != .unseeded || options.mayOverwrite else {
+            throw SeedRefusal(layout: layout)
+        }
+        record.phase = .seeding
+        try record.save(in: options.state)
+        var backoff = Backoff(first: Self.backoffFirst, max: Self.backoffMax)
+        var turn = 0
+        var isFirst = true
+        shared.update { $0.seed = SeedProgress() }
+        let isStopping = isStopping.withLock { $0 }
+        shared.work.update {
+            $0 = SharedReplica.Work()
+            $0.isStopping = isStopping
+        }
+        while !self.isStopping.withLock({ $0 }) {
+            shared.enter(.seeding)
+            let hello = Hello(
+                store: options.store, purpose: isEmpty && isFirst ? .seedEmpty : .seedOver, flushed: .zero, hash: .zero,
+                applied: .zero, epochSeen: record.epochSeen)
+            let peer = options.peers[turn % options.peers.count]
+            turn += 1
+            let ending = Ending<SeedUser.End>()
+            let user = SeedUser(
+                hello: hello, writer: writer, layout: layout, shared: shared, log: log) { ending.tell($0) }
+            do {
+                try await endpoint.dial(peer, user: ClosingUser(user, when: shared))
+                isFirst = false
+                let end = await ending.value
+                switch end {
+                case .seeded(let seeded):
+                    return try finish(seeded, &record)
+                case .refused(let refusal, let why):
+                    shared.failed("\(refusal): \(why)")
+                    log.error("refused: \(why)")
+                case .closed(let why):
+                    shared.failed(why)
+                    log.warning("seed interrupted: \(why)")
+                }
+            } catch {
+                shared.failed("\(error)")
+                log.info("no link: \(error)")
+            }
+            await pause(backoff.next())
+        }
+    }
+
+    /// The journal begins anew after the seed's start.
+    private func finish(_ seeded: SeedUser.Seeded, _ record: inout ReplicaRecord) throws {
+        let path = options.state + "/journal"
+        let directory = try Directory.make(path)
+        for name in try Journal.segmentNames(in: path) { try directory.unlink(Array(name.utf8)) }
+        try directory.flushDirectory()
+        try JournalStart(position: seeded.start, hash: seeded.hash).save(in: options.state)
+        try seeded.versions.save(in: options.state)
+        record.phase = .seeded
+        record.applied = seeded.start
+        record.consistentAfter = seeded.consistentAfter
+        record.epochSeen = max(record.epochSeen, seeded.start.epoch)
+        try record.save(in: options.state)
+        shared.update { status in
+            status.seed?.isDone = true
+            (status.applied, status.flushed, status.received) = (seeded.start, seeded.start, seeded.start)
+        }
+        log.info("seeded; the log begins after \(seeded.start), the copy is consistent at \(seeded.consistentAfter)")
+    }
+
+    /// Whether the copy is consistent: everything up to the end of the seed is applied.
+    package func isConsistent() throws -> Bool {
+        let record = try ReplicaRecord(in: options.state)
+        return record.phase == .seeded && shared.status.applied >= record.consistentAfter
+    }
+}
+
+/// Where a journal begins that has no segment yet: `log-start` in the state directory.
+struct JournalStart {
+    let position: Position
+    let hash: ChainHash
+
+    private static let fileName = "log-start"
+
+    init(position: Position, hash: ChainHash) {
+        self.position = position
+        self.hash = hash
+    }
+
+    /// At the beginning of everything if there is no such file.
+    init(in directory: String) throws {
+        do throws(SystemError) {
+            let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 4096)
+            let head = SegmentHead.self
+            let decoded = try? head.init(decoding: bytes)  // damaged: no start, and the primary refuses what follows
+            self.init(position: decoded?.position ?? .zero, hash: decoded?.hash ?? .zero)
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            self.init(position: .zero, hash: .zero)
+        }
+    }
+
+    /// On disk on return.
+    func save(in directory: String) throws(SystemError) {
+        try AtomicFile.replace(
+            directory: directory, name: Self.fileName, bytes: SegmentHead(after: position, hash: hash).encoded())
+    }
+}
+
+/// Refuses to write over what is no copy of ours.
+package struct SeedRefusal: Error, CustomStringConvertible {
+    let layout: StoreLayout
+
+    package var description: String {
+        "seed: \(layout.root(.configuration)?.path ?? "the store"): there is a store here that is no earlier copy; "
+            + "to seed over it, say --overwrite (what differs is moved to .mailsync/removed)"
+    }
+}
+
+/// Whether there is anything in a target that a seed would overwrite.
+struct TargetCheck {
+    let layout: StoreLayout
+    let writer: StoreWriter
+
+    func isEmpty() throws -> Bool {
+        for root in layout.roots where try !isEmpty(StorePath(root: root.name)) { return false }
+        return true
+    }
+
+    private func isEmpty(_ directory: StorePath) throws -> Bool {
+        for entry in try writer.entries(of: directory) ?? [] where StorePath.isName(entry.name) {
+            let path = directory.appending(entry.name)
+            guard layout.role(of: path).shipping == .always else { continue }
+            guard try entry.kind ?? writer.status(of: path)?.kind == .directory, try isEmpty(path) else { return false }
+        }
+        return true
+    }
+}
+
+/// A value told once, from any thread, to the one who awaits it.
+final class Ending<Value: Sendable>: Sendable {
+    private let state = Mutex<(value: Value?, waiting: CheckedContinuation<Value, Never>?)>((nil, nil))
+
+    /// Later calls change nothing.
+    func tell(_ value: Value) {
+        let waiting = state.withLock { state -> CheckedContinuation<Value, Never>? in
+            guard state.value == nil else { return nil }
+            state.value = value
+            defer { state.waiting = nil }
+            return state.waiting
+        }
+        waiting?.resume(returning: value)
+    }
+
+    var value: Value {
+        get async {
+            await withCheckedContinuation { continuation in
+                let known = state.withLock { state -> Value? in
+                    if state.value == nil { state.waiting = continuation }
+                    return state.value
+                }
+                if let known { continuation.resume(returning: known) }
+            }
+        }
+    }
+}
+
+/// Closes its user's link when the replica stops.
+final class ClosingUser: LinkUser {
+    private let user: any LinkUser
+    private let shared: SharedReplica
+
+    init(_ user: any LinkUser, when shared: SharedReplica) {
+        self.user = user
+        self.shared = shared
+    }
+
+    func linkOpened(_ link: Link) {
+        let shared = shared
+        _ = try? Thread.start(name: "link-stop") {  // without it, the link ends with the process
+            _ = shared.work.wait { $0.isStopping || link.isClosed }
+            link.close(because: "stopped")
+        }
+        user.linkOpened(link)
+    }
+
+    func link(_ link: Link, received message: Message) { user.link(link, received: message) }
+    func linkBecameWritable(_ link: Link) { user.linkBecameWritable(link) }
+    func linkHeartbeat(_ link: Link) { user.linkHeartbeat(link) }
+
+    func linkClosed(_ link: Link, reason: String) {
+        user.linkClosed(link, reason: reason)
+        shared.work.update { _ in }
+    }
+}
+
+/// Longer and longer pauses, each shortened by chance, so that many who were cut off together do not come back together.
+struct Backoff {
+    private let first: Duration
+    private let max: Duration
+    private var current: Duration
+
+    init(first: Duration, max: Duration) {
+        self.first = first
+        self.max = max
+        current = first
+    }
+
+    mutating func next() -> Duration {
+        defer { current = min(current * 2, max) }
+        return current * Double.random(in: 0.5...1)
+    }
+
+    mutating func reset() { current = first }
+}

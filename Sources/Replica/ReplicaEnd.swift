@@ -1,0 +1,79 @@
+import Digests
+package import Formats
+package import Linux
+package import Logging
+import ReplicationLog
+package import Store
+
+/// How far a replica that has stopped came: what a promotion starts from.
+package struct ReplicaEnd: Sendable {
+    package let applied: Position
+    package let epochSeen: Epoch
+    /// The primary's clock at the last batch applied.
+    package let exactAt: Timestamp?
+
+    /// Throws `NotPromotable` if the store is no consistent copy.
+    package init(in state: String) throws {
+        let record = try ReplicaRecord(in: state)
+        guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
+        guard record.applied >= record.consistentAfter else {
+            throw NotPromotable(
+                why: "its seed is consistent at \(record.consistentAfter), and it has only applied up to \(record.applied)")
+        }
+        applied = record.applied
+        epochSeen = record.epochSeen
+        exactAt = record.exactAt == 0 ? nil : Timestamp(nanoseconds: record.exactAt)
+    }
+
+    /// Leaves what a primary begins with: the journal, which goes on, and nothing of an earlier life as a primary.
+    package func prepareForPrimary(in state: String) throws {
+        let directory = try Directory(state)
+        for name in ["slots", "catalogue", "catalogue-wal", "catalogue-shm", "replica", "seeded"] {
+            do throws(SystemError) {
+                try directory.unlink(Array(name.utf8))
+            } catch {
+                guard error.errno == .noEntry else { throw error }
+            }
+        }
+        try directory.flushDirectory()
+    }
+}
+
+package struct NotPromotable: Error, CustomStringConvertible {
+    let why: String
+
+    package var description: String { "this replica cannot be promoted: \(why)" }
+}
+
+extension Replica {
+    /// Throws `NotPromotable` if a promotion now would end with a store that is no consistent copy.
+    package func checkPromotable() throws {
+        let status = status
+        if [.unseeded, .seeding].contains(status.phase) { throw NotPromotable(why: "it was never seeded to the end") }
+    }
+
+    /// Applies all that is in the journal, with no link and no other thread: for a promotion when no daemon runs.
+    package static func applyJournal(in state: String, layout: StoreLayout, log: Logger) throws {
+        let record = try ReplicaRecord(in: state)
+        guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
+        let start = try JournalStart(in: state)
+        let journal = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash)
+        let shared = SharedReplica(now: Timestamp.now)
+        shared.work.update { $0.isStopping = true }
+        let parts = Applier.Parts(
+            journal: journal, writer: try StoreWriter(layout), layout: layout, state: state, shared: shared, log: log)
+        try Applier(parts, record: record, seeded: try SeededVersions(in: state)).run()
+    }
+
+    /// Whether `position` was reached before `timeout`. Blocks its thread.
+    package func wait(for position: Position, isApplied: Bool, timeout: Duration) -> Bool {
+        let deadline = MonotonicTime.now() + timeout
+        while true {
+            let status = status
+            if (isApplied ? status.applied : status.flushed) >= position { return true }
+            let now = MonotonicTime.now()
+            guard now < deadline else { return false }
+            waitForProgress(timeout: min(.milliseconds(100), deadline - now))
+        }
+    }
+}

@@ -1,0 +1,110 @@
+import Digests
+import Formats
+import Linux
+
+/// What a replica knows of itself over a restart: `replica` in the state directory, `key value` lines, replaced whole.
+///
+/// Invariant: applied <= consistentAfter until that was reached, after which the store is exact at every whole batch.
+struct ReplicaRecord: Equatable, Sendable {
+    enum Phase: String, Sendable {
+        case unseeded, seeding, seeded
+    }
+
+    var phase = Phase.unseeded
+    /// Everything up to here is in the store and on disk.
+    var applied = Position.zero
+    /// From here on the copy that the seed left is consistent.
+    var consistentAfter = Position.zero
+    /// The highest epoch ever heard of: who is below it is refused.
+    var epochSeen = Epoch(0)
+    /// The primary's clock at `applied`, ns since 1970; 0 for none.
+    var exactAt: Int64 = 0
+
+    private static let fileName = "replica"
+
+    init() {}
+
+    /// Nothing read means a new state directory.
+    init(in directory: String) throws(SystemError) {
+        let bytes: [UInt8]
+        do throws(SystemError) {
+            bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 4096)
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            return
+        }
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ", maxSplits: 1)
+            guard words.count == 2 else { continue }
+            switch words[0] {
+            case "phase": phase = Phase(rawValue: String(words[1])) ?? .unseeded
+            case "applied": applied = Position(words[1]) ?? .zero
+            case "consistent_after": consistentAfter = Position(words[1]) ?? .zero
+            case "epoch_seen": epochSeen = Epoch(UInt32(words[1]) ?? 0)
+            case "exact_at": exactAt = Int64(words[1]) ?? 0
+            default: continue
+            }
+        }
+    }
+
+    /// On disk on return.
+    func save(in directory: String) throws(SystemError) {
+        let text = """
+            phase \(phase.rawValue)
+            applied \(applied)
+            consistent_after \(consistentAfter)
+            epoch_seen \(epochSeen)
+            exact_at \(exactAt)
+
+            """
+        try AtomicFile.replace(directory: directory, name: Self.fileName, bytes: Array(text.utf8))
+    }
+}
+
+/// Which position each changing file of a seed is as of: records up to there are in it already.
+struct SeededVersions: Equatable, Sendable {
+    var asOf: [StorePath: SequenceNumber] = [:]
+
+    private static let fileName = "seeded"
+
+    init() {}
+
+    /// On disk on return.
+    func save(in directory: String) throws(SystemError) {
+        var writer = ByteWriter()
+        writer.write(count: UInt64(asOf.count))
+        for (path, sequence) in asOf {
+            writer.write(path)
+            writer.write(count: sequence.number)
+        }
+        try AtomicFile.replace(directory: directory, name: Self.fileName, bytes: writer.finish())
+    }
+
+    /// Empty if there is no such file. One that cannot be read costs checks that fail, and files sent whole.
+    init(in directory: String) throws(SystemError) {
+        let bytes: [UInt8]
+        do throws(SystemError) {
+            bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 30)
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            return
+        }
+        var reader = ByteReader(bytes)
+        do throws(MalformedBytes) {
+            for _ in 0..<(try reader.readCount(max: 1 << 30, "seeded: files")) {
+                let path = try reader.readStorePath("seeded: path")
+                asOf[path] = SequenceNumber(try reader.readCount(max: .max, "seeded: sequence"))
+            }
+        } catch {
+            asOf = [:]
+        }
+    }
+
+    static func remove(in directory: String) throws(SystemError) {
+        do throws(SystemError) {
+            try Directory(directory).unlink(Array(fileName.utf8))
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+package import Formats
+package import Linux
+
+/// What a replica tells of itself; a moment's picture.
+package struct ReplicaStatus: Sendable {
+    package var phase: Phase = .starting
+    package var since = Timestamp.now()
+    package var received = Position.zero
+    package var flushed = Position.zero
+    package var applied = Position.zero
+    /// What the primary said it has.
+    package var journaled = Position.zero
+    package var epochSeen = Epoch(0)
+    /// The store is as the primary's was then; nothing while it is not consistent yet.
+    package var exactAt: Timestamp?
+    /// When the primary was heard of last.
+    package var lastHeard: Timestamp?
+    /// Files that were asked for whole and have not come yet.
+    package var awaitedCount = 0
+    package var lastError: (why: String, at: Timestamp)?
+    package var seed: SeedProgress?
+    package var journalBytes = 0
+
+    package enum Phase: String, Sendable {
+        case starting, unseeded, seeding
+        case catchingUp = "catching up"
+        case streaming, disconnected, paused, promoting
+        /// Cannot go on without a seed.
+        case diverged
+    }
+}
+
+package struct SeedProgress: Sendable {
+    package var fileCount: UInt64 = 0
+    package var byteCount: UInt64 = 0
+    package var wireBytes: UInt64 = 0
+    package var started = MonotonicTime.now()
+    package var isDone = false
+}

@@ -1,0 +1,109 @@
+import Digests
+import Formats
+import Linux
+import ReplicationLog
+import Synchronization
+
+/// What the replica's threads share: the status, the positions they tell each other, and the link that acks go to.
+final class SharedReplica: Sendable {
+    struct Work: Sendable {
+        var isStopping = false
+        /// Batches that came, not yet in the journal.
+        var arrived: [SealedBatch] = []
+        var arrivedBytes = 0
+    }
+
+    let work = Condition(Work())
+    private let state: Mutex<State>
+    private let now: @Sendable () -> Timestamp
+
+    private struct State {
+        var status = ReplicaStatus()
+        var link: Link?
+        var awaited: Set<StorePath> = []
+    }
+
+    init(now: @escaping @Sendable () -> Timestamp) {
+        self.now = now
+        state = Mutex(State())
+    }
+
+    var status: ReplicaStatus { state.withLock { $0.status } }
+
+    func update(_ body: (inout ReplicaStatus) -> Void) { state.withLock { body(&$0.status) } }
+
+    func enter(_ phase: ReplicaStatus.Phase) {
+        state.withLock { state in
+            guard state.status.phase != phase else { return }
+            state.status.phase = phase
+            state.status.since = now()
+        }
+    }
+
+    func failed(_ why: String) { state.withLock { $0.status.lastError = (why, now()) } }
+
+    func paused(because why: String) {
+        failed(why)
+        enter(.paused)
+    }
+
+    // MARK: - the link
+
+    /// Acks and requests go to `link` from now on; what is awaited is asked for again.
+    func attach(_ link: Link?) {
+        let awaited = state.withLock { state in
+            state.link = link
+            return Array(state.awaited)
+        }
+        if let link, !awaited.isEmpty { link.send(.resend(awaited)) }
+    }
+
+    /// What was received or flushed moved.
+    func moved(received: Position? = nil, flushed: Position? = nil) {
+        state.withLock { state in
+            if let received { state.status.received = max(state.status.received, received) }
+            if let flushed { state.status.flushed = max(state.status.flushed, flushed) }
+            sendAck(state)
+        }
+    }
+
+    /// A batch is in the store; `needed` could not be applied.
+    func applied(_ position: Position, exactAt: Timestamp?, needed: [StorePath]) {
+        state.withLock { state in
+            state.status.applied = max(state.status.applied, position)
+            state.status.exactAt = exactAt
+            let new = needed.filter { state.awaited.insert($0).inserted }
+            state.status.awaitedCount = state.awaited.count
+            if !new.isEmpty { state.link?.send(.resend(new)) }
+            if [.catchingUp, .streaming, .paused].contains(state.status.phase), state.link != nil {
+                let phase: ReplicaStatus.Phase = state.status.applied < state.status.journaled ? .catchingUp : .streaming
+                if phase != state.status.phase {
+                    state.status.phase = phase
+                    state.status.since = now()
+                }
+            }
+            sendAck(state)
+        }
+    }
+
+    /// A record was applied: if its file was awaited, it is no more.
+    func arrived(_ record: Record) {
+        switch record.change {
+        case .whole, .assembled, .link, .remove, .symlink, .directory:
+            state.withLock { state in
+                guard !state.awaited.isEmpty, state.awaited.remove(record.path) != nil else { return }
+                state.status.awaitedCount = state.awaited.count
+            }
+        case .extents, .delta, .part, .metadata:
+            break
+        }
+    }
+
+    func ack() { state.withLock { sendAck($0) } }
+
+    private func sendAck(_ state: borrowing State) {
+        let status = state.status
+        state.link?.send(
+            .ack(Ack(received: max(status.received, status.flushed), flushed: status.flushed, applied: status.applied)))
+    }
+}

@@ -1,0 +1,73 @@
+package import Formats
+package import Linux
+internal import Synchronization
+
+/// How far a replica is, as it said last. Invariant: applied <= flushed, and only growing within an epoch.
+package struct Slot: Equatable, Sendable {
+    package var flushed: Position
+    package var applied: Position
+    package var isConnected = false
+    /// Nothing: not since the daemon started.
+    package var lastHeard: Timestamp?
+    package var isSeeding = false
+}
+
+/// The slots of a primary, one for each replica, named by its fingerprint; kept on disk, so that the log which an
+/// absent replica needs is not trimmed.
+package final class Slots: Sendable {
+    private let directory: String
+    private let slots: Mutex<[String: Slot]>
+
+    private static let fileName = "slots"
+
+    /// Reads the slots of an earlier run, if there are any.
+    package init(in directory: String) throws(SystemError) {
+        self.directory = directory
+        var slots: [String: Slot] = [:]
+        do throws(SystemError) {
+            let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 20)
+            for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+                let words = line.split(separator: " ")
+                guard words.count == 3, let flushed = Position(words[1]), let applied = Position(words[2]) else { continue }
+                slots[String(words[0])] = Slot(flushed: flushed, applied: applied)
+            }
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+        }
+        self.slots = Mutex(slots)
+    }
+
+    package var all: [String: Slot] { slots.withLock { $0 } }
+
+    /// What every replica has on its disk; nothing while there is no replica.
+    package var slowest: Position? { slots.withLock { $0.values.map(\.flushed).min() } }
+
+    /// A replica connected, at `flushed`.
+    package func connect(_ name: String, flushed: Position, applied: Position, isSeeding: Bool, now: Timestamp) {
+        slots.withLock {
+            $0[name] = Slot(
+                flushed: flushed, applied: applied, isConnected: true, lastHeard: now, isSeeding: isSeeding)
+        }
+    }
+
+    /// Positions only grow; what is behind is an old ack, and dropped.
+    package func advance(_ name: String, _ ack: Ack, now: Timestamp) {
+        slots.withLock { slots in
+            guard var slot = slots[name] else { return }
+            slot.flushed = max(slot.flushed, ack.flushed)
+            slot.applied = max(slot.applied, ack.applied)
+            slot.lastHeard = now
+            slots[name] = slot
+        }
+    }
+
+    package func heard(_ name: String, now: Timestamp) { slots.withLock { $0[name]?.lastHeard = now } }
+
+    package func disconnect(_ name: String) { slots.withLock { $0[name]?.isConnected = false } }
+
+    /// On disk on return.
+    package func save() throws(SystemError) {
+        let lines = all.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.flushed) \($0.value.applied)\n" }
+        try AtomicFile.replace(directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)
+    }
+}

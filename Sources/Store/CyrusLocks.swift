@@ -1,0 +1,88 @@
+package import Formats
+package import Linux
+
+/// Cyrus's locks as a reader takes them: shared, never waiting, by open file description (fcntl, F_OFD_SETLK).
+///
+/// Cyrus locks whole files with fcntl (lib/lock_fcntl.c). A writer of a mailbox holds its user's lock exclusively from
+/// before its first write until after its last one (imap/user.c, user_namespacelock_full), so who has that lock shared
+/// reads all the user's files between two transactions. No lock file is ever made here: one that does not exist is
+/// held by nobody, and who made it meanwhile is found out afterwards.
+package final class CyrusLocks: Sendable {
+    private let directory: Directory?
+    private let rules: PathRules
+
+    /// `directory`: mboxname_lockpath. It may not exist before Cyrus's first start after a boot.
+    package init(directory path: String, rules: PathRules) throws(SystemError) {
+        self.rules = rules
+        do throws(SystemError) {
+            directory = try Directory(path)
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            directory = nil
+        }
+    }
+
+    /// A shared lock on a user's namespace, or the knowledge that nobody could hold one.
+    package struct UserLock: ~Copyable {
+        fileprivate let path: [UInt8]
+        fileprivate let file: Descriptor?
+    }
+
+    /// Nothing while somebody writes. `user`: nothing for the namespace of shared mailboxes.
+    package func tryUserLock(_ user: [UInt8]?) throws(SystemError) -> UserLock? {
+        let path = MailboxPath.userLock(user ?? [], rules: rules)
+        guard let file = try open(path) else { return UserLock(path: path, file: nil) }
+        guard try FileLock.tryShared(file) else { return nil }
+        return UserLock(path: path, file: file)
+    }
+
+    /// Lets go; false if somebody may have written meanwhile, because there was no file to lock.
+    package func release(_ lock: consuming UserLock) throws(SystemError) -> Bool {
+        if lock.file != nil { return true }
+        return try open(lock.path) == nil
+    }
+
+    private func open(_ path: [UInt8]) throws(SystemError) -> Descriptor? {
+        guard let directory else { return nil }
+        do throws(SystemError) {
+            return try directory.open(path, for: .reading)
+        } catch {
+            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            return nil
+        }
+    }
+}
+
+/// How a file is to be locked for reading.
+package enum FileLocking: Sendable {
+    /// Only ever replaced: one open file is one version.
+    case none
+    /// The whole file: cyrus.index, twoskip, skiplist.
+    case whole
+    /// SQLite's SHARED lock (sqlite3, os_unix.c): its pending byte is tried first, so that a writer who waits gets on.
+    case sqlite
+}
+
+extension StoreRoots {
+    /// Opens `path` and locks it as told; nothing while it is being written, or was just replaced.
+    ///
+    /// Cyrus replaces databases and repacked indexes under their lock, so a lock counts only if the name still leads to
+    /// the file that was locked (lib/cyrusdb_twoskip.c, lock_reopen).
+    package func openLocked(_ path: StorePath, _ locking: FileLocking) throws(SystemError) -> Descriptor? {
+        let file = try open(path)
+        switch locking {
+        case .none:
+            return file
+        case .whole:
+            guard try FileLock.tryShared(file) else { return nil }
+        case .sqlite:
+            let pending = LockRange(start: 0x4000_0000, byteCount: 1)
+            guard try FileLock.tryShared(file, pending) else { return nil }
+            let locked = try FileLock.tryShared(file, LockRange(start: 0x4000_0002, byteCount: 510))
+            try FileLock.unlock(file, pending)
+            guard locked else { return nil }
+        }
+        guard try status(of: path)?.inode == file.status().inode else { return nil }
+        return file
+    }
+}

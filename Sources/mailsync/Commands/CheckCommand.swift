@@ -1,0 +1,160 @@
+import ArgumentParser
+import Formats
+import Foundation
+import Linux
+import ReplicationLog
+import Store
+
+struct CheckCommand: ParsableCommand, WaitsForNothing {
+    static let configuration = CommandConfiguration(
+        commandName: "check", abstract: "Say what is wrong with the configuration and this host, and the exact mend.",
+        discussion: "Exit status 0 when nothing is wrong, 78 when something is.")
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let configuration = try common.read()
+        var check = HostCheck(configuration: configuration)
+        check.checkState()
+        try check.checkStore()
+        check.checkPeers()
+        for line in check.facts { Output.print(line) }
+        for problem in check.problems {
+            Output.fail(problem.what)
+            Output.note("hint: \(problem.mend)")
+        }
+        guard check.problems.isEmpty else { throw ExitCode(ExitStatus.configuration.rawValue) }
+        Output.print("nothing is wrong")
+    }
+}
+
+/// Looks at a host as `mailsync run` will find it. Changes nothing.
+struct HostCheck {
+    let configuration: Configuration
+    private(set) var facts: [String] = []
+    private(set) var problems: [(what: String, mend: String)] = []
+
+    /// Below this a file system is as good as full.
+    private static let freeBytesMin: UInt64 = 1 << 30
+    private static let openFilesMin: UInt64 = 1024
+
+    init(configuration: Configuration) { self.configuration = configuration }
+
+    private mutating func problem(_ what: String, mend: String) { problems.append((what, mend)) }
+
+    // MARK: - state directory
+
+    mutating func checkState() {
+        let state = StateDirectory(path: configuration.state)
+        do {
+            let standing = try state.standing()
+            facts.append("role: \(standing.role == .primary ? "primary, epoch \(standing.epoch)" : "replica")")
+            if standing.role == .primary, configuration.listen == nil {
+                problem("\(configuration.file): listen: is missing", mend: "add \"listen: 0.0.0.0:2009\", where replicas connect")
+            }
+            let identity = try state.identity()
+            facts.append("fingerprint: \(identity.fingerprint)")
+            let key = try FileStatus.of(state.path + "/key.pem")
+            if let key, key.mode & 0o077 != 0 {
+                problem("\(state.path)/key.pem: others may read it", mend: "chmod 600 \(state.path)/key.pem")
+            }
+        } catch let failure as Failure {
+            problem(failure.why, mend: failure.hint ?? "run \"mailsync init\"")
+        } catch {
+            problem("\(error)", mend: "make \(state.path) readable for this user")
+        }
+        checkRoom(state.path, "state")
+    }
+
+    mutating func checkPeers() {
+        let addresses = configuration.peers.compactMap(\.address)
+        let fingerprints = configuration.peers.compactMap(\.fingerprint)
+        if fingerprints.isEmpty {
+            problem(
+                "\(configuration.file): peer_fingerprint: is missing",
+                mend: "add what \"mailsync fingerprint\" prints on the other end")
+        }
+        let isReplica = (try? StateDirectory(path: configuration.state).standing().role) == .replica  // told above
+        if isReplica, addresses.isEmpty {
+            problem("\(configuration.file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
+        }
+    }
+
+    // MARK: - store
+
+    mutating func checkStore() throws {
+        let layout = try configuration.layout()
+        for warning in layout.warnings { facts.append("warning: \(warning)") }
+        var directoryCount = 0
+        for root in layout.roots {
+            facts.append("root: \(root.name): \(root.path)")
+            do throws(SystemError) {
+                guard try FileStatus.of(root.path) != nil || root.origin == .configured else { continue }
+                let directory = try Directory(root.path)
+                let fileSystem = try directory.fileSystem()
+                if fileSystem.kind.mayChangeElsewhere {
+                    problem(
+                        "\(root.path): is on \(fileSystem.kind): changes made by other hosts raise no events",
+                        mend: "run mailsync where the store is on a local file system")
+                }
+                directoryCount += try Self.directories(in: directory, [])
+            } catch {
+                problem(
+                    "\(root.name): \(error)",
+                    mend: error.errno == .accessDenied
+                        ? "run mailsync as the user that runs Cyrus" : "correct \(root.name) in \(configuration.imapdConf)")
+            }
+            checkRoom(root.path, root.name.name)
+        }
+        facts.append("locks: \(configuration.lockRoot(of: layout))")
+        checkLimits(directoryCount)
+        checkUser(layout)
+    }
+
+    private static func directories(in root: Directory, _ path: [UInt8]) throws(SystemError) -> Int {
+        var count = 1
+        for entry in try root.entries(of: path) {
+            let below = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
+            let kind: FileKind?
+            if let known = entry.kind { kind = known } else { kind = try root.status(of: below)?.kind }
+            if kind == .directory { count += try directories(in: root, below) }
+        }
+        return count
+    }
+
+    private mutating func checkLimits(_ directoryCount: Int) {
+        do throws(SystemError) {
+            let limits = try InotifyLimits.current()
+            facts.append("directories: \(directoryCount), of \(limits.watchesMax) that may be watched")
+            if directoryCount * 5 / 4 > limits.watchesMax {
+                problem(
+                    "fs.inotify.max_user_watches is \(limits.watchesMax), and the store has \(directoryCount) directories",
+                    mend: "sysctl -w fs.inotify.max_user_watches=\(directoryCount * 2), and the same in /etc/sysctl.d")
+            }
+            let files = try CurrentProcess.openFilesMax()
+            if files.ceiling < Self.openFilesMin {
+                problem("only \(files.ceiling) files may be open", mend: "set LimitNOFILE=65536 in the unit, or ulimit -n")
+            }
+        } catch {
+            problem("\(error)", mend: "mount /proc")
+        }
+    }
+
+    private mutating func checkUser(_ layout: StoreLayout) {
+        guard let root = layout.root(.configuration), let status = try? FileStatus.of(root.path) else { return }  // told
+        let user = CurrentProcess.effectiveUser
+        if user != 0, user != status.owner {
+            problem(
+                "the store belongs to user \(status.owner), and this is user \(user)",
+                mend: "run mailsync as the user that runs Cyrus")
+        }
+    }
+
+    private mutating func checkRoom(_ path: String, _ what: String) {
+        guard let directory = try? Directory(path), let room = try? directory.fileSystem() else { return }  // told
+        if room.availableBytes < Self.freeBytesMin {
+            problem(
+                "\(what): \(path): only \(room.availableBytes >> 20) MiB are free", mend: "free some space before it is full")
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import ArgumentParser
+import Formats
+import Foundation
+import Linux
+import ReplicationLog
+
+struct InitCommand: ParsableCommand, WaitsForNothing {
+    static let configuration = CommandConfiguration(
+        commandName: "init", abstract: "Make the state directory, key and certificate of this end, or change its role.")
+
+    enum RoleName: String, ExpressibleByArgument, CaseIterable { case primary, replica }
+
+    @OptionGroup var common: CommonOptions
+    @Option(help: "What this end is: primary (written by Cyrus) or replica.")
+    var role: RoleName
+
+    func run() throws {
+        let configuration = try common.read()
+        let state = StateDirectory(path: configuration.state)
+        try makeDirectory(state.path)
+        let hold = try state.hold()
+        defer { withExtendedLifetime(hold) {} }
+        let identity: Identity
+        do {
+            identity = try state.identity()
+        } catch {
+            identity = try Identity.make(commonName: "mailsync \(configuration.store)", now: Date())
+            try state.save(identity)
+        }
+        try changeRole(state)
+        Output.print(identity.fingerprint.description)
+        Output.note("\(state.path): this end of \(configuration.store) is a \(role.rawValue)")
+        let next = role == .primary ? "mailsync run" : "mailsync seed"
+        Output.note(
+            "hint: put the line above as peer_fingerprint into the other end's \(common.config), its fingerprint into "
+                + "this one, then run \"mailsync check\" and \"\(next)\"")
+    }
+
+    private func makeDirectory(_ path: String) throws {
+        do {
+            try FileManager.default.createDirectory(
+                atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        } catch {
+            throw Failure(
+                .systemError, "state: \(path): cannot be made: \(error.localizedDescription)",
+                hint: "make it, owned by the user that runs mailsync, mode 0700")
+        }
+    }
+
+    /// A primary that becomes a replica forgets its log: what it had is compared when it is seeded.
+    private func changeRole(_ state: StateDirectory) throws {
+        let old = try? state.standing()  // none yet, or damaged: written anew
+        let wanted: Role = role == .primary ? .primary : .replica
+        if let old, old.role == wanted, old.fencedBy == nil { return }
+        if old?.role == .replica, wanted == .primary {
+            throw Failure(
+                .usage, "this end is a replica", hint: "\"mailsync promote\" makes a primary of it")
+        }
+        if old != nil { try forgetLog(state.path) }
+        try state.save(StateDirectory.Standing(role: wanted, epoch: Epoch(wanted == .primary ? 1 : 0), fencedBy: nil))
+    }
+
+    private func forgetLog(_ path: String) throws {
+        for name in ["journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded", "log-start"] {
+            let item = path + "/" + name
+            if FileManager.default.fileExists(atPath: item) { try FileManager.default.removeItem(atPath: item) }
+        }
+    }
+}
+
+struct FingerprintCommand: ParsableCommand, WaitsForNothing {
+    static let configuration = CommandConfiguration(
+        commandName: "fingerprint", abstract: "Print the fingerprint of this end's certificate.")
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let state = StateDirectory(path: try common.read().state)
+        Output.print(try state.identity().fingerprint.description)
+    }
+}

@@ -1,0 +1,46 @@
+import ArgumentParser
+import Formats
+import Foundation
+import Linux
+import Replica
+
+struct SeedCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "seed", abstract: "Seed this replica from the running primary, until the copy is consistent.",
+        discussion: """
+            Can be killed and run again: what is here is not sent again. Over an earlier copy only differences are sent.
+            """)
+
+    @OptionGroup var common: CommonOptions
+    @Flag(help: "Seed over a store that is no earlier copy; what differs is moved aside.")
+    var overwrite = false
+
+    func run() async throws {
+        let configuration = try common.read()
+        let state = StateDirectory(path: configuration.state)
+        guard try state.standing().role == .replica else {
+            throw Failure(
+                .usage, "this end is a primary: there is nothing to seed", hint: "run \"mailsync seed\" on the replica")
+        }
+        _ = try? CurrentProcess.raiseOpenFilesMax(to: 65536)  // as far as it goes
+        let log = Output.makeLogger()
+        let daemon = try Daemon(configuration, mayOverwrite: overwrite, log: log)
+        try await daemon.seedOnly { progress in Self.show(progress) }
+        Output.note("seeded: \"mailsync run\" follows the primary from here")
+    }
+
+    /// A line that is written over on a terminal, else one every few seconds.
+    private static func show(_ status: ReplicaStatus) {
+        guard let seed = status.seed else { return }
+        let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
+        let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
+        let line = String(
+            format: "%@: %llu files, %.1f MB, %.1f MB/s, %.0f s", status.phase.rawValue, seed.fileCount,
+            Double(seed.byteCount) / 1e6, rate, seconds)
+        if isatty(2) == 1 {
+            try? StandardStream.error.write("\r\u{1b}[K\(line)\(seed.isDone ? "\n" : "")")  // only progress
+        } else {
+            Output.note(line)
+        }
+    }
+}

@@ -1,0 +1,97 @@
+import ArgumentParser
+import Formats
+import Foundation
+
+struct StatusCommand: ParsableCommand, WaitsForNothing {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show how this end stands, as its daemon knows it.")
+
+    @OptionGroup var common: CommonOptions
+    @Flag(help: "As JSON.") var json = false
+
+    func run() throws {
+        let state = StateDirectory(path: try common.read().state)
+        switch try ControlClient(path: state.controlSocket).ask(.status) {
+        case .status(let report):
+            guard json else { return Output.printRaw(report.text) }
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            Output.print(String(decoding: try encoder.encode(report), as: UTF8.self))
+        case .failed(let why): throw Failure(.unavailable, why)
+        case .position, .reached, .notInTime, .done: throw Failure(.bug, "the daemon answered another question")
+        }
+    }
+}
+
+struct WaitCommand: ParsableCommand, WaitsForNothing {
+    static let configuration = CommandConfiguration(
+        commandName: "wait", abstract: "Wait until every replica has reached a position.",
+        discussion: "Exit status 0 when it was reached, 75 when it was not in time.")
+
+    enum Level: String, ExpressibleByArgument, CaseIterable { case flushed, applied }
+
+    @OptionGroup var common: CommonOptions
+    @Flag(help: "All that was written to the store before this call (on the primary).")
+    var now = false
+    @Option(help: ArgumentHelp("A position, EPOCH/SEQUENCE.", valueName: "position"))
+    var position: String?
+    @Option(help: "On the replica's disk, or in its store.")
+    var level = Level.flushed
+    @Option(help: ArgumentHelp("How long to wait.", valueName: "seconds"))
+    var timeout = 30.0
+
+    func validate() throws {
+        guard now != (position != nil) else { throw ValidationError("give either --now or --position") }
+        guard timeout > 0, timeout < 1e9 else { throw ValidationError("--timeout must be more than 0") }
+    }
+
+    func run() throws {
+        let state = StateDirectory(path: try common.read().state)
+        let client = ControlClient(path: state.controlSocket)
+        let start = Date()
+        let goal: String
+        if let position {
+            goal = position
+        } else {
+            switch try client.ask(.positionNow(timeoutSeconds: timeout), timeout: .seconds(timeout + 10)) {
+            case .position(let position): goal = position
+            case .notInTime: throw Failure(.tryAgain, "not in time: what was written is not in the log yet")
+            case .failed(let why): throw Failure(.unavailable, why)
+            case .status, .reached, .done: throw Failure(.bug, "the daemon answered another question")
+            }
+        }
+        let left = max(0.001, timeout - Date().timeIntervalSince(start))
+        let request = ControlRequest.wait(position: goal, level: level.rawValue, timeoutSeconds: left)
+        switch try client.ask(request, timeout: .seconds(left + 10)) {
+        case .reached: Output.print(goal)
+        case .notInTime: throw Failure(.tryAgain, "not in time: \(goal) is not \(level.rawValue) everywhere")
+        case .failed(let why): throw Failure(.unavailable, why)
+        case .status, .position, .done: throw Failure(.bug, "the daemon answered another question")
+        }
+    }
+}
+
+struct PromoteCommand: ParsableCommand, WaitsForNothing {
+    static let configuration = CommandConfiguration(
+        commandName: "promote", abstract: "Make a primary of this replica: apply all it has, start a new epoch, fence the old primary.")
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let configuration = try common.read()
+        let state = StateDirectory(path: configuration.state)
+        guard try state.standing().role == .replica else {
+            throw Failure(.usage, "this end is the primary already")
+        }
+        do {
+            switch try ControlClient(path: state.controlSocket).ask(.promote, timeout: .seconds(3600)) {
+            case .done(let report): Output.print(report)
+            case .failed(let why): throw Failure(.unavailable, why)
+            case .status, .position, .reached, .notInTime: throw Failure(.bug, "the daemon answered another question")
+            }
+        } catch let failure as Failure where failure.status == .unavailable && failure.why.hasPrefix("no daemon") {
+            Output.print(try OfflinePromotion(configuration: configuration, state: state).run())
+        }
+        Output.note("hint: Cyrus can be started here; \"mailsync run\" serves replicas of this end")
+    }
+}

@@ -1,0 +1,173 @@
+import Formats
+import Foundation
+import ReplicationLog
+import Store
+
+/// mailsync.conf, read and checked: `key: value` lines as in imapd.conf.
+struct Configuration: Sendable {
+    let file: String
+    /// The name both ends use.
+    let store: String
+    let imapdConf: String
+    /// The state directory.
+    let state: String
+    let listen: Address?
+    let peers: [Peer]
+    let sweepPeriod: Duration
+    let journalBytesMax: Int
+    let quarantineKeep: Duration
+    /// Instead of imapd.conf's mboxname_lockpath.
+    let lockPath: String?
+
+    struct Peer: Sendable {
+        let name: String
+        let address: Address?
+        let fingerprint: Fingerprint?
+    }
+
+    static let defaultFile = "/etc/mailsync.conf"
+    private static let keys: Set<String> = [
+        "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
+        "quarantine_keep", "lock_path",
+    ]
+
+    /// Throws `Failure` with exit code 78, naming the line.
+    init(reading file: String) throws {
+        self.file = file
+        let text: String
+        do {
+            text = try String(contentsOfFile: file, encoding: .utf8)
+        } catch {
+            throw Failure(
+                .configuration, "\(file): cannot be read: \(Self.reason(error))",
+                hint: "write it as in mailsync.conf(5), or name another with --config")
+        }
+        let values: KeyValueFile
+        do throws(ConfigurationError) {
+            values = try KeyValueFile.parse(text, named: file)
+        } catch {
+            throw Failure(.configuration, "\(error)")
+        }
+        for entry in values.entries {
+            let base = entry.key.split(separator: ".", maxSplits: 1).first.map(String.init) ?? entry.key
+            guard Self.keys.contains(base) else {
+                throw Failure(
+                    .configuration, "\(entry.source): \(entry.key): no such key",
+                    hint: "the keys are \(Self.keys.sorted().joined(separator: ", "))")
+            }
+        }
+        func required(_ key: String) throws -> String {
+            guard let value = values.entry(key)?.value, !value.isEmpty else {
+                throw Failure(.configuration, "\(file): \(key): is missing", hint: "add a line \"\(key): …\"")
+            }
+            return value
+        }
+        store = try required("store")
+        imapdConf = values.entry("imapd_conf")?.value ?? "/etc/imapd.conf"
+        state = try required("state")
+        lockPath = values.entry("lock_path")?.value
+        listen = try values.entry("listen").map { try Self.address($0) }
+        peers = try Self.peers(values)
+        sweepPeriod = try Self.duration(values.entry("sweep_period"), default: .seconds(3600))
+        quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
+        journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
+        guard state.hasPrefix("/") else {
+            throw Failure(.configuration, "\(file): state: \(state): is not an absolute path")
+        }
+    }
+
+    private static func reason(_ error: any Error) -> String {
+        let error = error as NSError
+        if let below = error.userInfo[NSUnderlyingErrorKey] as? NSError, below.domain == NSPOSIXErrorDomain {
+            return String(cString: strerror(Int32(below.code)))
+        }
+        return error.localizedDescription
+    }
+
+    private static func peers(_ values: KeyValueFile) throws -> [Peer] {
+        var addresses: [String: Address] = [:]
+        var fingerprints: [String: Fingerprint] = [:]
+        for entry in values.entries {
+            let parts = entry.key.split(separator: ".", maxSplits: 1).map(String.init)
+            let name = parts.count > 1 ? parts[1] : ""
+            if parts[0] == "peer" { addresses[name] = try address(entry) }
+            if parts[0] == "peer_fingerprint", !entry.value.isEmpty {
+                guard let fingerprint = Fingerprint(entry.value) else {
+                    throw Failure(
+                        .configuration, "\(entry.source): \(entry.key): not a fingerprint: \(entry.value)",
+                        hint: "take what \"mailsync fingerprint\" prints on the other end")
+                }
+                fingerprints[name] = fingerprint
+            }
+        }
+        return Set(addresses.keys).union(fingerprints.keys).sorted().map {
+            Peer(name: $0, address: addresses[$0], fingerprint: fingerprints[$0])
+        }
+    }
+
+    private static func address(_ entry: KeyValueFile.Entry) throws -> Address {
+        guard let address = Address(entry.value) else {
+            throw Failure(.configuration, "\(entry.source): \(entry.key): \(entry.value): is not host:port")
+        }
+        return address
+    }
+
+    /// `90`, `90s`, `5m`, `12h`, `7d`.
+    private static func duration(_ entry: KeyValueFile.Entry?, default standard: Duration) throws -> Duration {
+        guard let entry else { return standard }
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
+        let unit = entry.value.last.flatMap { units[$0] }
+        let digits = unit == nil ? entry.value[...] : entry.value.dropLast()
+        guard let count = Int64(digits), count > 0, count < 1 << 32 else {
+            throw Failure(
+                .configuration, "\(entry.source): \(entry.key): \(entry.value): is not a time",
+                hint: "write a number and s, m, h or d, as in 7d")
+        }
+        return .seconds(count * (unit ?? 1))
+    }
+
+    /// `1000000`, `64M`, `8G`.
+    private static func bytes(_ entry: KeyValueFile.Entry?, default standard: Int) throws -> Int {
+        guard let entry else { return standard }
+        let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
+        let unit = entry.value.last.flatMap { units[$0] }
+        let digits = unit == nil ? entry.value[...] : entry.value.dropLast()
+        guard let count = Int(digits), count > 0, count < 1 << 20 || unit == nil else {
+            throw Failure(
+                .configuration, "\(entry.source): \(entry.key): \(entry.value): is not a number of bytes",
+                hint: "write a number and K, M, G or T, as in 8G")
+        }
+        return count * (unit ?? 1)
+    }
+
+    // MARK: - the store
+
+    /// What imapd.conf says of the store.
+    func layout() throws -> StoreLayout {
+        let conf: ImapdConf
+        do throws(ConfigurationError) {
+            let text = try Self.text(imapdConf)
+            conf = try ImapdConf.parse(text, named: imapdConf) { name throws(IncludeFailure) in
+                do throws(ConfigurationError) { return try Self.text(name) } catch { throw IncludeFailure(error.why) }
+            }
+        } catch {
+            throw Failure(
+                .configuration, "\(error)", hint: "imapd_conf in \(file) names Cyrus's configuration")
+        }
+        do throws(LayoutRefusal) {
+            return try StoreLayout(conf)
+        } catch {
+            throw Failure(.configuration, "\(imapdConf): \(error)")
+        }
+    }
+
+    private static func text(_ name: String) throws(ConfigurationError) -> String {
+        do {
+            return try String(contentsOfFile: name, encoding: .utf8)
+        } catch {
+            throw ConfigurationError(KeyValueFile.Source(file: name, line: 0), "cannot be read: \(reason(error))")
+        }
+    }
+
+    func lockRoot(of layout: StoreLayout) -> String { lockPath ?? layout.lockRoot }
+}

@@ -1,0 +1,144 @@
+import Foundation
+import Linux
+import Synchronization
+
+/// What the commands say to the daemon, one JSON object on one line, and its answer likewise.
+///
+/// The socket is `control` in the state directory; who may write there may command the daemon.
+enum ControlRequest: Codable, Sendable {
+    case status
+    /// The position at which all is in the log that was written before this.
+    case positionNow(timeoutSeconds: Double)
+    /// Whether a position was reached, `applied` or `flushed`.
+    case wait(position: String, level: String, timeoutSeconds: Double)
+    case promote
+    case stop
+}
+
+enum ControlAnswer: Codable, Sendable {
+    case status(StatusReport)
+    case position(String)
+    case reached
+    case notInTime
+    case done(String)
+    case failed(String)
+}
+
+/// Serves requests, a thread each, until `stop`.
+final class ControlServer: Sendable {
+    private let path: String
+    private let wake: WakeEvent
+    private let answer: @Sendable (ControlRequest) async -> ControlAnswer
+    private let isStopped = Atomic(false)
+
+    private static let lineBytesMax = 65536
+
+    init(path: String, answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer) throws {
+        self.path = path
+        self.answer = answer
+        wake = try WakeEvent()
+    }
+
+    func stop() {
+        isStopped.store(true, ordering: .relaxed)
+        wake.signal()
+    }
+
+    func run() async throws {
+        let listener = Listener(try UnixSocket.listen(path))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            while !isStopped.load(ordering: .relaxed) {
+                guard let connection = try await next(listener) else { continue }
+                group.addTask { await self.serve(connection) }
+            }
+            group.cancelAll()
+        }
+    }
+
+    private final class Listener: Sendable {
+        let socket: UnixListener
+        init(_ socket: consuming UnixListener) { self.socket = socket }
+    }
+
+    private final class Connection: Sendable {
+        let socket: Descriptor
+        init(_ socket: consuming Descriptor) { self.socket = socket }
+    }
+
+    private func next(_ listener: Listener) async throws -> Connection? {
+        let wake = wake
+        return try await Linux.Thread.run(name: "control") {
+            _ = try Poller.wait([Poller.Interest(listener.socket.raw), Poller.Interest(wake.raw)])
+            guard let socket = try listener.socket.accept(timeout: .seconds(10)) else { return nil }
+            return Connection(socket)
+        }
+    }
+
+    private func serve(_ connection: Connection) async {
+        let reply: ControlAnswer
+        do {
+            let line = try ControlLine.receive(from: connection.socket, max: Self.lineBytesMax)
+            reply = await answer(try JSONDecoder().decode(ControlRequest.self, from: Data(line)))
+        } catch {
+            reply = .failed("control: \(error)")
+        }
+        do {
+            try connection.socket.send(all: try ControlLine.encode(reply))
+        } catch {
+            // Who asked has gone; there is nobody to tell.
+        }
+    }
+}
+
+/// The commands' side.
+struct ControlClient {
+    let path: String
+
+    /// Throws `Failure` with `unavailable` when no daemon runs.
+    func ask(_ request: ControlRequest, timeout: Duration = .seconds(10)) throws -> ControlAnswer {
+        do throws(SystemError) {
+            let socket = try UnixSocket.connect(path, timeout: timeout)
+            return try Self.exchange(request, socket)
+        } catch {
+            switch error.errno {
+            case .noEntry, .connectionRefused:
+                throw Failure(.unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
+            case .wouldBlock:
+                throw Failure(.tryAgain, "the daemon did not answer within \(timeout)")
+            default:
+                throw Failure(.systemError, "control: \(error)")
+            }
+        }
+    }
+
+    private static func exchange(
+        _ request: ControlRequest, _ socket: borrowing Descriptor
+    ) throws(SystemError) -> ControlAnswer {
+        do {
+            try socket.send(all: try ControlLine.encode(request))
+            return try JSONDecoder().decode(
+                ControlAnswer.self, from: Data(try ControlLine.receive(from: socket, max: 16 << 20)))
+        } catch let error as SystemError {
+            throw error
+        } catch {
+            return .failed("control: \(error)")
+        }
+    }
+}
+
+enum ControlLine {
+    static func encode(_ value: some Encodable) throws -> [UInt8] {
+        Array(try JSONEncoder().encode(value)) + [UInt8(ascii: "\n")]
+    }
+
+    static func receive(from socket: borrowing Descriptor, max: Int) throws(SystemError) -> [UInt8] {
+        var line: [UInt8] = []
+        while line.last != UInt8(ascii: "\n") {
+            let more = try socket.receive(max: 65536)
+            guard !more.isEmpty else { break }
+            line += more
+            guard line.count <= max else { throw SystemError(call: "recv", path: "control", errno: .fileTooBig) }
+        }
+        return line
+    }
+}

@@ -1,0 +1,279 @@
+import Formats
+import Foundation
+import Linux
+import Logging
+import Primary
+import Replica
+import ReplicationLog
+import Store
+import Synchronization
+
+/// `mailsync run`: one process for one store on one host, in the role that the state directory says.
+///
+/// Flow: take the state directory, serve the control socket, be primary or replica until SIGTERM or until promoted;
+/// after a promotion go on as the primary. SIGTERM drains: what is dirty is captured, what is flushed is applied.
+final class Daemon: Sendable {
+    private let configuration: Configuration
+    private let state: StateDirectory
+    private let layout: StoreLayout
+    private let log: Logger
+    private let mayOverwrite: Bool
+    private let current = Mutex<Current>(.none)
+    private let isStopping = Mutex(false)
+    private let isPromoting = Mutex(false)
+    private let promotion = Condition<String?>(nil)
+
+    private enum Current: Sendable {
+        case none
+        case primary(Primary)
+        case replica(Replica)
+    }
+
+    init(_ configuration: Configuration, mayOverwrite: Bool, log: Logger) throws {
+        self.configuration = configuration
+        self.mayOverwrite = mayOverwrite
+        self.log = log
+        state = StateDirectory(path: configuration.state)
+        layout = try configuration.layout()
+    }
+
+    /// Until stopped by a signal or the control socket.
+    func run() async throws {
+        let hold = try state.hold()
+        defer { withExtendedLifetime(hold) {} }
+        let control = try ControlServer(path: state.controlSocket) { await self.answer($0) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await control.run() }
+            group.addTask {
+                defer { control.stop() }
+                try await self.serveRoles()
+            }
+            let signals = Linux.Thread.waitForTermination { self.stop() }
+            defer { withExtendedLifetime(signals) {} }
+            while try await group.next() != nil {}
+        }
+    }
+
+    /// `mailsync seed`: until the copy is consistent, or stopped by a signal. `show` is called every few seconds.
+    func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws {
+        let hold = try state.hold()
+        defer { withExtendedLifetime(hold) {} }
+        let control = try ControlServer(path: state.controlSocket) { await self.answer($0) }
+        let endpoint = try makeEndpoint()
+        let replica = try makeReplica(endpoint)
+        current.withLock { $0 = .replica(replica) }
+        let signals = Linux.Thread.waitForTermination {
+            self.isStopping.withLock { $0 = true }
+            self.stop()
+        }
+        defer { withExtendedLifetime(signals) {} }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await control.run() }
+            group.addTask {
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: .seconds(isatty(2) == 1 ? 0.5 : 5))  // cancelled is the end of it
+                    show(replica.status)
+                }
+            }
+            try await replica.seedUntilConsistent()
+            show(replica.status)
+            control.stop()
+            group.cancelAll()
+        }
+        try await endpoint.stop()
+        guard !isStopping.withLock({ $0 }) else { throw Failure(.tryAgain, "seed: stopped; run it again to go on") }
+    }
+
+    private func serveRoles() async throws {
+        while !isStopping.withLock({ $0 }) {
+            let standing = try state.standing()
+            switch standing.role {
+            case .primary: try await servePrimary(standing)
+            case .replica: try await serveReplica()
+            }
+            guard isPromoting.withLock({ $0 }) else { return }
+            try promote()
+        }
+    }
+
+    func stop() {
+        isStopping.withLock { $0 = true }
+        stopCurrent()
+        notify("STOPPING=1")
+    }
+
+    private func stopCurrent() {
+        switch current.withLock({ $0 }) {
+        case .none: break
+        case .primary(let primary): primary.stop()
+        case .replica(let replica): replica.stop()
+        }
+    }
+
+    private func notify(_ text: String) {
+        try? ServiceManager.notify(text)  // the service manager's loss is not ours
+    }
+
+    // MARK: - roles
+
+    private func servePrimary(_ standing: StateDirectory.Standing) async throws {
+        if let epoch = standing.fencedBy {
+            throw Failure(
+                .unavailable, "this primary was replaced: epoch \(epoch) was promoted elsewhere",
+                hint: "make it a replica of the new primary: \"mailsync init --role replica\", then \"mailsync seed --overwrite\"")
+        }
+        guard let address = configuration.listen else {
+            throw Failure(.configuration, "\(configuration.file): listen: is missing, and a primary needs it")
+        }
+        let endpoint = try makeEndpoint()
+        let locks = try CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
+        let options = Primary.Options(
+            store: configuration.store, state: state.path, epoch: standing.epoch,
+            sweepPeriod: configuration.sweepPeriod, journalBytesMax: configuration.journalBytesMax)
+        let primary = try Primary(options, roots: try StoreRoots(layout), locks: locks, log: log)
+        current.withLock { $0 = .primary(primary) }
+        defer { current.withLock { $0 = .none } }
+        try await endpoint.listen(on: address) { primary.makeLinkUser() }
+        log.info("primary of \(configuration.store), epoch \(standing.epoch)")
+        notify("READY=1")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await primary.run() }
+            group.addTask {
+                while true {
+                    try await Task.sleep(for: .seconds(5))
+                    try primary.trim()
+                }
+            }
+            defer { group.cancelAll() }
+            if isStopping.withLock({ $0 }) { primary.stop() }
+            try await group.next()
+        }
+        try await endpoint.stop()
+    }
+
+    private func serveReplica() async throws {
+        let endpoint = try makeEndpoint()
+        let replica = try makeReplica(endpoint)
+        current.withLock { $0 = .replica(replica) }
+        defer { current.withLock { $0 = .none } }
+        log.info("replica of \(configuration.store)")
+        notify("READY=1")
+        if isStopping.withLock({ $0 }) { replica.stop() }
+        try await replica.run()
+        try await endpoint.stop()
+    }
+
+    func makeReplica(_ endpoint: LinkEndpoint) throws -> Replica {
+        let peers = configuration.peers.compactMap(\.address)
+        guard !peers.isEmpty else {
+            throw Failure(.configuration, "\(configuration.file): peer: is missing, and a replica needs its primary's address")
+        }
+        let options = Replica.Options(
+            store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite)
+        return try Replica(options, layout: layout, endpoint: endpoint, log: log)
+    }
+
+    func makeEndpoint() throws -> LinkEndpoint {
+        let trusted = Set(configuration.peers.compactMap(\.fingerprint))
+        guard !trusted.isEmpty else {
+            throw Failure(
+                .configuration, "\(configuration.file): peer_fingerprint: is missing",
+                hint: "take what \"mailsync fingerprint\" prints on the other end")
+        }
+        return try LinkEndpoint(identity: try state.identity(), trusting: trusted, log: log)
+    }
+
+    // MARK: - promotion
+
+    /// The replica has applied all it had.
+    private func promote() throws {
+        isPromoting.withLock { $0 = false }
+        let report = try Promotion(state: state).run()
+        log.notice("\(report)")
+        promotion.update { $0 = report }
+    }
+
+    // MARK: - control
+
+    private func answer(_ request: ControlRequest) async -> ControlAnswer {
+        do {
+            switch request {
+            case .status:
+                return .status(try status())
+            case .positionNow(let timeout):
+                return try await positionNow(.seconds(timeout))
+            case .wait(let position, let level, let timeout):
+                return try await wait(position, level, .seconds(timeout))
+            case .promote:
+                return try await startPromotion()
+            case .stop:
+                stop()
+                return .done("stopping")
+            }
+        } catch {
+            return .failed("\(error)")
+        }
+    }
+
+    private func status() throws -> StatusReport {
+        switch current.withLock({ $0 }) {
+        case .primary(let primary):
+            return StatusReport(store: configuration.store, primary: primary.status, now: .now())
+        case .replica(let replica):
+            return StatusReport(store: configuration.store, replica: replica.status, now: .now())
+        case .none:
+            throw Failure(.tryAgain, "the daemon is just starting or ending")
+        }
+    }
+
+    private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
+        guard case .primary(let primary) = current.withLock({ $0 }) else {
+            throw Failure(.unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
+        }
+        let position = try await Linux.Thread.run(name: "wait-now") { try primary.positionNow(timeout: timeout) }
+        return position.map { .position($0.description) } ?? .notInTime
+    }
+
+    private func wait(_ text: String, _ levelText: String, _ timeout: Duration) async throws -> ControlAnswer {
+        guard let position = Position(text), let level = Primary.Level(rawValue: levelText) else {
+            return .failed("not a position and a level: \(text) \(levelText)")
+        }
+        let current = current.withLock { $0 }
+        let isReached = try await Linux.Thread.run(name: "wait") { () -> Bool in
+            switch current {
+            case .primary(let primary): primary.wait(for: position, level, timeout: timeout)
+            case .replica(let replica): replica.wait(for: position, isApplied: level == .applied, timeout: timeout)
+            case .none: false
+            }
+        }
+        return isReached ? .reached : .notInTime
+    }
+
+    private func startPromotion() async throws -> ControlAnswer {
+        guard case .replica(let replica) = current.withLock({ $0 }) else {
+            throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
+        }
+        try replica.checkPromotable()
+        isPromoting.withLock { $0 = true }
+        replica.stop()
+        let promotion = promotion
+        let report = try await Linux.Thread.run(name: "promote") {
+            promotion.take(timeout: .seconds(3600)) { report -> String? in
+                defer { report = nil }
+                return report
+            }
+        }
+        return report.map { .done($0) } ?? .failed("the promotion did not finish within an hour")
+    }
+}
+
+extension Linux.Thread {
+    /// Calls `body` at the first SIGTERM or SIGINT, which must be blocked.
+    static func waitForTermination(_ body: @escaping @Sendable () -> Void) -> Bool {
+        let thread = try? Linux.Thread.start(name: "signals") {  // without it a signal is no drain, but an end all the same
+            _ = Signals.wait(for: [.terminate, .interrupt])
+            body()
+        }
+        return thread != nil
+    }
+}

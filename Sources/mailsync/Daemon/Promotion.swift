@@ -1,0 +1,32 @@
+import Formats
+import Linux
+import Replica
+
+/// Makes a primary of a replica that has applied all it had: a new epoch, and the role in the state directory.
+struct Promotion {
+    let state: StateDirectory
+
+    /// Returns what the operator must know. The state directory is held, and no replica runs.
+    func run() throws -> String {
+        let end = try ReplicaEnd(in: state.path)
+        let epoch = max(end.epochSeen, end.applied.epoch).next
+        try end.prepareForPrimary(in: state.path)
+        try state.save(StateDirectory.Standing(role: .primary, epoch: epoch, fencedBy: nil))
+        let time = end.exactAt.map(\.iso8601) ?? "an unknown time"
+        return "promoted: this end is the primary of epoch \(epoch) now; complete up to \(time); "
+            + "batches after \(end.applied), if any, were never received"
+    }
+}
+
+/// A promotion without a daemon: what is in the journal is applied here.
+struct OfflinePromotion {
+    let configuration: Configuration
+    let state: StateDirectory
+
+    func run() throws -> String {
+        let hold = try state.hold()
+        defer { withExtendedLifetime(hold) {} }
+        try Replica.applyJournal(in: state.path, layout: try configuration.layout(), log: Output.makeLogger())
+        return try Promotion(state: state).run()
+    }
+}

@@ -1,0 +1,237 @@
+import Formats
+import Foundation
+import Linux
+import Primary
+import Replica
+import ReplicationLog
+
+/// What `mailsync status` shows; the JSON of `--json` is this, encoded.
+struct StatusReport: Codable, Sendable {
+    var store: String
+    var role: String
+    var epoch: UInt32
+    var state: String
+    /// ISO 8601.
+    var since: String?
+    var positions = Positions()
+    var lag: Lag?
+    /// "The replica is exact as of": the primary's clock, ISO 8601.
+    var exactAsOf: String?
+    var replicas: [Replica]?
+    var watch: Watch?
+    var capture: Capture?
+    var seed: Seed?
+    var awaitedFiles: Int?
+    var journalBytes: Int
+    var oldest: String?
+    var residentBytes: Int?
+    var lastError: Incident?
+
+    struct Positions: Codable, Sendable {
+        var journaled: String?
+        var shipped: String?
+        var received: String?
+        var flushed: String?
+        var applied: String?
+    }
+
+    struct Lag: Codable, Sendable {
+        var seconds: Double?
+        var batches: UInt64
+    }
+
+    struct Replica: Codable, Sendable {
+        var fingerprint: String
+        var state: String
+        var shipped: String
+        var flushed: String
+        var applied: String
+        var lagBatches: UInt64
+        var lastHeard: String?
+    }
+
+    struct Watch: Codable, Sendable {
+        var directories: Int
+        var unwatchedDirectories: Int
+        var overflows: Int
+        var sweeps: UInt64
+        var lastSweep: String?
+        var missedEvents: UInt64
+    }
+
+    struct Capture: Codable, Sendable {
+        var dirtyDirectories: Int
+        var batches: UInt64
+        var records: UInt64
+        var batchBytes: UInt64
+        var busyUsers: UInt64
+        var lockHoldMaxMilliseconds: Double
+        var lockHolds: [String: UInt64]
+        var alarms: [Alarm]
+    }
+
+    struct Alarm: Codable, Sendable {
+        var path: String
+        var why: String
+        var since: String
+    }
+
+    struct Seed: Codable, Sendable {
+        var files: UInt64
+        var bytes: UInt64
+        var wireBytes: UInt64
+        var seconds: Double
+        var isDone: Bool
+    }
+
+    struct Incident: Codable, Sendable {
+        var why: String
+        var at: String
+    }
+}
+
+extension Timestamp {
+    /// As in 2026-11-22T03:00:00.123Z.
+    var iso8601: String {
+        let date = Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)
+        return date.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))  + "Z"
+    }
+}
+
+extension StatusReport {
+    init(store: String, primary status: PrimaryStatus, now: Timestamp) {
+        let slots = status.replicas.values
+        let slowest = slots.map(\.slot.flushed).min()
+        self.init(
+            store: store, role: "primary", epoch: status.epoch.number,
+            state: status.phase == .starting ? "starting" : slots.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica",
+            journalBytes: status.journalBytes)
+        positions = Positions(
+            journaled: "\(status.journaled)", shipped: slots.map(\.shipped).min().map { "\($0)" },
+            received: slowest.map { "\($0)" }, flushed: slowest.map { "\($0)" },
+            applied: slots.map(\.slot.applied).min().map { "\($0)" })
+        oldest = "\(status.oldest)"
+        if let slowest { lag = Lag(seconds: nil, batches: Self.distance(from: slowest, to: status.journaled)) }
+        replicas = status.replicas.sorted { $0.key < $1.key }.map { name, replica in
+            Replica(
+                fingerprint: name,
+                state: replica.slot.isSeeding ? "seeding" : replica.slot.isConnected ? "connected" : "disconnected",
+                shipped: "\(replica.shipped)", flushed: "\(replica.slot.flushed)", applied: "\(replica.slot.applied)",
+                lagBatches: Self.distance(from: replica.slot.flushed, to: status.journaled),
+                lastHeard: replica.slot.lastHeard?.iso8601)
+        }
+        watch = Watch(
+            directories: status.watch.watched, unwatchedDirectories: status.watch.unwatched,
+            overflows: status.watch.overflows, sweeps: status.capture.sweepCount,
+            lastSweep: status.capture.lastSweep?.iso8601, missedEvents: status.capture.missedCount)
+        capture = Capture(status.capture)
+        if let error = status.capture.lastError { lastError = Incident(why: error.why, at: error.since.iso8601) }
+    }
+
+    init(store: String, replica status: ReplicaStatus, now: Timestamp) {
+        self.init(
+            store: store, role: "replica", epoch: max(status.epochSeen, status.flushed.epoch).number,
+            state: status.phase.rawValue, journalBytes: status.journalBytes)
+        since = status.since.iso8601
+        let journaled = max(status.journaled, status.flushed)
+        positions = Positions(
+            journaled: "\(journaled)", shipped: nil, received: "\(max(status.received, status.flushed))",
+            flushed: "\(status.flushed)", applied: "\(status.applied)")
+        // In step with a primary that was just heard of, the store is exact as of that moment.
+        let isInStep = status.phase == .streaming && status.applied >= status.journaled
+        let exactAt = isInStep ? status.exactAt.map { max($0, status.lastHeard ?? $0) } : status.exactAt
+        exactAsOf = exactAt?.iso8601
+        lag = Lag(
+            seconds: isInStep ? 0 : exactAt.map { Double((now - $0).nanosecondsClamped) / 1e9 },
+            batches: Self.distance(from: status.applied, to: journaled))
+        awaitedFiles = status.awaitedCount
+        if let seed = status.seed {
+            self.seed = Seed(
+                files: seed.fileCount, bytes: seed.byteCount, wireBytes: seed.wireBytes,
+                seconds: Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9, isDone: seed.isDone)
+        }
+        if let error = status.lastError { lastError = Incident(why: error.why, at: error.at.iso8601) }
+    }
+
+    private static func distance(from one: Position, to other: Position) -> UInt64 {
+        other.sequence.number > one.sequence.number ? other.sequence.number - one.sequence.number : 0
+    }
+
+    private init(store: String, role: String, epoch: UInt32, state: String, journalBytes: Int) {
+        self.store = store
+        self.role = role
+        self.epoch = epoch
+        self.state = state
+        self.journalBytes = journalBytes
+        residentBytes = try? CurrentProcess.residentBytes()  // a figure for the report only
+    }
+}
+
+extension StatusReport.Capture {
+    init(_ status: CaptureStatus) {
+        var holds: [String: UInt64] = [:]
+        for (index, count) in status.lockHolds.counts.enumerated() where count > 0 {
+            let bounds = LockHolds.boundsMicroseconds
+            holds[index < bounds.count ? "<=\(bounds[index])us" : ">\(bounds[index - 1])us"] = count
+        }
+        self.init(
+            dirtyDirectories: status.dirtyCount, batches: status.batchCount, records: status.recordCount,
+            batchBytes: status.batchBytes, busyUsers: status.busyCount,
+            lockHoldMaxMilliseconds: Double(status.lockHolds.longest.nanosecondsClamped) / 1e6, lockHolds: holds,
+            alarms: status.alarms.sorted { $0.key < $1.key }.map {
+                StatusReport.Alarm(path: $0.key.description, why: $0.value.why, since: $0.value.since.iso8601)
+            })
+    }
+}
+
+extension StatusReport {
+    /// Fits a screen.
+    var text: String {
+        var lines: [(String, String)] = [
+            ("store", store), ("role", "\(role), epoch \(epoch)"), ("state", since.map { "\(state) since \($0)" } ?? state),
+        ]
+        let shown = [
+            positions.journaled.map { "journaled \($0)" }, positions.shipped.map { "shipped \($0)" },
+            positions.received.map { "received \($0)" }, positions.flushed.map { "flushed \($0)" },
+            positions.applied.map { "applied \($0)" },
+        ]
+        lines.append(("positions", shown.compactMap { $0 }.joined(separator: ", ")))
+        if let lag {
+            let seconds = lag.seconds.map { String(format: "%.1f s, ", $0) } ?? ""
+            lines.append(("lag", "\(seconds)\(lag.batches) batches"))
+        }
+        if let exactAsOf { lines.append(("exact as of", exactAsOf)) }
+        for replica in replicas ?? [] {
+            lines.append((
+                "replica", "\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
+            ))
+            lines.append(("", replica.fingerprint))
+        }
+        if let seed {
+            lines.append(("seed", "\(seed.files) files, \(seed.bytes) bytes in \(String(format: "%.1f", seed.seconds)) s\(seed.isDone ? ", done" : "")"))
+        }
+        if let watch {
+            lines.append((
+                "watching",
+                "\(watch.directories) directories, \(watch.unwatchedDirectories) unwatched, \(watch.overflows) overflows, \(watch.missedEvents) missed events in \(watch.sweeps) sweeps"
+            ))
+        }
+        if let capture {
+            lines.append((
+                "captured",
+                "\(capture.records) records in \(capture.batches) batches, \(capture.dirtyDirectories) directories dirty"
+            ))
+            lines.append((
+                "locks", String(format: "held %.1f ms at most, %d times busy", capture.lockHoldMaxMilliseconds, Int(capture.busyUsers))
+            ))
+            for alarm in capture.alarms.prefix(5) { lines.append(("alarm", "\(alarm.path): \(alarm.why)")) }
+            if capture.alarms.count > 5 { lines.append(("", "and \(capture.alarms.count - 5) more (--json)")) }
+        }
+        if let awaitedFiles, awaitedFiles > 0 { lines.append(("awaited", "\(awaitedFiles) files asked for whole")) }
+        if let lastError { lines.append(("last error", "\(lastError.at): \(lastError.why)")) }
+        let width = lines.map(\.0.count).max() ?? 0
+        return lines.map { label, value in
+            label + String(repeating: " ", count: width - label.count) + "  " + value + "\n"
+        }.joined()
+    }
+}

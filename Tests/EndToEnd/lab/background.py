@@ -1,0 +1,42 @@
+"""Work in a process of its own (load.py, storm.py) that ends when its standard input does, so also when we die."""
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Background:
+    """A program of this directory, started at once. stop() returns the JSON it prints last."""
+
+    def __init__(self, program, *arguments):
+        self.program = program
+        self.process = subprocess.Popen([sys.executable, '-B', f'{HERE}/{program}', *map(str, arguments)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    @property
+    def running(self):
+        return self.process.poll() is None
+
+    def stop(self, patience=60):
+        try:
+            out, err = self.process.communicate(timeout=patience)      # closes its input first
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise RuntimeError(f'{self.program} did not end: {err.decode()[-300:]}')
+        if self.process.returncode:
+            raise RuntimeError(f'{self.program}: exit {self.process.returncode}: {err.decode().strip()[-600:]}')
+        return json.loads(out)
+
+    def kill(self):
+        if self.running:
+            self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()

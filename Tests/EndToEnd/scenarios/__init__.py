@@ -1,0 +1,13 @@
+"""All groups, in the order they run: what is quick and common first."""
+from .operations import (Operations, OperationsInLegacyDirectories, OperationsWithConversations, OperationsWithImmediateExpunge,
+                         OperationsWithMetadataPartition)
+from .absence import Absence
+from .crashes import Crashes
+from .damage import Damage
+from .link import Link
+from .load import Load
+from .promotion import Promotion
+from .seeding import Seeding
+
+GROUPS = [Operations, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, OperationsWithConversations,
+          OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

@@ -1,0 +1,65 @@
+"""What the groups share: a pair in a directory of its own, ended and discarded after use."""
+import random
+import time
+
+from pair import Failure, Pair
+from runner import Group
+
+DAY = '86400s'
+
+
+class PairGroup(Group):
+    """Scenarios that make a pair each; it ends with the scenario. With `shared` it lasts until a scenario fails or the group ends."""
+    pair, shared = None, False
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.rng = random.Random(run.seed)
+
+    def make(self, **kw):
+        """a pair, not started"""
+        self.where = self.run.directory()
+        self.pair = Pair(self.where, self.run.program, self.run.run_as, **kw)
+        return self.pair
+
+    def tear_down(self, failed):
+        if failed or not self.shared:
+            self.drop(failed and self.run.keep)
+
+    def end(self):
+        self.drop()
+
+    def drop(self, keep=False):
+        if self.pair:
+            self.pair.close()
+            self.pair = None
+            if not keep:
+                self.run.discard(self.where)
+
+    def evidence(self):
+        return self.pair.evidence() if self.pair else []
+
+    def quick_or(self, quick, full):
+        return quick if self.run.quick else full
+
+    def watch(self, secs):
+        """lets the load go on for a while, and sees that the positions stay in order and grow"""
+        deadline, last = time.monotonic() + secs, {}
+        while (left := deadline - time.monotonic()) > 0:
+            at = self.pair.positions('p') if self.pair.p.running else {}
+            for name in last.keys() & at.keys():
+                if at[name] < last[name]:
+                    raise Failure(f'position {name} fell from {last[name]} to {at[name]}')
+            last = at
+            time.sleep(min(left, .25))
+
+    def judge(self):
+        """the load is over: both stores equal, and sound"""
+        self.pair.compare_trees(patience=120)
+        return self.pair.check_replica()
+
+
+def told(b):
+    """the line about a load"""
+    s = b.summary
+    return f"{s['operations']} changes in {s['secs']} s" + (f", {s['refused']} refused: {s['first'][:1]}" if s.get('refused') else '')

@@ -1,0 +1,144 @@
+"""The primary is gone for good, or so it seems: what the replica then has, and who may write to it afterwards."""
+import random
+import re
+import threading
+import time
+
+from lab import diff, imap, processes
+from pair import TRY_AGAIN, Failure
+from runner import scenario
+
+from .common import PairGroup
+
+SUBJECT = re.compile(rb'Subject: message (\S+)')
+
+
+class Deliverer(threading.Thread):
+    """delivers one message after another until the server is gone; .acknowledged = [(when, ident, user)]"""
+
+    def __init__(self, port, users, seed):
+        super().__init__(daemon=True)
+        self.port, self.users, self.seed, self.acknowledged = port, users, seed, []
+
+    def run(self):
+        rng = random.Random(self.seed)
+        try:
+            l = imap.Lmtp(self.port)
+            while True:
+                user, ident = imap.user(rng.choice(self.users)), f'd{self.seed}-{len(self.acknowledged)}'
+                if l.deliver([user], imap.message(rng, ident)) == 1:
+                    self.acknowledged.append((time.monotonic(), ident, user))
+        except (OSError, EOFError, imap.Refused):
+            pass
+
+
+class Promotion(PairGroup):
+    """promotion"""
+
+    def mail_on_replica(self):
+        """user -> idents of the messages that Cyrus shows there"""
+        out = {}
+        for user in imap.users(self.pair.r.cyrus.port['imap']):
+            with imap.Imap(self.pair.r.cyrus.port['imap'], user) as s:
+                out[user] = set()
+                if s.enter('INBOX', readonly=True):
+                    for x in s.on('1:*', 'FETCH', '(BODY.PEEK[HEADER.FIELDS (SUBJECT)])'):
+                        if isinstance(x, tuple) and (m := SUBJECT.search(x[1])):
+                            out[user].add(m[1].decode())
+        return out
+
+    @scenario('the primary dies in the middle of its work: what was applied is there, and the rest is sound')
+    def sudden(self):
+        pair = self.make(users=range(6)).start()
+        deliverers = [Deliverer(pair.p.cyrus.port['lmtp'], range(6), self.run.seed + k) for k in range(3)]
+        for d in deliverers:
+            d.start()
+        with pair.load(seed=self.run.seed, clients=2) as b:
+            self.watch(self.quick_or(1, 4))
+            asked = time.monotonic()
+            pair.wait_now()
+            self.watch(self.rng.uniform(.1, .5))
+            pair.kill('p')
+            pair.p.cyrus.kill()
+            b.kill()
+            for d in deliverers:
+                d.join(30)
+            # below, the replica is on its own
+            pair.promote()
+            pair.start_cyrus_on_replica()
+            there = self.mail_on_replica()
+            due = [(i, u) for d in deliverers for when, i, u in d.acknowledged if when < asked]
+            late = [(i, u) for d in deliverers for when, i, u in d.acknowledged if when >= asked]
+            lost = [x for x in due if x[0] not in there[x[1]]]
+            if lost:
+                raise Failure(f'{len(lost)} of {len(due)} messages that were applied are lost: {lost[:5]}')
+            self.sound()
+            pair.accepts_mail()
+            kept = sum(i in there[u] for i, u in late)
+            b.summary = {'operations': 1}
+            b.stop = lambda: b.summary                       # it was killed
+        return f'{len(due)} messages were due, all there; of {len(late)} acknowledged later {kept} are'
+
+    def sound(self):
+        """reads everything, lets Cyrus and the oracle judge; a crash may leave quotas ahead, which quota -f mends"""
+        cyrus = self.pair.r.cyrus
+        self.pair.sweep('r')
+        cyrus.tool('quota', '-f', check=False)
+        bad = cyrus.findings() + cyrus.complaints()
+        if bad:
+            raise Failure('\n'.join(['Cyrus complains of the promoted store:'] + bad[:8]))
+        cyrus.stop()
+        self.pair.check_replica()
+        cyrus.start()
+
+    @scenario('the old primary is refused')
+    def fenced(self):
+        pair = self.make(users=range(4)).start()
+        with pair.load(seed=self.run.seed):
+            self.watch(1)
+        pair.wait_now()
+        pair.kill('p')
+        pair.promote()
+        pair.start_cyrus_on_replica()
+        pair.accepts_mail()
+        at_rest = processes.until(lambda: self.still(pair.r.roots), 20, 'the new primary to come to rest')
+        # the old one does not know, and goes on
+        pair.p.daemon = pair.background(pair.p, 'run')
+        with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
+            l.deliver(['u00000'], imap.message(self.rng, 'split-brain'))
+        done = pair.command(pair.p, 'wait', '--now', '--timeout', '5', expect=None)
+        if done.returncode == 0:
+            raise Failure('the old primary says that its changes have arrived')
+        processes.until(lambda: not pair.p.running or self.knows(), 30, 'the old primary to say that it is refused')
+        if diff.signature(pair.r.roots) != at_rest:
+            raise Failure('the old primary has changed the store of the new one')
+        if pair.status('r').get('role') != 'primary':
+            raise Failure(f"the new primary is one no more: {pair.status('r')}")
+        return f'wait: exit {done.returncode}' + ('' if done.returncode == TRY_AGAIN else f': {done.stderr.strip()[:200]}')
+
+    def knows(self):
+        """the word of it, in its status or its log"""
+        status = self.pair.command(self.pair.p, 'status', '--json', expect=None).stdout
+        return re.search('refus|fence|depos|epoch (is )?(lower|behind|old)', status + '\n'.join(self.pair.p.log_tail(40)), re.I)
+
+    @staticmethod
+    def still(roots):
+        """the signature of a store that did not change for a moment"""
+        before = diff.signature(roots)
+        time.sleep(.3)
+        return before if before == diff.signature(roots) else None
+
+    @scenario('a promotion without a primary in sight, after a restart of the replica')
+    def alone(self):
+        pair = self.make(users=range(4)).start()
+        with pair.load(seed=self.run.seed):
+            self.watch(1)
+        pair.wait_now()
+        before = pair.sweep('p')
+        pair.kill('p')
+        pair.p.cyrus.kill()
+        pair.restart('r')
+        pair.promote()
+        pair.start_cyrus_on_replica()
+        pair.compare_imap(before)
+        pair.accepts_mail()
