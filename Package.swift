@@ -71,5 +71,14 @@ let package = Package(
                 argumentParser,
             ],
             swiftSettings: strict),
+
+        tests("Digests", of: "Digests"),
+        tests("Linux", of: "Linux"),
+        tests("Formats", of: "Formats", "Digests"),
+        tests("Delta", of: "Delta", "Digests", "Formats"),
+        tests("Store", of: "Store", "Formats", "Linux"),
+        tests("ReplicationLog", of: "ReplicationLog", "Formats", "Digests", "Linux", log),
+        tests("Primary", of: "Primary", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),
+        tests("Replica", of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),
     ]
 )

@@ -100,4 +100,14 @@ extension Directory {
             try kernel("fchownat", fullPath(path)) { fchownat(parent, name, owner, group, AT_SYMLINK_NOFOLLOW) }
         }
     }
+
+    /// Sets the modification time; of a symbolic link, the link's own (utimensat).
+    package func setTimes(of path: [UInt8], mtimeNanoseconds: Int64) throws(SystemError) {
+        if path.isEmpty { return try descriptor.setTimes(mtimeNanoseconds: mtimeNanoseconds) }
+        let omit = Glibc.timespec(tv_sec: 0, tv_nsec: Int(MS_UTIME_OMIT))
+        let times = [omit, timespec(nanoseconds: mtimeNanoseconds)]
+        try inParent(of: path, "utimensat") { (parent, name) throws(SystemError) in
+            try kernel("utimensat", fullPath(path)) { utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW) }
+        }
+    }
 }

@@ -23,12 +23,17 @@ package final class Replica: Sendable {
         package var peers: [Address]
         /// Seed over a target that is no earlier copy.
         package var mayOverwrite: Bool
+        /// How long what is removed is kept.
+        package var quarantineKeep: Duration
 
-        package init(store: String, state: String, peers: [Address], mayOverwrite: Bool) {
+        package init(
+            store: String, state: String, peers: [Address], mayOverwrite: Bool, quarantineKeep: Duration
+        ) {
             self.store = store
             self.state = state
             self.peers = peers
             self.mayOverwrite = mayOverwrite
+            self.quarantineKeep = quarantineKeep
         }
     }
 
@@ -36,6 +41,7 @@ package final class Replica: Sendable {
     private let layout: StoreLayout
     private let endpoint: LinkEndpoint
     private let writer: StoreWriter
+    private let quarantine: Quarantine
     private let log: Logger
     private let shared = SharedReplica(now: Timestamp.now)
     private let isStopping = Mutex(false)
@@ -48,7 +54,8 @@ package final class Replica: Sendable {
         self.layout = layout
         self.endpoint = endpoint
         self.log = log
-        writer = try StoreWriter(layout)
+        quarantine = try Quarantine(options.state + "/quarantine")
+        writer = try StoreWriter(layout, quarantine: quarantine)
         let record = try ReplicaRecord(in: options.state)
         shared.update { status in
             (status.applied, status.flushed, status.received) = (record.applied, record.applied, record.applied)
@@ -78,6 +85,7 @@ package final class Replica: Sendable {
 
     /// Until `stop`; seeds first if there is nothing yet. Throws what cannot be gone on with.
     package func run() async throws {
+        defer { leave() }
         while !isStopping.withLock({ $0 }) {
             let record = try ReplicaRecord(in: options.state)
             guard record.phase == .seeded else {
@@ -109,6 +117,15 @@ package final class Replica: Sendable {
                 self.stop()
             }
             try await group.waitForAll()
+        }
+    }
+
+    /// Nothing of ours stays in the store.
+    private func leave() {
+        do throws(SystemError) {
+            try writer.leave()
+        } catch {
+            log.warning("\(error)")
         }
     }
 
@@ -336,7 +353,7 @@ package struct SeedRefusal: Error, CustomStringConvertible {
 
     package var description: String {
         "seed: \(layout.root(.configuration)?.path ?? "the store"): there is a store here that is no earlier copy; "
-            + "to seed over it, say --overwrite (what differs is moved to .mailsync/removed)"
+            + "to seed over it, say --overwrite (what the primary does not have is moved to the quarantine)"
     }
 }
 

@@ -60,9 +60,11 @@ extension Replica {
         let journal = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash)
         let shared = SharedReplica(now: Timestamp.now)
         shared.work.update { $0.isStopping = true }
+        let writer = try StoreWriter(layout, quarantine: try Quarantine(state + "/quarantine"))
         let parts = Applier.Parts(
-            journal: journal, writer: try StoreWriter(layout), layout: layout, state: state, shared: shared, log: log)
+            journal: journal, writer: writer, layout: layout, state: state, shared: shared, log: log)
         try Applier(parts, record: record, seeded: try SeededVersions(in: state)).run()
+        try writer.leave()
     }
 
     /// Whether `position` was reached before `timeout`. Blocks its thread.

@@ -102,8 +102,9 @@ final class SharedReplica: Sendable {
     func ack() { state.withLock { sendAck($0) } }
 
     private func sendAck(_ state: borrowing State) {
-        let status = state.status
-        state.link?.send(
-            .ack(Ack(received: max(status.received, status.flushed), flushed: status.flushed, applied: status.applied)))
+        // Each thread tells its own position, and the applier may be the first to speak of what the intake flushed.
+        let applied = state.status.applied
+        let flushed = max(state.status.flushed, applied)
+        state.link?.send(.ack(Ack(received: max(state.status.received, flushed), flushed: flushed, applied: applied)))
     }
 }

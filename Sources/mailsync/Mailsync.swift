@@ -16,16 +16,16 @@ struct Mailsync: AsyncParsableCommand {
             StatusCommand.self, WaitCommand.self, PromoteCommand.self, InspectCommand.self,
         ])
 
-    static func main() async {
+    @concurrent static func main() async {
         // Before any other thread is there: the daemon waits for them on a thread of its own.
         Signals.block([.terminate, .interrupt])
         Signals.ignore(.pipe)
         do {
-            var command = try parseAsRoot()
-            if let command = command as? any WaitsForNothing { command.letSignalsThrough() }
-            if var asynchronous = command as? any AsyncParsableCommand {
-                try await asynchronous.run()
-            } else {
+            switch try parseAsRoot() {
+            case var command as any AsyncParsableCommand:
+                try await command.run()
+            case var command:
+                (command as? any WaitsForNothing)?.letSignalsThrough()
                 try command.run()
             }
         } catch let failure as Failure {

@@ -301,10 +301,11 @@ class Pair:
 
     # ---- work
     @contextlib.contextmanager
-    def load(self, seed=1, rate=120, clients=4, mode='mixed'):
-        """clients at work on the primary for the time of the block; yields the Background, whose `summary` is set afterwards"""
+    def load(self, seed=1, rate=120, clients=4, mode='mixed', users=None):
+        """clients at work on the primary for the time of the block, on the first `users` users; yields the Background, whose
+        `summary` is set afterwards"""
         ports = [x for k, v in self.p.cyrus.port.items() for x in (f'--{k}', v)]
-        with Background('load.py', *ports, '--users', len(self.users), '--rate', rate, '--clients', clients, '--seed', seed, '--mode', mode) as b:
+        with Background('load.py', *ports, '--users', users or len(self.users), '--rate', rate, '--clients', clients, '--seed', seed, '--mode', mode) as b:
             yield b
             self._worked(b)
 

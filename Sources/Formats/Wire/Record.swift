@@ -32,7 +32,7 @@ package struct Record: Hashable, Sendable {
         case assembled(Metadata, result: Digest, byteCount: Int)
         /// Another name for the file at `target`.
         case link(target: StorePath, result: Digest)
-        case symlink(target: [UInt8])
+        case symlink(Metadata, target: [UInt8])
         /// A file whose content (`result`) stays and whose metadata changed.
         case metadata(Metadata, result: Digest)
         /// A name that is to be gone: a file, a link, or a directory with all below it.
@@ -108,7 +108,8 @@ extension Record {
         case .link(let target, let result):
             writer.write(target)
             writer.write(result)
-        case .symlink(let target):
+        case .symlink(let metadata, let target):
+            metadata.encode(into: &writer)
             writer.write(string: target)
         case .metadata(let metadata, let result):
             metadata.encode(into: &writer)
@@ -172,7 +173,9 @@ extension Record {
             let target = try reader.readStorePath("record: target")
             return .link(target: target, result: try reader.readDigest("record: result"))
         case .symlink:
-            return .symlink(target: Array(try reader.readString(max: StorePath.pathBytesMax, "record: target")))
+            let metadata = try Metadata(decoding: &reader)
+            let target = try reader.readString(max: StorePath.pathBytesMax, "record: target")
+            return .symlink(metadata, target: Array(target))
         case .metadata:
             let metadata = try Metadata(decoding: &reader)
             return .metadata(metadata, result: try reader.readDigest("record: result"))

@@ -122,10 +122,24 @@ final class Capturer {
             try parts.catalogue.remove(path)
             dirty.mark(path)
         }
-        for request in inbox.seedRequests {
-            seedRequests[request.directory] = request
-            dirty.markAll(request.directory)
+        for request in inbox.seedRequests { try absorb(request) }
+    }
+
+    /// Only what Cyrus changes is read for a seed; the messages it reads itself.
+    private func absorb(_ request: SeedRequest) throws {
+        let entries = try parts.roots.entries(of: request.directory) ?? []
+        let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }
+            .map { request.directory.appending($0.name) }
+            .filter { parts.roots.isShipped($0) && !isMessage($0) }
+        guard !paths.isEmpty else {
+            return request.deliver(SeedDelivery(asOf: parts.journal.flushed.position, files: []))
         }
+        seedRequests[request.directory] = request
+        for path in paths { dirty.mark(path) }
+    }
+
+    private func isMessage(_ path: StorePath) -> Bool {
+        if case .message = parts.roots.layout.role(of: path) { true } else { false }
     }
 
     private func absorb(_ hint: Hint) {
@@ -144,8 +158,7 @@ final class Capturer {
     private func isStillSuspect(_ path: StorePath) throws -> Bool {
         let entry = try parts.catalogue.entry(path)
         guard let status = try parts.roots.status(of: path) else { return entry != nil }
-        let isMessage = if case .message = parts.roots.layout.role(of: path) { true } else { false }
-        return entry.map { !$0.stillDescribes(status, asMessage: isMessage) } ?? true
+        return entry.map { !$0.stillDescribes(status, asMessage: isMessage(path)) } ?? true
     }
 
     private func commitIfDue() throws {
@@ -159,8 +172,10 @@ final class Capturer {
 
     /// One directory's names that have one owner.
     private struct Job {
-        let dirt: DirtySet.Dirt
-        let names: [[UInt8]]
+        var dirt: DirtySet.Dirt
+        var names: [[UInt8]]
+
+        var directory: StorePath { dirt.directory }
     }
 
     private func round() throws {
@@ -192,6 +207,24 @@ final class Capturer {
         /// Missed events, if these turn out to differ.
         var suspicions: Set<StorePath> = []
         var seeded: [StorePath: [(path: StorePath, version: FileVersion)]] = [:]
+
+        /// A directory's names are read once in a round, however often they came.
+        mutating func add(_ job: Job, of owner: OwnerFinder.Owner) {
+            guard owner != .none else { return globals.append(job) }
+            guard var jobs = users[owner] else {
+                order.append(owner)
+                users[owner] = [job]
+                return
+            }
+            if let index = jobs.firstIndex(where: { $0.directory == job.directory }) {
+                let known = Set(jobs[index].names)
+                jobs[index].names += job.names.filter { !known.contains($0) }
+                jobs[index].dirt.names = .all
+            } else {
+                jobs.append(job)
+            }
+            users[owner] = jobs
+        }
     }
 
     private func sort(_ taken: [DirtySet.Dirt], into work: inout Work) throws {
@@ -204,10 +237,7 @@ final class Capturer {
                 byOwner[owner, default: []].append(name)
             }
             for (owner, names) in byOwner {
-                let job = Job(dirt: dirt, names: names)
-                guard owner != .none else { work.globals.append(job); continue }
-                if work.users[owner] == nil { work.order.append(owner) }
-                work.users[owner, default: []].append(job)
+                work.add(Job(dirt: dirt, names: names), of: owner)
             }
             if byOwner.isEmpty, let request = seedRequests.removeValue(forKey: dirt.directory) {
                 request.deliver(SeedDelivery(asOf: parts.journal.flushed.position, files: []))
@@ -228,14 +258,19 @@ final class Capturer {
     private var ownerOfDirectory: (directory: StorePath, owner: OwnerFinder.Owner)?
 
     private func readGlobals(_ work: inout Work) throws {
-        let globals = work.globals
-        for job in globals { try read(job, into: &work, isGlobal: true) }
+        for job in work.globals { try readGlobal(job, into: &work) }
+        work.globals = []
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard work.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
         try fetchEvents()
         try sort(dirty.take(now: .now()), into: &work)
-        for job in work.globals.dropFirst(globals.count) where !globals.contains(where: { $0.names == job.names }) {
-            try read(job, into: &work, isGlobal: true)
+        // What was read already stays as it was then, and is read again in the next round.
+        let known = Set(work.capturedGlobals.map(\.path))
+        for var job in work.globals {
+            let again = job.names.filter { known.contains(job.directory.appending($0)) }
+            for name in again { dirty.mark(job.directory.appending(name)) }
+            job.names.removeAll { again.contains($0) }
+            if !job.names.isEmpty { try readGlobal(job, into: &work) }
         }
     }
 
@@ -269,15 +304,19 @@ final class Capturer {
         let deadline = MonotonicTime.now() + Self.busyWait
         while !work.busy.isEmpty, MonotonicTime.now() < deadline {
             _ = parts.inbox.wait(timeout: .microseconds(500)) { _ in false }
-            let again = Set(work.busy.flatMap { job in work.users.filter { $0.value.contains { $0.dirt == job.dirt } }.keys })
-            work.busy = []
-            for owner in again { try readUser(owner, &work) }
+            let again = Set(work.busy.map(\.directory))
+            work.busy.removeAll { job in work.users.values.contains { $0.contains { $0.directory == job.directory } } }
+            for (owner, jobs) in work.users where jobs.contains(where: { again.contains($0.directory) }) {
+                try readUser(owner, &work)
+            }
+            if work.busy.allSatisfy({ job in !again.contains(job.directory) }) { break }
         }
     }
 
     /// All that is dirty of one user, under one lock.
     private func readUser(_ owner: OwnerFinder.Owner, _ work: inout Work) throws {
-        guard let jobs = work.users[owner] else { return }
+        guard var jobs = work.users[owner] else { return }
+        try shipManyAhead(&jobs, &work)
         let user: [UInt8]?
         switch owner {
         case .user(let name): user = name
@@ -311,6 +350,18 @@ final class Capturer {
         note(busy: jobs, &work)
     }
 
+    /// Where many messages are dirty, they go first: to look at each under the lock would take too long.
+    private func shipManyAhead(_ jobs: inout [Job], _ work: inout Work) throws {
+        for index in jobs.indices {
+            let directory = jobs[index].directory
+            let messages = jobs[index].names.filter { isMessage(directory.appending($0)) }
+            guard messages.count > UnitReader.openMessagesMax else { continue }
+            try shipAhead(messages.map { directory.appending($0) }, &work)
+            let shipped = Set(messages)
+            jobs[index].names.removeAll { shipped.contains($0) }
+        }
+    }
+
     private func note(busy jobs: [Job], _ work: inout Work) {
         work.busy.append(contentsOf: jobs)
         parts.status.update { $0.busyCount += 1 }
@@ -322,7 +373,7 @@ final class Capturer {
             wholly: seedRequests[job.dirt.directory] != nil)
     }
 
-    private func read(_ job: Job, into work: inout Work, isGlobal: Bool) throws {
+    private func readGlobal(_ job: Job, into work: inout Work) throws {
         switch try read(job, work) {
         case .read(let found):
             noteSeed(job.dirt.directory, found, &work)

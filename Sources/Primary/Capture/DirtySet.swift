@@ -55,7 +55,7 @@ struct DirtySet {
 
     /// The sweep found `path` to differ, and no event told of it.
     mutating func suspect(_ path: StorePath) {
-        guard entries[path.parent] == nil else { return mark(path) }
+        guard !path.isRoot, entries[path.parent] == nil else { return mark(path) }
         add(path.parent, .some([Array(path.name)]), isSuspicion: true)
     }
 

@@ -92,6 +92,8 @@ struct FileVersion: Sendable {
             }
             guard changedBytes <= changedBytesMax else { return nil }
             offset += count
+            // Cut while it was read: what would follow now is of another version.
+            if count < buffer.count { break }
         }
         guard table.byteCount == byteCount else { throw changedWhileRead(file.path) }
         return (table, pages)

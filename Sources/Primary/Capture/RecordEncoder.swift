@@ -38,9 +38,9 @@ struct RecordEncoder {
                 records: [Record(path, .directory(roots.metadata(status)))], shipped: Shipped(path: path, entry: now))
         case .symlink(let target, let status):
             let now = CatalogueEntry(status, digest: Digest(of: target))
-            if let entry, entry.kind == .symlink, entry.digest == now.digest { return nil }
-            return Encoded(
-                records: [Record(path, .symlink(target: target))], shipped: Shipped(path: path, entry: now))
+            if let entry, entry.stillDescribes(status), entry.digest ?? now.digest == now.digest { return nil }
+            let record = Record(path, .symlink(roots.metadata(status), target: target))
+            return Encoded(records: [record], shipped: Shipped(path: path, entry: now))
         case .file(let version, let old):
             return try encode(path, version, old, entry)
         case .message(let message):

@@ -17,7 +17,7 @@ final class UnitReader {
     private let rules: StoreRules
 
     /// So many message files are opened under one lock; more are shipped before, without it.
-    private static let openMessagesMax = 64
+    static let openMessagesMax = 64
     /// Records of a larger index are not looked at one by one.
     private static let indexBytesMax = 64 << 20
 

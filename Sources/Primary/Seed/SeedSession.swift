@@ -90,7 +90,8 @@ final class SeedSession: Sendable {
         for (name, status) in entries where status.kind != .directory {
             let path = directory.appending(name)
             if status.kind == .symlink {
-                try add(Record(path, .symlink(target: try parts.roots.readLink(path))), &work)
+                let target = try parts.roots.readLink(path)
+                try add(Record(path, .symlink(parts.roots.metadata(status), target: target)), &work)
             } else if case .message = parts.roots.layout.role(of: path) {
                 try sendMessage(path, have[name] ?? .nothing, &work)
             }

@@ -24,7 +24,7 @@ final class Applier {
     }
 
     private let parts: Parts
-    private let records: RecordApplier
+    private let applier: RecordApplier
     private var cursor: Journal.Cursor
     private var record: ReplicaRecord
     private var seeded: SeededVersions
@@ -41,7 +41,7 @@ final class Applier {
         self.parts = parts
         self.record = record
         self.seeded = seeded
-        records = RecordApplier(parts.writer, layout: parts.layout)
+        applier = RecordApplier(parts.writer, layout: parts.layout)
         replayEnd = parts.journal.flushed.position
         guard var cursor = parts.journal.cursor(after: record.applied), try parts.journal.skip(&cursor, to: record.applied)
         else {
@@ -88,12 +88,14 @@ final class Applier {
         let position = batch.position
         let mode: RecordApplier.Mode = position <= replayEnd ? .replay : .steady
         var needed: [StorePath] = []
-        for item in ApplyPlan.ordered(try BatchReader.records(of: batch), parts.layout) {
+        let records = try BatchReader.records(of: batch)
+        if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
+        for item in ApplyPlan.ordered(records, parts.layout) {
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
             if let path = try apply(item, position.sequence, mode) { needed.append(path) }
         }
         if position == replayEnd {
-            needed += try records.settle()
+            needed += try applier.settle()
             seeded = SeededVersions()
         }
         record.applied = position
@@ -109,7 +111,7 @@ final class Applier {
     private func apply(_ item: Record, _ sequence: SequenceNumber, _ mode: RecordApplier.Mode) throws -> StorePath? {
         while true {
             do {
-                switch try records.apply(item, at: sequence, mode) {
+                switch try applier.apply(item, at: sequence, mode) {
                 case .applied:
                     parts.shared.arrived(item)
                     return nil
@@ -143,6 +145,14 @@ final class Applier {
 }
 
 extension Record {
+    /// Whether it replaces a file by something of another shape, so that patches of before must not be written again.
+    var needsCheckpoint: Bool {
+        switch change {
+        case .delta, .assembled: true
+        case .whole, .extents, .part, .metadata, .directory, .link, .symlink, .remove: false
+        }
+    }
+
     /// Whether it is about a file's content, which a seed may have brought already.
     var isOfContent: Bool {
         switch change {

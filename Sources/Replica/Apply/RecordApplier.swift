@@ -9,7 +9,9 @@ import Synchronization
 ///
 /// In the steady state a record that does not fit changes nothing and is asked for whole. After a crash the store may
 /// be anywhere between two positions of the log; then (`.replay`) extents are written without asking, since all that
-/// came after the older position are written again in order, and what comes out is checked at the end (`settle`).
+/// came after the older position are written again in order, and what comes out is checked at the end (`settle`). That
+/// holds as long as no file changes its shape between: so the applier makes a checkpoint before each batch that replaces
+/// a file by a delta or from parts (`Record.needsCheckpoint`).
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
@@ -59,22 +61,33 @@ final class RecordApplier: Sendable {
         case .assembled(let metadata, let result, let byteCount):
             forget(path)
             if try writer.assemble(path, metadata, result: result, byteCount: byteCount, at: sequence) { break }
-            guard try writer.table(of: path)?.digest == result else { return .needsWhole(why: "its parts are not there") }
+            guard try writer.table(of: path)?.digest == result else {
+                return lacking(path, result, mode, why: "its parts are not there")
+            }
             _ = try writer.setMetadata(path, metadata)
-        case .link(let target, _):
+        case .link(let target, let result):
             forget(path)
             guard try writer.link(path, to: target, at: sequence) else {
-                return .needsWhole(why: "\(target), of which it is another name, is not there")
+                return lacking(path, result, mode, why: "\(target), of which it is another name, is not there")
             }
-        case .symlink(let target):
+        case .symlink(let metadata, let target):
             forget(path)
-            try writer.symlink(path, target: target, at: sequence)
-        case .metadata(let metadata, _):
-            guard try writer.setMetadata(path, metadata) else { return .needsWhole(why: "it is not there") }
+            try writer.symlink(path, metadata, target: target, at: sequence)
+        case .metadata(let metadata, let result):
+            guard try writer.setMetadata(path, metadata) else {
+                return lacking(path, result, mode, why: "it is not there")
+            }
         case .remove:
             forgetAll(within: path)
             try writer.remove(path, at: sequence)
         }
+        return .applied
+    }
+
+    /// In a replay what is missing may have been removed or moved since, by a record that comes yet.
+    private func lacking(_ path: StorePath, _ result: Digest, _ mode: Mode, why: String) -> Outcome {
+        guard mode == .replay else { return .needsWhole(why: why) }
+        state.withLock { $0.inDoubt[path] = result }
         return .applied
     }
 
@@ -84,7 +97,7 @@ final class RecordApplier: Sendable {
         _ path: StorePath, _ metadata: Metadata, _ basis: Digest, _ result: Digest, _ byteCount: Int,
         _ extents: [Record.ExtentBytes], _ mode: Mode
     ) throws -> Outcome {
-        guard var table = try table(of: path) else { return .needsWhole(why: "it is not there") }
+        guard var table = try table(of: path) else { return lacking(path, result, mode, why: "it is not there") }
         if table.digest == result, table.byteCount == byteCount {
             _ = try writer.setMetadata(path, metadata)
             return .applied
@@ -122,15 +135,13 @@ final class RecordApplier: Sendable {
         _ path: StorePath, _ metadata: Metadata, _ basis: Digest, _ result: Digest, _ byteCount: Int, _ delta: [UInt8],
         at sequence: SequenceNumber, _ mode: Mode
     ) throws -> Outcome {
-        guard let old = try table(of: path) else { return .needsWhole(why: "it is not there") }
+        guard let old = try table(of: path) else { return lacking(path, result, mode, why: "it is not there") }
         if old.digest == result, old.byteCount == byteCount {
             _ = try writer.setMetadata(path, metadata)
             return .applied
         }
         guard old.digest == basis else {
-            guard mode == .replay else { return .needsWhole(why: "it is not what the change starts from") }
-            state.withLock { $0.inDoubt[path] = result }
-            return .applied
+            return lacking(path, result, mode, why: "it is not what the change starts from")
         }
         let source = try writer.open(path)
         do {
@@ -175,8 +186,11 @@ final class RecordApplier: Sendable {
         }
         var wrong: [StorePath] = []
         for (path, expected) in inDoubt {
-            guard let table = try writer.table(of: path) else { continue }
-            if table.digest == expected { remember(path, table) } else { wrong.append(path) }
+            if let table = try writer.table(of: path), table.digest == expected {
+                remember(path, table)
+            } else {
+                wrong.append(path)
+            }
         }
         return wrong
     }
@@ -214,7 +228,7 @@ final class RecordApplier: Sendable {
     }
 
     private func forgetAll(within path: StorePath) {
-        if case .message = layout.role(of: path) { return }
+        if case .message = layout.role(of: path) { return forget(path) }
         let paths = state.withLock { state in
             state.tables.keys.filter { $0.isWithin(path) } + state.inDoubt.keys.filter { $0.isWithin(path) }
         }

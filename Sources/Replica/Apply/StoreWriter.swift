@@ -8,8 +8,8 @@ import Synchronization
 /// The only code of the project that changes a mail store.
 ///
 /// Everything is reached beneath a root that is held open, through no symbolic link. A file that is new or replaced is
-/// made aside, in `.mailsync/new` of its root, and renamed into place. What is removed is moved to
-/// `.mailsync/removed/<sequence number>/<its path>`. Nothing is durable before `flush`.
+/// made aside, in `.mailsync` of its root, and renamed into place. What is removed is moved into the quarantine. Nothing
+/// is durable before `flush`.
 ///
 /// May be used by several threads, but for one path by one at a time.
 final class StoreWriter: Sendable {
@@ -19,15 +19,14 @@ final class StoreWriter: Sendable {
     private let group: UInt32
     private let isRoot = CurrentProcess.effectiveUser == 0
     private let nextName = Atomic<UInt64>(0)
+    private let quarantine: Quarantine
 
-    static let ownDirectory = ".mailsync"
-    private static let new = Array(".mailsync/new".utf8)
-    private static let parts = Array(".mailsync/parts".utf8)
-    private static let removed = Array(".mailsync/removed".utf8)
+    private static let own = Array(".mailsync".utf8)
 
     /// Makes what is missing of the roots, and empties what an earlier run left half done.
-    init(_ layout: StoreLayout) throws(SystemError) {
+    init(_ layout: StoreLayout, quarantine: Quarantine) throws(SystemError) {
         self.layout = layout
+        self.quarantine = quarantine
         var roots: [RootName: Directory] = [:]
         for root in layout.roots { roots[root.name] = try Directory.make(root.path, parents: .cachedBySoleWriter) }
         self.roots = roots
@@ -35,12 +34,23 @@ final class StoreWriter: Sendable {
         let status = try configuration.descriptor.status()
         (owner, group) = (status.owner, status.group)
         for root in roots.values {
-            for directory in [Array(Self.ownDirectory.utf8), Self.new, Self.parts, Self.removed] {
-                if try root.makeDirectory(directory) == .created, isRoot {
-                    try root.setOwner(of: directory, to: owner, group: group)
-                }
+            if try root.makeDirectory(Self.own) == .created, isRoot {
+                try root.setOwner(of: Self.own, to: owner, group: group)
             }
-            for entry in try root.entries(of: Self.new) { try root.unlink(Self.new + [slash] + entry.name) }
+            for entry in try root.entries(of: Self.own) where !entry.name.starts(with: Self.partPrefix) {
+                try root.unlink(Self.own + [slash] + entry.name)
+            }
+        }
+    }
+
+    /// Takes our own directories out of the store again; parts that never were assembled stay.
+    func leave() throws(SystemError) {
+        for root in roots.values {
+            do throws(SystemError) {
+                try root.removeDirectory(Self.own)
+            } catch {
+                guard error.errno == .directoryNotEmpty || error.errno == .noEntry else { throw error }
+            }
         }
     }
 
@@ -162,11 +172,14 @@ final class StoreWriter: Sendable {
         return true
     }
 
-    func symlink(_ path: StorePath, target: [UInt8], at sequence: SequenceNumber) throws(SystemError) {
+    func symlink(
+        _ path: StorePath, _ metadata: Metadata, target: [UInt8], at sequence: SequenceNumber
+    ) throws(SystemError) {
         let root = try root(of: path)
         let name = newName()
         try root.symlink(target, at: name)
-        if isRoot { try root.setOwner(of: name, to: owner, group: group) }
+        if isRoot { try root.setOwner(of: name, to: metadata.owner ?? owner, group: metadata.group ?? group) }
+        try root.setTimes(of: name, mtimeNanoseconds: metadata.mtimeNanoseconds)
         try place(name, at: path, in: root, sequence)
     }
 
@@ -177,21 +190,11 @@ final class StoreWriter: Sendable {
         return true
     }
 
-    /// Moves what is there aside; nothing happens if there is nothing.
+    /// Moves what is there into the quarantine; nothing happens if there is nothing.
     func remove(_ path: StorePath, at sequence: SequenceNumber) throws(SystemError) {
         let root = try root(of: path)
-        guard !path.isRoot, try root.status(of: path.path) != nil else { return }
-        let place = Self.removed + [slash] + Array(String(sequence.number).utf8) + [slash] + path.path
-        try makeParents(ofPath: place, in: root)
-        do throws(SystemError) {
-            try root.rename(path.path, to: place)
-        } catch {
-            // A second life and death of the same name in one batch, or a replay: the younger one is kept.
-            guard error.errno == .directoryNotEmpty || error.errno == .exists || error.errno == .isDirectory
-                || error.errno == .notDirectory
-            else { throw error }
-            try root.rename(path.path, to: place + Array(".\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8))
-        }
+        guard !path.isRoot, let status = try root.status(of: path.path) else { return }
+        try quarantine.take(path, status, from: root, at: sequence)
         root.forgetCached(within: path.path)
     }
 
@@ -203,10 +206,11 @@ final class StoreWriter: Sendable {
     // MARK: - pieces
 
     private func newName() -> [UInt8] {
-        Self.new + Array("/\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8)
+        Self.own + Array("/new-\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8)
     }
 
-    private func partName(_ result: Digest) -> [UInt8] { Self.parts + Array("/\(result)".utf8) }
+    private func partName(_ result: Digest) -> [UInt8] { Self.own + [slash] + Self.partPrefix + Array("\(result)".utf8) }
+    private static let partPrefix = Array("part-".utf8)
 
     private func place(
         _ name: [UInt8], at path: StorePath, in root: Directory, _ sequence: SequenceNumber

@@ -176,6 +176,7 @@ package final class Journal: Sendable {
             state.end = SegmentHead.byteCount
             state.zeroed = state.end
         } catch {
+            if error.call == "fsync" { state.isSuspect = true }
             throw .system(error)
         }
     }

@@ -43,7 +43,8 @@ package struct Receiver: Sendable {
         guard found.epoch >= position.epoch else {
             return .refuse(.wrongEpoch(expected: position.epoch, found: found.epoch))
         }
-        if found.sequence <= position.sequence { return .duplicate }
+        // A newer epoch that begins before what we have is a fork, not a repetition.
+        if found.sequence <= position.sequence, found.epoch == position.epoch { return .duplicate }
         guard found.sequence == position.sequence.next else {
             return .refuse(.gap(expected: position.sequence.next, found: found.sequence))
         }

@@ -11,14 +11,12 @@ final class SegmentFile: Sendable {
     /// Zeros written ahead of the end at a time.
     private static let aheadBytes = 1 << 20
 
-    /// A new, empty one; on disk when this returns, its name too.
+    /// A new, empty one; on disk when this returns, its name too. A crash leaves either none or all of it.
     static func create(in directory: String, head: SegmentHead) throws(SystemError) -> SegmentFile {
-        let path = directory + "/" + name(after: head.position)
-        let file = try Descriptor.open(path, for: .creatingNew, mode: 0o600)
-        try file.write(head.encoded(), at: 0)
-        try file.flush()
-        try Descriptor.open(directory, for: .reading).flush()
-        return SegmentFile(path: path, head: head, file: file)
+        let name = name(after: head.position)
+        try AtomicFile.replace(directory: directory, name: name, bytes: head.encoded(), mode: 0o600)
+        let path = directory + "/" + name
+        return SegmentFile(path: path, head: head, file: try Descriptor.open(path, for: .updating))
     }
 
     /// An old one; throws `JournalError.damaged` if its head is not one.

@@ -16,7 +16,7 @@ package struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
     package init?(_ text: String) {
         guard text.uppercased().hasPrefix("SHA256:") else { return nil }
         let digits = text.dropFirst("SHA256:".count).filter { $0 != ":" }
-        guard digits.count == 2 * ChainHash.byteCount else { return nil }
+        guard digits.count == 2 * ChainHash.byteCount, digits.allSatisfy(\.isHexDigit) else { return nil }
         var bytes: [UInt8] = []
         var rest = digits[...]
         while !rest.isEmpty {

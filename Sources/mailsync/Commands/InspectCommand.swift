@@ -84,7 +84,7 @@ extension Record {
             case .part(let result, let offset, let bytes): "part of \(result), \(bytes.count) bytes at \(offset)"
             case .assembled(_, let result, let byteCount): "assembled, \(byteCount) bytes, digest \(result)"
             case .link(let target, _): "link to \(target)"
-            case .symlink(let target): "symbolic link to \(String(decoding: target, as: UTF8.self))"
+            case .symlink(_, let target): "symbolic link to \(String(decoding: target, as: UTF8.self))"
             case .metadata(let metadata, _): "metadata, mode \(String(metadata.mode, radix: 8))"
             case .remove: "removed"
             }

@@ -169,7 +169,8 @@ final class Daemon: Sendable {
             throw Failure(.configuration, "\(configuration.file): peer: is missing, and a replica needs its primary's address")
         }
         let options = Replica.Options(
-            store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite)
+            store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite,
+            quarantineKeep: configuration.quarantineKeep)
         return try Replica(options, layout: layout, endpoint: endpoint, log: log)
     }
 

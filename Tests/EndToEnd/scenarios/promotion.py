@@ -49,11 +49,12 @@ class Promotion(PairGroup):
 
     @scenario('the primary dies in the middle of its work: what was applied is there, and the rest is sound')
     def sudden(self):
-        pair = self.make(users=range(6)).start()
-        deliverers = [Deliverer(pair.p.cyrus.port['lmtp'], range(6), self.run.seed + k) for k in range(3)]
+        pair = self.make(users=range(10)).start()
+        # nobody else touches the mail of the last four users
+        deliverers = [Deliverer(pair.p.cyrus.port['lmtp'], range(6, 10), self.run.seed + k) for k in range(3)]
         for d in deliverers:
             d.start()
-        with pair.load(seed=self.run.seed, clients=2) as b:
+        with pair.load(seed=self.run.seed, clients=2, users=6) as b:
             self.watch(self.quick_or(1, 4))
             asked = time.monotonic()
             pair.wait_now()

@@ -1,0 +1,93 @@
+import Formats
+import Linux
+import Synchronization
+
+/// Where what is removed from the store, or makes room for something of another kind, is kept for a while:
+/// `quarantine/<sequence number of the batch>/<root>/<path>` in the state directory.
+///
+/// By renaming, if that is the same file system as the store's, else by copying.
+final class Quarantine: Sendable {
+    private let directory: Directory
+    /// Tells lives of one name in one batch apart.
+    private let nextLife = Atomic<UInt64>(1)
+
+    init(_ path: String) throws(SystemError) {
+        directory = try Directory.make(path, parents: .cachedBySoleWriter)
+    }
+
+    /// Takes `path`, which `status` is of, out of `root`.
+    func take(
+        _ path: StorePath, _ status: FileStatus, from root: Directory, at sequence: SequenceNumber
+    ) throws(SystemError) {
+        var place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
+        try makeParents(of: place)
+        if try directory.status(of: place) != nil {
+            place += Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+        }
+        do throws(SystemError) {
+            try root.rename(path.path, to: place, in: directory)
+        } catch {
+            guard error.errno == .crossDevice else { throw error }
+            try copy(path.path, status, from: root, to: place)
+        }
+    }
+
+    private func copy(
+        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8]
+    ) throws(SystemError) {
+        switch status.kind {
+        case .directory:
+            try directory.makeDirectory(place)
+            for entry in try root.entries(of: path) {
+                let below = path + [slash] + entry.name
+                guard let status = try root.status(of: below) else { continue }
+                try copy(below, status, from: root, to: place + [slash] + entry.name)
+            }
+            return try root.removeDirectory(path)
+        case .symlink:
+            try directory.symlink(try root.readLink(path), at: place)
+        case .file:
+            let source = try root.open(path, for: .reading)
+            let target = try directory.open(place, for: .creatingNew)
+            var offset: Int64 = 0
+            try source.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+                try target.write(piece, at: offset)
+                offset += Int64(piece.count)
+            }
+            try target.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
+        case .other:
+            break
+        }
+        try root.unlink(path)
+    }
+
+    private func makeParents(of place: [UInt8]) throws(SystemError) {
+        guard let cut = place.lastIndex(of: slash) else { return }
+        let parent = Array(place[..<cut])
+        guard try directory.status(of: parent) == nil else { return }
+        try makeParents(of: parent)
+        try directory.makeDirectory(parent)
+    }
+
+    /// Removes what was taken longer than `age` ago.
+    func expire(olderThan age: Duration, now: Timestamp) throws(SystemError) {
+        for entry in try directory.entries() {
+            guard let status = try directory.status(of: entry.name),
+                now - Timestamp(nanoseconds: status.ctimeNanoseconds) > age
+            else { continue }
+            try remove(entry.name, status.kind)
+        }
+    }
+
+    private func remove(_ path: [UInt8], _ kind: FileKind) throws(SystemError) {
+        guard kind == .directory else { return try directory.unlink(path) }
+        for entry in try directory.entries(of: path) {
+            let below = path + [slash] + entry.name
+            guard let status = try directory.status(of: below) else { continue }
+            try remove(below, status.kind)
+        }
+        try directory.removeDirectory(path)
+    }
+
+    private var slash: UInt8 { UInt8(ascii: "/") }
+}
