@@ -4,7 +4,7 @@ import Linux
 
 /// The program: a list of commands.
 @main
-struct Mailsync: AsyncParsableCommand {
+struct Mailsync: ParsableCommand {
     static let version = "0.1.0"
 
     static let configuration = CommandConfiguration(
@@ -16,16 +16,17 @@ struct Mailsync: AsyncParsableCommand {
             StatusCommand.self, WaitCommand.self, PromoteCommand.self, InspectCommand.self,
         ])
 
-    @concurrent static func main() async {
-        // Before any other thread is there: the daemon waits for them on a thread of its own.
+    /// Not asynchronous itself: signals must be blocked before the first thread but this one is there, and the runtime
+    /// starts some before an asynchronous `main`.
+    static func main() {
         Signals.block([.terminate, .interrupt])
         Signals.ignore(.pipe)
         do {
             switch try parseAsRoot() {
-            case var command as any AsyncParsableCommand:
-                try await command.run()
+            case let command as any RunsUntilTold:
+                try wait(for: command)
             case var command:
-                (command as? any WaitsForNothing)?.letSignalsThrough()
+                Signals.unblock([.terminate, .interrupt])
                 try command.run()
             }
         } catch let failure as Failure {
@@ -38,6 +39,19 @@ struct Mailsync: AsyncParsableCommand {
         }
     }
 
+    private static func wait(for command: any RunsUntilTold) throws {
+        let ending = Condition<Result<Void, any Error>?>(nil)
+        Task {
+            do {
+                try await command.serve()
+                ending.update { $0 = .success(()) }
+            } catch {
+                ending.update { $0 = .failure(error) }
+            }
+        }
+        try ending.take { $0 }?.get()
+    }
+
     /// Usage and help go the parser's way, all others ours.
     private static func finish(_ error: any Error) -> Never {
         let code = exitCode(for: error)
@@ -48,9 +62,7 @@ struct Mailsync: AsyncParsableCommand {
     }
 }
 
-/// A command that a signal may simply end.
-protocol WaitsForNothing {}
-
-extension WaitsForNothing {
-    func letSignalsThrough() { Signals.unblock([.terminate, .interrupt]) }
+/// A command that a signal does not simply end: it is told, and finishes what it has in hand.
+protocol RunsUntilTold: ParsableCommand, Sendable {
+    func serve() async throws
 }

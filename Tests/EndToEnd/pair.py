@@ -187,7 +187,7 @@ class Pair:
             self.stop_daemon(which)
         self.start_daemon(which)
 
-    def seed(self, timeout=300):
+    def seed(self, timeout=120):
         self.command(self.r, 'seed', timeout=timeout)
 
     def status(self, which):
@@ -330,8 +330,8 @@ class Pair:
         for s in (self.p, self.r):
             if s.running:
                 try:
-                    out.append(f'{s.name}: status: ' + self.command(s, 'status', '--json', expect=None, timeout=5).stdout.strip()[:600])
-                except (Failure, OSError):
+                    out.append(f'{s.name}: status: {json.dumps(self.status(s))}')
+                except (Failure, OSError, ValueError):
                     out.append(f'{s.name}: no answer to status')
             out += s.log_tail()
             out += [f'{s.name}: Cyrus: {x}' for x in s.cyrus.complaints()[-3:]]

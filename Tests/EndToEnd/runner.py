@@ -122,7 +122,7 @@ def run_all(run, groups, word='', unable=None, listing=False):
                     print(line + (f' ({notes[0]})' if result == 'skipped' else f' ({secs:.1f} s)'), flush=True)
                     if result == 'failed' or result == 'passed' and notes:
                         for x in notes:
-                            print('         ' + x[:400], flush=True)
+                            print('         ' + x[:700], flush=True)
             finally:
                 group.end()
     except KeyboardInterrupt:

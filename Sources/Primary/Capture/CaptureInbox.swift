@@ -26,7 +26,12 @@ struct SeedRequest: Sendable {
 }
 
 struct SeedDelivery: Sendable {
-    /// The log up to here is in these versions, and nothing after it.
-    let asOf: Position
-    let files: [(path: StorePath, version: FileVersion)]
+    let files: [File]
+
+    struct File: Sendable {
+        let path: StorePath
+        let version: FileVersion
+        /// The log up to here is in this version, and nothing after it.
+        let asOf: Position
+    }
 }

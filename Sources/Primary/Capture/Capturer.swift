@@ -44,7 +44,9 @@ final class Capturer {
     private let encoder: RecordEncoder
     private let finder: OwnerFinder
     private var dirty = DirtySet()
-    private var seedRequests: [StorePath: SeedRequest] = [:]
+    private var seeds: [StorePath: PendingSeed] = [:]
+    /// The last one asked for in this round.
+    private var ownerOfDirectory: (directory: StorePath, owner: OwnerFinder.Owner)?
     private var lastCommit = MonotonicTime.now()
     private var isCommitted = true
     /// Our own, while `fetchEvents` waits for it.
@@ -125,23 +127,6 @@ final class Capturer {
         for request in inbox.seedRequests { try absorb(request) }
     }
 
-    /// Only what Cyrus changes is read for a seed; the messages it reads itself.
-    private func absorb(_ request: SeedRequest) throws {
-        let entries = try parts.roots.entries(of: request.directory) ?? []
-        let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }
-            .map { request.directory.appending($0.name) }
-            .filter { parts.roots.isShipped($0) && !isMessage($0) }
-        guard !paths.isEmpty else {
-            return request.deliver(SeedDelivery(asOf: parts.journal.flushed.position, files: []))
-        }
-        seedRequests[request.directory] = request
-        for path in paths { dirty.mark(path) }
-    }
-
-    private func isMessage(_ path: StorePath) -> Bool {
-        if case .message = parts.roots.layout.role(of: path) { true } else { false }
-    }
-
     private func absorb(_ hint: Hint) {
         switch hint {
         case .name(let path): dirty.mark(path)
@@ -170,107 +155,68 @@ final class Capturer {
 
     // MARK: - a round
 
-    /// One directory's names that have one owner.
-    private struct Job {
-        var dirt: DirtySet.Dirt
-        var names: [[UInt8]]
-
-        var directory: StorePath { dirt.directory }
-    }
-
     private func round() throws {
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
-            var work = Work()
-            try sort(taken, into: &work)
-            if !work.globals.isEmpty { try readGlobals(&work) }
-            try readUsers(&work)
-            try finish(&work)
+            ownerOfDirectory = nil
+            var round = CaptureRound()
+            try sort(taken, into: &round)
+            if !round.globals.isEmpty { try readGlobals(&round) }
+            for owner in round.order {
+                try readUser(owner, &round)
+                if round.capturedBytes > Self.captureBytesMax { try ship(&round) }
+            }
+            try waitForMakers(&round)
+            try finish(&round)
         }
         for cookie in dirty.takeDueCookies() { parts.cookieDue(cookie, parts.journal.flushed.position) }
         parts.status.update { $0.dirtyCount = dirty.count }
     }
 
-    /// What a round has in hand.
-    private struct Work {
-        var globals: [Job] = []
-        var users: [OwnerFinder.Owner: [Job]] = [:]
-        /// In the order they came, so that nobody waits for ever.
-        var order: [OwnerFinder.Owner] = []
-        var captured: [Captured] = []
-        var capturedBytes = 0
-        /// Shipped last: nothing may refer to what is not there yet.
-        var capturedGlobals: [Captured] = []
-        var busy: [Job] = []
-        var shippedMessages: Set<StorePath> = []
-        var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
-        /// Missed events, if these turn out to differ.
-        var suspicions: Set<StorePath> = []
-        var seeded: [StorePath: [(path: StorePath, version: FileVersion)]] = [:]
-
-        /// A directory's names are read once in a round, however often they came.
-        mutating func add(_ job: Job, of owner: OwnerFinder.Owner) {
-            guard owner != .none else { return globals.append(job) }
-            guard var jobs = users[owner] else {
-                order.append(owner)
-                users[owner] = [job]
-                return
-            }
-            if let index = jobs.firstIndex(where: { $0.directory == job.directory }) {
-                let known = Set(jobs[index].names)
-                jobs[index].names += job.names.filter { !known.contains($0) }
-                jobs[index].dirt.names = .all
-            } else {
-                jobs.append(job)
-            }
-            users[owner] = jobs
-        }
-    }
-
-    private func sort(_ taken: [DirtySet.Dirt], into work: inout Work) throws {
+    private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             for name in try reader.names(of: dirt) {
                 let path = dirt.directory.appending(name)
-                if dirt.isSuspicion { work.suspicions.insert(path) }
-                let owner = try owner(of: path, in: dirt.directory)
-                byOwner[owner, default: []].append(name)
+                if dirt.isSuspicion { round.suspicions.insert(path) }
+                byOwner[try owner(of: path, in: dirt.directory), default: []].append(name)
             }
             for (owner, names) in byOwner {
-                work.add(Job(dirt: dirt, names: names), of: owner)
-            }
-            if byOwner.isEmpty, let request = seedRequests.removeValue(forKey: dirt.directory) {
-                request.deliver(SeedDelivery(asOf: parts.journal.flushed.position, files: []))
+                let job = CaptureJob(dirt, names: names)
+                if owner == .none, try isBeingMade(dirt) { round.note(busy: [job], of: owner) } else { round.add(job, of: owner) }
             }
         }
     }
 
     /// In a mailbox's directory all names have one owner; elsewhere each is asked.
     private func owner(of path: StorePath, in directory: StorePath) throws(SystemError) -> OwnerFinder.Owner {
-        if RootKind(directory.root).holdsMailboxes, let known = ownerOfDirectory, known.directory == directory {
-            return known.owner
-        }
+        if let known = ownerOfDirectory, known.directory == directory { return known.owner }
         let isDirectory = try parts.roots.status(of: path)?.kind == .directory
         let owner = try finder.owner(of: path, isDirectory: isDirectory)
         if RootKind(directory.root).holdsMailboxes, !isDirectory { ownerOfDirectory = (directory, owner) }
         return owner
     }
-    private var ownerOfDirectory: (directory: StorePath, owner: OwnerFinder.Owner)?
 
-    private func readGlobals(_ work: inout Work) throws {
-        for job in work.globals { try readGlobal(job, into: &work) }
-        work.globals = []
+    /// A mailbox that has an index and no header yet is just being made: whose it is shows in a moment.
+    private func isBeingMade(_ dirt: DirtySet.Dirt) throws(SystemError) -> Bool {
+        guard RootKind(dirt.directory.root).holdsMailboxes, dirt.backoff < DirtySet.backoffMax else { return false }
+        return try parts.roots.status(of: dirt.directory.appending("cyrus.index")) != nil
+    }
+
+    private func readGlobals(_ round: inout CaptureRound) throws {
+        for job in round.globals { try readGlobal(job, into: &round) }
+        round.globals = []
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
-        guard work.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
+        guard round.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
         try fetchEvents()
-        try sort(dirty.take(now: .now()), into: &work)
+        try sort(dirty.take(now: .now()), into: &round)
         // What was read already stays as it was then, and is read again in the next round.
-        let known = Set(work.capturedGlobals.map(\.path))
-        for var job in work.globals {
+        let known = Set(round.capturedGlobals.map(\.path))
+        for var job in round.globals {
             let again = job.names.filter { known.contains(job.directory.appending($0)) }
             for name in again { dirty.mark(job.directory.appending(name)) }
-            job.names.removeAll { again.contains($0) }
-            if !job.names.isEmpty { try readGlobal(job, into: &work) }
+            job.names.subtract(again)
+            if !job.names.isEmpty { try readGlobal(job, into: &round) }
         }
     }
 
@@ -294,164 +240,202 @@ final class Capturer {
         }
     }
 
-    private func readUsers(_ work: inout Work) throws {
-        for owner in work.order {
-            try readUser(owner, &work)
-            if work.capturedBytes > Self.captureBytesMax { try ship(&work) }
-        }
-        guard !work.busy.isEmpty, work.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
-        // mailboxes.db may name a mailbox that one of these is just making: give them a moment to finish.
-        let deadline = MonotonicTime.now() + Self.busyWait
-        while !work.busy.isEmpty, MonotonicTime.now() < deadline {
-            _ = parts.inbox.wait(timeout: .microseconds(500)) { _ in false }
-            let again = Set(work.busy.map(\.directory))
-            work.busy.removeAll { job in work.users.values.contains { $0.contains { $0.directory == job.directory } } }
-            for (owner, jobs) in work.users where jobs.contains(where: { again.contains($0.directory) }) {
-                try readUser(owner, &work)
+    /// All that is dirty of one user, under one lock.
+    private func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
+        guard var jobs = round.users[owner] else { return }
+        try shipManyAhead(&jobs, &round)
+        let user: [UInt8]? = if case .user(let name) = owner { name } else { nil }
+        // Twice at most: once more after the messages that were too many went ahead.
+        for _ in 0..<2 {
+            guard let lock = try parts.locks.tryUserLock(user) else { break }
+            let start = MonotonicTime.now()
+            let outcome = try read(jobs, round)
+            let isWhole = try parts.locks.release(lock)
+            parts.status.update { $0.lockHolds.add(.now() - start) }
+            guard isWhole else { break }
+            switch outcome {
+            case .busy:
+                return note(busy: jobs, of: owner, &round)
+            case .messagesFirst(let paths):
+                try shipAhead(paths, &round)
+            case .read(let captured):
+                round.users[owner] = nil
+                noteSeeds(jobs, captured, &round)
+                return round.add(captured)
             }
-            if work.busy.allSatisfy({ job in !again.contains(job.directory) }) { break }
+        }
+        note(busy: jobs, of: owner, &round)
+    }
+
+    private func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
+        var captured: [Captured] = []
+        var ahead: [StorePath] = []
+        for job in jobs {
+            let seed = seeds[job.directory]
+            let outcome = try reader.read(
+                job.directory, job.names, shippedAlready: round.shippedMessages, wholly: seed?.wanted ?? [])
+            switch outcome {
+            case .read(let found): captured.append(contentsOf: found)
+            case .messagesFirst(let paths): ahead.append(contentsOf: paths)
+            case .busy: return .busy
+            }
+        }
+        return ahead.isEmpty ? .read(captured) : .messagesFirst(ahead)
+    }
+
+    private func readGlobal(_ job: CaptureJob, into round: inout CaptureRound) throws {
+        switch try read([job], round) {
+        case .read(let captured):
+            noteSeeds([job], captured, &round)
+            round.capturedGlobals.append(contentsOf: captured)
+        case .messagesFirst(let paths):
+            try shipAhead(paths, &round)
+            round.note(busy: [job], of: .none)
+        case .busy:
+            note(busy: [job], of: .none, &round)
         }
     }
 
-    /// All that is dirty of one user, under one lock.
-    private func readUser(_ owner: OwnerFinder.Owner, _ work: inout Work) throws {
-        guard var jobs = work.users[owner] else { return }
-        try shipManyAhead(&jobs, &work)
-        let user: [UInt8]?
-        switch owner {
-        case .user(let name): user = name
-        case .shared, .none: user = nil
-        }
-        // Twice at most: once more after the messages that were too many went ahead.
-        for _ in 0..<2 {
-            guard let lock = try parts.locks.tryUserLock(user) else { return note(busy: jobs, &work) }
-            let start = MonotonicTime.now()
-            var captured: [Captured] = []
-            var ahead: [StorePath] = []
-            var isBusy = false
-            reading: for job in jobs {
-                switch try read(job, work) {
-                case .read(let found): captured.append(contentsOf: found)
-                case .messagesFirst(let paths): ahead.append(contentsOf: paths)
-                case .busy:
-                    isBusy = true
-                    break reading
-                }
-            }
-            let isWhole = try parts.locks.release(lock)
-            parts.status.update { $0.lockHolds.add(.now() - start) }
-            guard isWhole, !isBusy else { return note(busy: jobs, &work) }
-            if ahead.isEmpty {
-                for job in jobs { noteSeed(job.dirt.directory, captured, &work) }
-                return add(captured, to: &work)
-            }
-            try shipAhead(ahead, &work)
-        }
-        note(busy: jobs, &work)
+    private func note(busy jobs: [CaptureJob], of owner: OwnerFinder.Owner, _ round: inout CaptureRound) {
+        round.note(busy: jobs, of: owner)
+        parts.status.update { $0.busyCount += 1 }
     }
 
     /// Where many messages are dirty, they go first: to look at each under the lock would take too long.
-    private func shipManyAhead(_ jobs: inout [Job], _ work: inout Work) throws {
+    private func shipManyAhead(_ jobs: inout [CaptureJob], _ round: inout CaptureRound) throws {
         for index in jobs.indices {
             let directory = jobs[index].directory
             let messages = jobs[index].names.filter { isMessage(directory.appending($0)) }
             guard messages.count > UnitReader.openMessagesMax else { continue }
-            try shipAhead(messages.map { directory.appending($0) }, &work)
-            let shipped = Set(messages)
-            jobs[index].names.removeAll { shipped.contains($0) }
+            try shipAhead(messages.map { directory.appending($0) }, &round)
+            jobs[index].names.subtract(messages)
         }
-    }
-
-    private func note(busy jobs: [Job], _ work: inout Work) {
-        work.busy.append(contentsOf: jobs)
-        parts.status.update { $0.busyCount += 1 }
-    }
-
-    private func read(_ job: Job, _ work: Work) throws -> UnitReader.Outcome {
-        try reader.read(
-            job.dirt.directory, job.names, shippedAlready: work.shippedMessages,
-            wholly: seedRequests[job.dirt.directory] != nil)
-    }
-
-    private func readGlobal(_ job: Job, into work: inout Work) throws {
-        switch try read(job, work) {
-        case .read(let found):
-            noteSeed(job.dirt.directory, found, &work)
-            work.capturedGlobals.append(contentsOf: found)
-        case .messagesFirst(let paths):
-            try shipAhead(paths, &work)
-            work.busy.append(job)
-        case .busy:
-            note(busy: [job], &work)
-        }
-    }
-
-    private func add(_ captured: [Captured], to work: inout Work) {
-        work.captured.append(contentsOf: captured)
-        work.capturedBytes += captured.reduce(0) { $0 + $1.heldBytes }
-    }
-
-    /// A file of a directory that is asked for by a seed.
-    private func noteSeed(_ directory: StorePath, _ captured: [Captured], _ work: inout Work) {
-        guard seedRequests[directory] != nil else { return }
-        for item in captured where item.path.parent == directory {
-            if case .file(let version, _) = item.found { work.seeded[directory, default: []].append((item.path, version)) }
-        }
-        if work.seeded[directory] == nil { work.seeded[directory] = [] }
     }
 
     /// Messages need no lock to be read: they never change.
-    private func shipAhead(_ paths: [StorePath], _ work: inout Work) throws {
-        for path in paths where !work.shippedMessages.contains(path) {
-            if let found = try reader.open(path, guid: nil) { add([found], to: &work) }
-            work.shippedMessages.insert(path)
-            if work.captured.count >= 256 || work.capturedBytes > Self.captureBytesMax { try ship(&work) }
+    private func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
+        for path in paths where !round.shippedMessages.contains(path) {
+            if let found = try reader.open(path, guid: nil) { round.add([found]) }
+            round.shippedMessages.insert(path)
+            if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try ship(&round) }
         }
-        try ship(&work)
+        try ship(&round)
+    }
+
+    /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
+    /// waits with them.
+    private func waitForMakers(_ round: inout CaptureRound) throws {
+        guard let index = round.capturedGlobals.firstIndex(where: isMailboxesDatabase) else { return }
+        let deadline = MonotonicTime.now() + Self.busyWait
+        while try isAnyMaking(round) {
+            guard MonotonicTime.now() < deadline else {
+                let path = round.capturedGlobals.remove(at: index).path
+                let since = round.sinceOfGlobals[path.parent] ?? 0
+                return round.note(busy: [CaptureJob(path, since: since)], of: .none)
+            }
+            _ = parts.inbox.wait(timeout: .microseconds(500)) { _ in false }
+            let again = round.busy.filter { $0.key != .none }
+            for (owner, jobs) in again {
+                round.forgetBusy(owner)
+                round.users[owner] = jobs
+                try readUser(owner, &round)
+            }
+        }
+    }
+
+    /// Whether among what could not be read is a directory that was never shipped.
+    private func isAnyMaking(_ round: CaptureRound) throws -> Bool {
+        for job in round.busy.values.joined() {
+            if !job.directory.isRoot, try parts.catalogue.entry(job.directory) == nil { return true }
+            for name in job.names {
+                let path = job.directory.appending(name)
+                if try parts.roots.status(of: path)?.kind == .directory, try parts.catalogue.entry(path) == nil { return true }
+            }
+        }
+        return false
     }
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
-    private func finish(_ work: inout Work) throws {
-        if !work.busy.isEmpty, let index = work.capturedGlobals.firstIndex(where: isMailboxesDatabase) {
-            // Somebody is still writing, maybe a mailbox that this mailboxes.db names already: it waits with them.
-            dirty.mark(work.capturedGlobals.remove(at: index).path)
-        }
-        work.captured.append(contentsOf: work.capturedGlobals)
-        work.capturedGlobals = []
-        try ship(&work)
+    private func finish(_ round: inout CaptureRound) throws {
+        round.captured.append(contentsOf: round.capturedGlobals)
+        round.capturedGlobals = []
+        try ship(&round)
         let now = MonotonicTime.now()
-        let busy = Set(work.busy.map(\.dirt.directory))
-        for dirt in work.busy.map(\.dirt) { dirty.putBack(dirt, now: now) }
-        let asOf = parts.journal.flushed.position
-        for (directory, files) in work.seeded where !busy.contains(directory) {
-            seedRequests.removeValue(forKey: directory)?.deliver(SeedDelivery(asOf: asOf, files: files))
+        for job in round.busy.values.joined() { dirty.putBack(job.dirt, now: now) }
+        deliver(round.seeded)
+    }
+
+    // MARK: - seeds
+
+    /// A seed that waits for some of its directory's files.
+    private struct PendingSeed {
+        let request: SeedRequest
+        var wanted: Set<StorePath>
+        var files: [SeedDelivery.File] = []
+    }
+
+    /// Only what Cyrus changes is read for a seed; the messages it reads itself.
+    private func absorb(_ request: SeedRequest) throws {
+        let entries = try parts.roots.entries(of: request.directory) ?? []
+        let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }
+            .map { request.directory.appending($0.name) }
+            .filter { parts.roots.isShipped($0) && !isMessage($0) }
+        guard !paths.isEmpty else { return request.deliver(SeedDelivery(files: [])) }
+        seeds[request.directory] = PendingSeed(request: request, wanted: Set(paths))
+        for path in paths { dirty.mark(path) }
+    }
+
+    /// Keeps the versions that a seed asked for until what is new of them is in the journal.
+    private func noteSeeds(_ jobs: [CaptureJob], _ captured: [Captured], _ round: inout CaptureRound) {
+        guard !seeds.isEmpty else { return }
+        for job in jobs {
+            guard let seed = seeds[job.directory] else { continue }
+            for path in job.names.map({ job.directory.appending($0) }) where seed.wanted.contains(path) {
+                round.seeded[path] = .some(nil)
+            }
         }
+        for item in captured where round.seeded[item.path] != nil {
+            if case .file(let version, _) = item.found { round.seeded[item.path] = version }
+        }
+    }
+
+    private func deliver(_ seeded: [StorePath: FileVersion?]) {
+        let asOf = parts.journal.flushed.position
+        for (path, version) in seeded {
+            guard var seed = seeds[path.parent], seed.wanted.remove(path) != nil else { continue }
+            if let version { seed.files.append(SeedDelivery.File(path: path, version: version, asOf: asOf)) }
+            seeds[path.parent] = seed
+            guard seed.wanted.isEmpty else { continue }
+            seeds[path.parent] = nil
+            seed.request.deliver(SeedDelivery(files: seed.files))
+        }
+    }
+
+    private func isMessage(_ path: StorePath) -> Bool {
+        if case .message = parts.roots.layout.role(of: path) { true } else { false }
     }
 
     // MARK: - shipping
 
     /// Encodes and journals what was captured, and forgets it.
-    private func ship(_ work: inout Work) throws {
-        defer {
-            work.captured = []
-            work.capturedBytes = 0
-        }
+    private func ship(_ round: inout CaptureRound) throws {
+        defer { round.forgetCaptured() }
         let layout = parts.roots.layout
         func rank(_ captured: Captured) -> Int {
             if case .nothing = captured.found { return 100 }
             if case .directory = captured.found { return ApplyRank.directory.rawValue }
             return layout.applyRank(of: captured.path).rawValue
         }
-        let ordered = work.captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
+        let ordered = round.captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
         var writer = BatchWriter(bytesMax: Self.batchBytes)
         var shipped: [Shipped] = []
         for (_, captured) in ordered {
-            guard let encoded = try encode(captured, &work) else { continue }
+            guard let encoded = try encode(captured, &round) else { continue }
             for record in encoded.records {
                 writer.add(record)
                 if writer.isFull { try append(&writer) }
             }
-            if !encoded.records.isEmpty, work.suspicions.contains(captured.path) {
+            if !encoded.records.isEmpty, round.suspicions.contains(captured.path) {
                 parts.status.update { $0.missedCount += 1 }
             }
             shipped.append(encoded.shipped)
@@ -463,9 +447,9 @@ final class Capturer {
     }
 
     /// One that fails is an alarm, and nobody else's concern.
-    private func encode(_ captured: Captured, _ work: inout Work) throws -> RecordEncoder.Encoded? {
+    private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
         do {
-            let encoded = try encoder.encode(captured, linkTargets: &work.linkTargets)
+            let encoded = try encoder.encode(captured, linkTargets: &round.linkTargets)
             if encoded != nil { parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) } }
             return encoded
         } catch let error as SystemError {
@@ -498,21 +482,5 @@ final class Capturer {
         }
         try parts.catalogue.set(item.path, entry)
         if let shadow = item.shadow { try shadows.update(item.path, to: shadow.version, from: shadow.old) }
-    }
-}
-
-extension Captured {
-    /// Bytes in memory, about.
-    var heldBytes: Int {
-        switch found {
-        case .file(let version, _):
-            switch version.content {
-            case .whole(let bytes): bytes.count
-            case .changedPages(let pages): pages.count * PageTable.pageBytes
-            case .copied: 0
-            }
-        case .message(let message): min(Int(message.status.byteCount), FileVersion.wholeBytesMax)
-        case .directory, .symlink, .nothing: 100
-        }
     }
 }

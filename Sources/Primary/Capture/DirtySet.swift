@@ -24,12 +24,15 @@ struct DirtySet {
         case all
     }
 
-    private struct Entry {
+    private struct Delayed {
         var dirt: Dirt
         var notBefore: MonotonicTime
     }
 
-    private var entries: [StorePath: Entry] = [:]
+    /// Marked since the last `take`, one a directory.
+    private var fresh: [StorePath: Dirt] = [:]
+    /// Put back: kept apart from newer marks, so that what is old is known to be.
+    private var delayed: [StorePath: [Delayed]] = [:]
     /// Marks so far.
     private var generation: UInt64 = 0
     private var cookies: [(number: UInt64, generation: UInt64)] = []
@@ -37,12 +40,13 @@ struct DirtySet {
     /// More names than this in one directory, and all of it is looked at.
     static let namesMax = 4096
     static let backoffFirst = Duration.milliseconds(1)
-    static let backoffMax = Duration.milliseconds(50)
+    static let backoffMax = Duration.milliseconds(16)
 
     init() {}
 
-    var isEmpty: Bool { entries.isEmpty }
-    var count: Int { entries.count }
+    var isEmpty: Bool { fresh.isEmpty && delayed.isEmpty }
+    /// Directories.
+    var count: Int { Set(fresh.keys).union(delayed.keys).count }
 
     /// `path` itself may have changed.
     mutating func mark(_ path: StorePath) {
@@ -55,7 +59,7 @@ struct DirtySet {
 
     /// The sweep found `path` to differ, and no event told of it.
     mutating func suspect(_ path: StorePath) {
-        guard !path.isRoot, entries[path.parent] == nil else { return mark(path) }
+        guard !path.isRoot, fresh[path.parent] == nil, delayed[path.parent] == nil else { return mark(path) }
         add(path.parent, .some([Array(path.name)]), isSuspicion: true)
     }
 
@@ -64,29 +68,34 @@ struct DirtySet {
 
     private mutating func add(_ directory: StorePath, _ names: Names, isSuspicion: Bool) {
         generation += 1
-        guard var entry = entries[directory] else {
-            let dirt = Dirt(
+        if var dirt = fresh[directory] {
+            dirt.names = Self.union(dirt.names, names)
+            dirt.isSuspicion = dirt.isSuspicion && isSuspicion
+            fresh[directory] = dirt
+        } else {
+            fresh[directory] = Dirt(
                 directory: directory, names: names, since: generation, backoff: Self.backoffFirst,
                 isSuspicion: isSuspicion)
-            entries[directory] = Entry(dirt: dirt, notBefore: MonotonicTime(nanoseconds: .min))
-            return
         }
-        entry.dirt.names = Self.union(entry.dirt.names, names)
-        entry.dirt.isSuspicion = entry.dirt.isSuspicion && isSuspicion
-        entries[directory] = entry
     }
 
-    private static func union(_ one: Names, _ other: Names) -> Names {
+    static func union(_ one: Names, _ other: Names) -> Names {
         guard case .some(let first) = one, case .some(let second) = other else { return .all }
         let both = first.union(second)
         return both.count > namesMax ? .all : .some(both)
     }
 
-    /// Takes out all that need not wait any longer, the oldest first.
+    /// Takes out all that need not wait any longer, the oldest first. A directory may come twice, with what is new and
+    /// with what was put back.
     mutating func take(now: MonotonicTime) -> [Dirt] {
-        let ready = entries.values.filter { $0.notBefore <= now }.map(\.dirt).sorted { $0.since < $1.since }
-        for dirt in ready { entries[dirt.directory] = nil }
-        return ready
+        var ready = Array(fresh.values)
+        fresh = [:]
+        for (directory, entries) in delayed {
+            ready += entries.filter { $0.notBefore <= now }.map(\.dirt)
+            let rest = entries.filter { $0.notBefore > now }
+            delayed[directory] = rest.isEmpty ? nil : rest
+        }
+        return ready.sorted { $0.since < $1.since }
     }
 
     /// Could not be captured now; again after its backoff, which doubles.
@@ -94,19 +103,19 @@ struct DirtySet {
         var dirt = dirt
         let notBefore = now + dirt.backoff
         dirt.backoff = min(dirt.backoff * 2, Self.backoffMax)
-        if let newer = entries[dirt.directory] {
-            dirt.names = Self.union(dirt.names, newer.dirt.names)
-            dirt.isSuspicion = dirt.isSuspicion && newer.dirt.isSuspicion
-        }
-        entries[dirt.directory] = Entry(dirt: dirt, notBefore: notBefore)
+        delayed[dirt.directory, default: []].append(Delayed(dirt: dirt, notBefore: notBefore))
     }
 
     /// When `take` will next give something; nothing if nothing is dirty.
-    var nextTake: MonotonicTime? { entries.values.map(\.notBefore).min() }
+    var nextTake: MonotonicTime? {
+        if !fresh.isEmpty { return MonotonicTime(nanoseconds: .min) }
+        return delayed.values.flatMap { $0.map(\.notBefore) }.min()
+    }
 
     /// The cookies that are due; to be asked when nothing taken is still under way.
     mutating func takeDueCookies() -> [UInt64] {
-        let oldest = entries.values.map(\.dirt.since).min() ?? .max
+        let waiting = delayed.values.flatMap { $0.map(\.dirt.since) } + fresh.values.map(\.since)
+        let oldest = waiting.min() ?? .max
         let due = cookies.filter { $0.generation < oldest }.map(\.number)
         cookies.removeAll { $0.generation < oldest }
         return due

@@ -64,10 +64,10 @@ final class UnitReader {
 
     /// Reads `names` of `directory`; the owner's lock is held, if it has an owner.
     ///
-    /// `shippedAlready` has messages that this round has shipped before; `wholly` asks for all bytes of the files that
-    /// change, as a seed needs them.
+    /// `shippedAlready` has messages that this round has shipped before; of the files in `wholly` all bytes are read, as
+    /// a seed needs them.
     func read(
-        _ directory: StorePath, _ names: [[UInt8]], shippedAlready: Set<StorePath>, wholly: Bool
+        _ directory: StorePath, _ names: Set<[UInt8]>, shippedAlready: Set<StorePath>, wholly: Set<StorePath>
     ) throws -> Outcome {
         var captured: [Captured] = []
         var messages: [StorePath: MessageGUID?] = [:]
@@ -82,10 +82,10 @@ final class UnitReader {
             }
         }
         if mutable.contains(where: { $0.role == .index || $0.role == .header }) {
-            try addMailboxFiles(of: directory, wholly: wholly, to: &mutable)
+            try addMailboxFiles(of: directory, to: &mutable)
         }
         for (path, role) in mutable.sorted(by: { Self.readOrder($0.role) < Self.readOrder($1.role) }) {
-            switch try readMutable(path, role, wholly: wholly) {
+            switch try readMutable(path, role, wholly: wholly.contains(path)) {
             case .read(let found, let named):
                 captured.append(contentsOf: found)
                 for (message, guid) in named { messages[message] = guid }
@@ -105,7 +105,7 @@ final class UnitReader {
 
     /// Of a mailbox whose index or header changed, all files that must agree with it, if they changed too.
     private func addMailboxFiles(
-        of directory: StorePath, wholly: Bool, to mutable: inout [(path: StorePath, role: FileRole)]
+        of directory: StorePath, to mutable: inout [(path: StorePath, role: FileRole)]
     ) throws {
         for (name, role) in [
             ("cyrus.index", FileRole.index), ("cyrus.header", .header), ("cyrus.cache", .cache),
@@ -116,7 +116,7 @@ final class UnitReader {
                 let path = place.appending(name)
                 guard !mutable.contains(where: { $0.path == path }) else { continue }
                 guard let status = try roots.status(of: path) else { continue }
-                if !wholly, let entry = try catalogue.entry(path), entry.stillDescribes(status) { continue }
+                if let entry = try catalogue.entry(path), entry.stillDescribes(status) { continue }
                 mutable.append((path, role))
             }
         }

@@ -97,8 +97,9 @@ final class SeedSession: Sendable {
             }
         }
         let delivered = try collect(directory)
-        for (path, version) in delivered.files {
-            try sendVersion(path, version, asOf: delivered.asOf, have[Array(path.name)] ?? .nothing, &work)
+        for file in delivered.files.sorted(by: { $0.asOf < $1.asOf }) {
+            let have = have[Array(file.path.name)] ?? .nothing
+            try sendVersion(file.path, file.version, asOf: file.asOf, have, &work)
         }
         for (name, status) in entries where status.kind == .directory {
             try send(directory.appending(name), &work)

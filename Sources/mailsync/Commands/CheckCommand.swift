@@ -5,7 +5,7 @@ import Linux
 import ReplicationLog
 import Store
 
-struct CheckCommand: ParsableCommand, WaitsForNothing {
+struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Say what is wrong with the configuration and this host, and the exact mend.",
         discussion: "Exit status 0 when nothing is wrong, 78 when something is.")

@@ -4,7 +4,7 @@ import Foundation
 import Linux
 import ReplicationLog
 
-struct InitCommand: ParsableCommand, WaitsForNothing {
+struct InitCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "init", abstract: "Make the state directory, key and certificate of this end, or change its role.")
 
@@ -68,7 +68,7 @@ struct InitCommand: ParsableCommand, WaitsForNothing {
     }
 }
 
-struct FingerprintCommand: ParsableCommand, WaitsForNothing {
+struct FingerprintCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "fingerprint", abstract: "Print the fingerprint of this end's certificate.")
 

@@ -4,7 +4,7 @@ import Formats
 import Linux
 import ReplicationLog
 
-struct InspectCommand: ParsableCommand, WaitsForNothing {
+struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect", abstract: "Show what is in segments of a journal, and check every checksum.",
         discussion: "Exit status 1 when a segment is torn or damaged: it says where.")

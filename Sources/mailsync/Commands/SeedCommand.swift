@@ -4,7 +4,7 @@ import Foundation
 import Linux
 import Replica
 
-struct SeedCommand: AsyncParsableCommand {
+struct SeedCommand: RunsUntilTold {
     static let configuration = CommandConfiguration(
         commandName: "seed", abstract: "Seed this replica from the running primary, until the copy is consistent.",
         discussion: """
@@ -15,7 +15,7 @@ struct SeedCommand: AsyncParsableCommand {
     @Flag(help: "Seed over a store that is no earlier copy; what differs is moved aside.")
     var overwrite = false
 
-    func run() async throws {
+    func serve() async throws {
         let configuration = try common.read()
         let state = StateDirectory(path: configuration.state)
         guard try state.standing().role == .replica else {

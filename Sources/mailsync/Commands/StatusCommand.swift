@@ -2,7 +2,7 @@ import ArgumentParser
 import Formats
 import Foundation
 
-struct StatusCommand: ParsableCommand, WaitsForNothing {
+struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status", abstract: "Show how this end stands, as its daemon knows it.")
 
@@ -23,7 +23,7 @@ struct StatusCommand: ParsableCommand, WaitsForNothing {
     }
 }
 
-struct WaitCommand: ParsableCommand, WaitsForNothing {
+struct WaitCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "wait", abstract: "Wait until every replica has reached a position.",
         discussion: "Exit status 0 when it was reached, 75 when it was not in time.")
@@ -71,7 +71,7 @@ struct WaitCommand: ParsableCommand, WaitsForNothing {
     }
 }
 
-struct PromoteCommand: ParsableCommand, WaitsForNothing {
+struct PromoteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "promote", abstract: "Make a primary of this replica: apply all it has, start a new epoch, fence the old primary.")
 

@@ -1,8 +1,11 @@
 """Work in a process of its own (load.py, storm.py) that ends when its standard input does, so also when we die."""
 import json
 import os
+import signal
 import subprocess
 import sys
+
+from . import processes
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -23,16 +26,16 @@ class Background:
         try:
             out, err = self.process.communicate(timeout=patience)      # closes its input first
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            out, err = self.process.communicate()
-            raise RuntimeError(f'{self.program} did not end: {err.decode()[-300:]}')
+            self.kill()
+            raise RuntimeError(f'{self.program} did not end within {patience} s') from None
         if self.process.returncode:
             raise RuntimeError(f'{self.program}: exit {self.process.returncode}: {err.decode().strip()[-600:]}')
         return json.loads(out)
 
     def kill(self):
         if self.running:
-            self.process.kill()
+            all = [self.process.pid] + processes.offspring(self.process.pid)
+            processes.send(all, signal.SIGKILL)             # its workers hold our pipes
         self.process.communicate()
 
     def __enter__(self):

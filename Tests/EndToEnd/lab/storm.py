@@ -86,6 +86,7 @@ def main():
         pid = os.fork()
         if pid == 0:
             try:
+                processes.die_with_parent()
                 out = json.dumps(work(a, number))
                 os.write(w, out.encode())
                 os._exit(0)

@@ -1,0 +1,119 @@
+import Digests
+import Formats
+import Linux
+
+/// One directory's names that have one owner, to be read together.
+struct CaptureJob {
+    let directory: StorePath
+    var names: Set<[UInt8]>
+    /// As of the dirt it came from.
+    private var since: UInt64
+    private var backoff: Duration
+    private var isSuspicion: Bool
+
+    init(_ dirt: DirtySet.Dirt, names: [[UInt8]]) {
+        directory = dirt.directory
+        self.names = Set(names)
+        since = dirt.since
+        backoff = dirt.backoff
+        isSuspicion = dirt.isSuspicion
+    }
+
+    /// For what is put off.
+    init(_ path: StorePath, since: UInt64) {
+        directory = path.parent
+        names = [Array(path.name)]
+        self.since = since
+        backoff = DirtySet.backoffFirst
+        isSuspicion = false
+    }
+
+    mutating func merge(_ other: CaptureJob) {
+        names.formUnion(other.names)
+        since = min(since, other.since)
+        backoff = max(backoff, other.backoff)
+        isSuspicion = isSuspicion && other.isSuspicion
+    }
+
+    var age: UInt64 { since }
+
+    /// For another round.
+    var dirt: DirtySet.Dirt {
+        DirtySet.Dirt(
+            directory: directory, names: .some(names), since: since, backoff: backoff, isSuspicion: isSuspicion)
+    }
+}
+
+/// What one round of capture has in hand.
+struct CaptureRound {
+    /// Of nobody, each with a lock of its own or none.
+    var globals: [CaptureJob] = []
+    /// Of a user, to be read under one lock; gone when it was.
+    var users: [OwnerFinder.Owner: [CaptureJob]] = [:]
+    /// In the order they came, so that nobody waits for ever.
+    private(set) var order: [OwnerFinder.Owner] = []
+    private(set) var busy: [OwnerFinder.Owner: [CaptureJob]] = [:]
+    var captured: [Captured] = []
+    private(set) var capturedBytes = 0
+    /// Shipped last: nothing may refer to what is not there yet.
+    var capturedGlobals: [Captured] = []
+    /// Since when the directories of `globals` were dirty.
+    private(set) var sinceOfGlobals: [StorePath: UInt64] = [:]
+    var shippedMessages: Set<StorePath> = []
+    var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
+    /// Missed events, if these turn out to differ.
+    var suspicions: Set<StorePath> = []
+    /// Asked for by seeds; nothing where there is no file.
+    var seeded: [StorePath: FileVersion?] = [:]
+
+    /// A directory's names are read once in a round, however often they came.
+    mutating func add(_ job: CaptureJob, of owner: OwnerFinder.Owner) {
+        guard owner != .none else {
+            sinceOfGlobals[job.directory] = min(sinceOfGlobals[job.directory] ?? .max, job.age)
+            return Self.merge(job, into: &globals)
+        }
+        if users[owner] == nil, !order.contains(owner) { order.append(owner) }
+        Self.merge(job, into: &users[owner, default: []])
+    }
+
+    mutating func note(busy jobs: [CaptureJob], of owner: OwnerFinder.Owner) {
+        users[owner] = nil
+        for job in jobs { Self.merge(job, into: &busy[owner, default: []]) }
+    }
+
+    mutating func forgetBusy(_ owner: OwnerFinder.Owner) { busy[owner] = nil }
+
+    private static func merge(_ job: CaptureJob, into jobs: inout [CaptureJob]) {
+        if let index = jobs.firstIndex(where: { $0.directory == job.directory }) {
+            jobs[index].merge(job)
+        } else {
+            jobs.append(job)
+        }
+    }
+
+    mutating func add(_ found: [Captured]) {
+        captured.append(contentsOf: found)
+        capturedBytes += found.reduce(0) { $0 + $1.heldBytes }
+    }
+
+    mutating func forgetCaptured() {
+        captured = []
+        capturedBytes = 0
+    }
+}
+
+extension Captured {
+    /// Bytes in memory, about.
+    var heldBytes: Int {
+        switch found {
+        case .file(let version, _):
+            switch version.content {
+            case .whole(let bytes): bytes.count
+            case .changedPages(let pages): pages.count * PageTable.pageBytes
+            case .copied: 0
+            }
+        case .message(let message): min(Int(message.status.byteCount), FileVersion.wholeBytesMax)
+        case .directory, .symlink, .nothing: 100
+        }
+    }
+}

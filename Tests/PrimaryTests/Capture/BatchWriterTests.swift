@@ -1,0 +1,41 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Testing
+
+@testable import Primary
+
+@Suite struct BatchWriterTests {
+    private let time = Timestamp(nanoseconds: 77)
+
+    private func record(_ bytes: [UInt8]) -> Record {
+        Record(
+            StorePath(mail, "1."),
+            .whole(Metadata(mode: 0o600, mtimeNanoseconds: 0), result: PageTable.digest(of: bytes), bytes: bytes))
+    }
+
+    @Test(arguments: [true, false]) func `what goes in comes out, in order`(_ compressible: Bool) throws {
+        let bytes = compressible ? [UInt8](repeating: 7, count: 5000) : content(5000)
+        let records = [record(bytes), record([]), Record(StorePath(mail, "2."), .remove)]
+        var writer = BatchWriter(bytesMax: 1 << 20)
+        #expect(writer.isEmpty)
+        for record in records { writer.add(record) }
+        #expect(!writer.isEmpty && !writer.isFull)
+        let position = Position(epoch: Epoch(1), sequence: SequenceNumber(1))
+        let batch = try writer.seal(at: position, after: .zero, time: time)
+        #expect(batch.header.isCompressed == compressible)
+        #expect(batch.header.recordCount == 3)
+        #expect(batch.header.timeNanoseconds == 77)
+        #expect(batch.follows(.zero))
+        #expect(try BatchReader.records(of: batch) == records)
+    }
+
+    @Test func `it is full at its bound, and the record that filled it is in it`() throws {
+        var writer = BatchWriter(bytesMax: 1000)
+        writer.add(record(content(500)))
+        #expect(!writer.isFull)
+        writer.add(record(content(500)))
+        #expect(writer.isFull)
+    }
+}

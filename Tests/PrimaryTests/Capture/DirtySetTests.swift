@@ -1,0 +1,243 @@
+import Formats
+import Linux
+import Testing
+
+@testable import Primary
+
+@Suite struct DirtySetTests {
+    private let inbox = StorePath(mail, "user/alice")
+    private let now = MonotonicTime.milliseconds(1000)
+
+    private func names(_ names: String...) -> DirtySet.Names { .some(Set(names.map(utf8))) }
+
+    // MARK: - coalescing
+
+    @Test func `hints about one directory are one piece of work`() {
+        var dirty = DirtySet()
+        for name in ["cyrus.index", "1.", "cyrus.index", "2."] { dirty.mark(inbox.appending(name)) }
+        #expect(dirty.count == 1)
+        let taken = dirty.take(now: now)
+        #expect(taken.map(\.directory) == [inbox])
+        #expect(taken[0].names == names("cyrus.index", "1.", "2."))
+        #expect(!taken[0].isSuspicion)
+        #expect(dirty.isEmpty)
+        #expect(dirty.take(now: now).isEmpty)
+    }
+
+    @Test func `all names swallow some, whichever came first`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.markAll(inbox)
+        dirty.mark(inbox.appending("2."))
+        #expect(dirty.take(now: now).map(\.names) == [.all])
+    }
+
+    @Test func `a root itself is looked at wholly`() {
+        var dirty = DirtySet()
+        dirty.mark(StorePath(root: mail))
+        let taken = dirty.take(now: now)
+        #expect(taken.map(\.directory) == [StorePath(root: mail)])
+        #expect(taken.map(\.names) == [.all])
+    }
+
+    @Test func `very many names in one directory become all of it`() {
+        var dirty = DirtySet()
+        for number in 0..<DirtySet.namesMax { dirty.mark(inbox.appending("\(number).")) }
+        guard case .some(let some) = dirty.take(now: now)[0].names else {
+            Issue.record("all of it already")
+            return
+        }
+        #expect(some.count == DirtySet.namesMax)
+        for number in 0...DirtySet.namesMax { dirty.mark(inbox.appending("\(number).")) }
+        #expect(dirty.take(now: now).map(\.names) == [.all])
+    }
+
+    @Test func `what has been dirty longest is taken first`() {
+        var dirty = DirtySet()
+        let paths = ["c", "a", "b"].map { StorePath(mail, "user/\($0)") }
+        for path in paths { dirty.markAll(path) }
+        dirty.mark(paths[2].appending("1."))
+        dirty.mark(paths[0].appending("1."))
+        #expect(dirty.take(now: now).map(\.directory) == paths)
+    }
+
+    // MARK: - suspicions
+
+    @Test func `what only the sweep found is a suspicion, until an event tells of it too`() {
+        var dirty = DirtySet()
+        dirty.suspect(inbox.appending("1."))
+        #expect(dirty.take(now: now).map(\.isSuspicion) == [true])
+        dirty.suspect(inbox.appending("1."))
+        dirty.mark(inbox.appending("2."))
+        #expect(dirty.take(now: now).map(\.isSuspicion) == [false])
+        dirty.mark(inbox.appending("2."))
+        dirty.suspect(inbox.appending("1."))
+        let taken = dirty.take(now: now)
+        #expect(taken.map(\.isSuspicion) == [false])
+        #expect(taken.map(\.names) == [names("1.", "2.")])
+    }
+
+    @Test func `a suspicion put back stays one, unless an event came meanwhile`() {
+        var dirty = DirtySet()
+        dirty.suspect(inbox.appending("1."))
+        var dirt = dirty.take(now: now)[0]
+        dirty.putBack(dirt, now: now)
+        dirt = dirty.take(now: now + .seconds(1))[0]
+        #expect(dirt.isSuspicion)
+        dirty.mark(inbox.appending("1."))
+        dirty.putBack(dirt, now: now)
+        #expect(dirty.take(now: now + .seconds(1)).map(\.isSuspicion) == [false])
+    }
+
+    // MARK: - backoff
+
+    @Test func `what is busy comes again after a pause that doubles up to its bound`() {
+        var dirty = DirtySet()
+        var now = now
+        dirty.markAll(inbox)
+        var pauses: [Int64] = []
+        for _ in 0..<9 {
+            let dirt = dirty.take(now: now)
+            #expect(dirt.count == 1)
+            dirty.putBack(dirt[0], now: now)
+            let next = dirty.nextTake!
+            pauses.append((next.nanoseconds - now.nanoseconds) / 1_000_000)
+            #expect(dirty.take(now: MonotonicTime(nanoseconds: next.nanoseconds - 1)).isEmpty)
+            now = next
+        }
+        #expect(pauses == [1, 2, 4, 8, 16, 32, 50, 50, 50])
+    }
+
+    @Test func `a new hint does not shorten the pause, and joins what waits`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.putBack(dirty.take(now: now)[0], now: now)
+        dirty.mark(inbox.appending("2."))
+        #expect(dirty.take(now: now).isEmpty)
+        #expect(dirty.take(now: now + .milliseconds(1)).map(\.names) == [names("1.", "2.")])
+    }
+
+    @Test func `others need not wait for who is busy`() {
+        var dirty = DirtySet()
+        let other = StorePath(mail, "user/bob")
+        dirty.markAll(inbox)
+        dirty.putBack(dirty.take(now: now)[0], now: now)
+        dirty.markAll(other)
+        #expect(dirty.take(now: now).map(\.directory) == [other])
+        #expect(dirty.count == 1)
+        #expect(dirty.nextTake == now + .milliseconds(1))
+        _ = dirty.take(now: now + .milliseconds(1))
+        #expect(dirty.nextTake == nil)
+    }
+
+    @Test func `a success forgets the pauses`() {
+        var dirty = DirtySet()
+        dirty.markAll(inbox)
+        for wait in [0, 10, 20] as [Int64] {
+            dirty.putBack(dirty.take(now: now + .milliseconds(wait))[0], now: now)
+        }
+        _ = dirty.take(now: now + .seconds(1))
+        dirty.markAll(inbox)
+        #expect(dirty.take(now: now).map(\.backoff) == [DirtySet.backoffFirst])
+    }
+
+    // MARK: - cookies
+
+    @Test func `a cookie with nothing dirty before it is due at once`() {
+        var dirty = DirtySet()
+        dirty.note(cookie: 7)
+        #expect(dirty.takeDueCookies() == [7])
+        #expect(dirty.takeDueCookies().isEmpty)
+    }
+
+    @Test func `a cookie waits for what was dirty before it, and for nothing after`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.note(cookie: 1)
+        dirty.markAll(StorePath(mail, "user/bob"))
+        dirty.note(cookie: 2)
+        #expect(dirty.takeDueCookies().isEmpty)
+        let taken = dirty.take(now: now)
+        #expect(taken.count == 2)
+        dirty.putBack(taken[1], now: now)
+        #expect(dirty.takeDueCookies() == [1])
+        _ = dirty.take(now: now + .seconds(1))
+        #expect(dirty.takeDueCookies() == [2])
+    }
+
+    @Test func `a cookie is not due while older dirt is busy, however much is new`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.note(cookie: 1)
+        var now = now
+        for _ in 0..<5 {
+            let dirt = dirty.take(now: now)[0]
+            dirty.mark(inbox.appending("2."))
+            dirty.putBack(dirt, now: now)
+            #expect(dirty.takeDueCookies().isEmpty)
+            now = now + .milliseconds(50)
+        }
+        #expect(dirty.take(now: now).map(\.names) == [names("1.", "2.")])
+        #expect(dirty.takeDueCookies() == [1])
+    }
+
+    @Test func `a hint that joins older dirt makes a later cookie wait for both`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.note(cookie: 1)
+        dirty.mark(inbox.appending("2."))
+        dirty.note(cookie: 2)
+        _ = dirty.take(now: now)
+        #expect(dirty.takeDueCookies() == [1, 2])
+    }
+
+    /// Against a model that keeps every single hint: whatever is marked is taken exactly once, and no cookie is early.
+    @Test func `no hint is lost and no cookie comes early, whatever happens`() {
+        for seed: UInt64 in 0..<50 {
+            var generator = SeededGenerator(seed: seed)
+            var dirty = DirtySet()
+            var now = now
+            var pending: [StorePath: Int] = [:]  // path -> when it was marked first
+            var cookies: [(number: UInt64, at: Int)] = []
+            for step in 0..<400 {
+                switch Int.random(in: 0..<6, using: &generator) {
+                case 0, 1, 2:
+                    let directory = StorePath(mail, "user/\(Int.random(in: 0..<5, using: &generator))")
+                    let path = directory.appending("\(Int.random(in: 0..<5, using: &generator)).")
+                    dirty.mark(path)
+                    if pending[path] == nil { pending[path] = step }
+                case 3:
+                    dirty.note(cookie: UInt64(step))
+                    cookies.append((UInt64(step), step))
+                default:
+                    now = now + .milliseconds(Int.random(in: 0..<60, using: &generator))
+                    for dirt in dirty.take(now: now) {
+                        if Bool.random(using: &generator) {
+                            dirty.putBack(dirt, now: now)
+                            continue
+                        }
+                        guard case .some(let names) = dirt.names else {
+                            Issue.record("seed \(seed), step \(step): all names")
+                            continue
+                        }
+                        for name in names {
+                            let path = dirt.directory.appending(name)
+                            #expect(pending.removeValue(forKey: path) != nil, "seed \(seed), step \(step): \(path)")
+                        }
+                    }
+                    for due in dirty.takeDueCookies() {
+                        guard let cookie = cookies.first(where: { $0.number == due }) else {
+                            Issue.record("seed \(seed), step \(step): cookie \(due) again")
+                            continue
+                        }
+                        cookies.removeAll { $0.number == due }
+                        let early = pending.filter { $0.value < cookie.at }
+                        #expect(early.isEmpty, "seed \(seed), step \(step): cookie \(due) before \(early)")
+                    }
+                }
+            }
+            _ = dirty.take(now: now + .seconds(1))
+            #expect(dirty.takeDueCookies().sorted() == cookies.map(\.number).sorted(), "seed \(seed)")
+        }
+    }
+}

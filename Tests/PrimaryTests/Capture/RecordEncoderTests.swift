@@ -1,0 +1,332 @@
+import Delta
+import Digests
+import Formats
+import Linux
+import Store
+import Testing
+
+@testable import Primary
+
+/// On a small store in real directories.
+@Suite final class RecordEncoderTests {
+    private let directory = TemporaryDirectory()
+    private let roots: StoreRoots
+    private let catalogue: Catalogue
+    private let shadows: ShadowStore
+    private let page = PageTable.pageBytes
+    private var alarms: [String] = []
+    private var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
+
+    init() throws {
+        for name in ["conf", "mail"] { _ = try Directory.make(directory(name)) }
+        let text = "configdirectory: \(directory.path)/conf\npartition-default: \(directory.path)/mail\nsieveusehomedir: yes\n"
+        let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
+            throw IncludeFailure("none")
+        }
+        roots = try StoreRoots(try StoreLayout(conf))
+        catalogue = try Catalogue(path: directory("catalogue.db"))
+        shadows = try ShadowStore(directory("shadows"))
+    }
+
+    private var encoder: RecordEncoder {
+        RecordEncoder(roots: roots, catalogue: catalogue, shadows: shadows) { [self] in alarms.append("\($0): \($1)") }
+    }
+
+    private func path(_ name: String) -> StorePath { StorePath(mail, name) }
+
+    /// What the log tells of `found`, noted as the capturer notes it.
+    private func ship(_ name: String, _ found: Captured.Found) throws -> [Record]? {
+        let encoded = try encoder.encode(Captured(path: path(name), found: found), linkTargets: &linkTargets)
+        guard let encoded else { return nil }
+        guard let entry = encoded.shipped.entry else {
+            try catalogue.remove(path(name))
+            try shadows.remove(path(name))
+            return encoded.records
+        }
+        try catalogue.set(path(name), entry)
+        if let shadow = encoded.shipped.shadow { try shadows.update(path(name), to: shadow.version, from: shadow.old) }
+        return encoded.records
+    }
+
+    /// A file that Cyrus changes, read as it is now.
+    private func shipFile(_ name: String) throws -> [Record] {
+        let old = try shadows.table(of: path(name), expected: try catalogue.entry(path(name))?.digest)
+        let version = try FileVersion.read(directory, "mail/" + name, old: old)
+        return try #require(try ship(name, .file(version, old: old)))
+    }
+
+    private func shipMessage(_ name: String, guid: MessageGUID? = nil) throws -> [Record]? {
+        try ship(name, .message(try OpenMessage(try directory.file("mail/" + name), guid: guid)))
+    }
+
+    private func put(_ bytes: [UInt8], _ name: String) throws { try directory.put(bytes, at: "mail/" + name) }
+
+    private func metadata(_ name: String) throws -> Metadata { roots.metadata(try #require(try roots.status(of: path(name)))) }
+
+    // MARK: - files that change
+
+    @Test func `a new file is told whole, and told again by nothing`() throws {
+        let bytes = content(3 * page)
+        try put(bytes, "f")
+        #expect(
+            try shipFile("f") == [
+                Record(path("f"), .whole(try metadata("f"), result: PageTable.digest(of: bytes), bytes: bytes))
+            ])
+        #expect(try shipFile("f").isEmpty)
+    }
+
+    @Test func `the owner of the store is nobody in particular`() throws {
+        try put(content(10), "f")
+        let metadata = try metadata("f")
+        #expect(metadata.owner == nil && metadata.group == nil)
+        #expect(metadata.mode == 0o600)
+    }
+
+    @Test func `a few bytes changed are extents on what was shipped`() throws {
+        let old = content(16 * page)
+        try put(old, "f")
+        _ = try shipFile("f")
+        var new = old
+        new[3] ^= 1
+        for index in 40_000..<40_100 { new[index] ^= 0xff }
+        new += content(50, seed: 2)
+        try put(new, "f")
+        let records = try shipFile("f")
+        guard records.count == 1, case .extents(_, let basis, let result, let byteCount, let extents) = records[0].change
+        else {
+            Issue.record("\(records.map(\.path))")
+            return
+        }
+        #expect(basis == PageTable.digest(of: old))
+        #expect(result == PageTable.digest(of: new))
+        #expect(byteCount == new.count)
+        #expect(extents.reduce(0) { $0 + $1.bytes.count } < 300)
+        var made = Array(old.prefix(byteCount)) + [UInt8](repeating: 0, count: max(0, byteCount - old.count))
+        for extent in extents { made.replaceSubrange(extent.offset..<extent.offset + extent.bytes.count, with: extent.bytes) }
+        #expect(made == new)
+    }
+
+    @Test func `a file that only got shorter is extents without any`() throws {
+        let old = content(16 * page)
+        try put(old, "f")
+        _ = try shipFile("f")
+        try put(Array(old.prefix(9 * page)), "f")
+        guard case .extents(_, _, _, let byteCount, let extents) = try shipFile("f").first?.change else {
+            Issue.record("no extents")
+            return
+        }
+        #expect(byteCount == 9 * page)
+        #expect(extents.isEmpty)
+    }
+
+    @Test func `bytes that moved are a delta on what was shipped`() throws {
+        let old = content(64 * page)
+        try put(old, "f")
+        _ = try shipFile("f")
+        let new = content(1000, seed: 2) + old
+        try put(new, "f")
+        guard case .delta(_, let basis, let result, let byteCount, let delta) = try shipFile("f").first?.change else {
+            Issue.record("no delta")
+            return
+        }
+        #expect(basis == PageTable.digest(of: old))
+        #expect(result == PageTable.digest(of: new))
+        #expect(byteCount == new.count)
+        #expect(try RsyncDelta.apply(delta, basis: old, resultBytesMax: byteCount) == new)
+    }
+
+    @Test func `a file that changed altogether is told whole`() throws {
+        try put(content(16 * page), "f")
+        _ = try shipFile("f")
+        let new = content(16 * page, seed: 2)
+        try put(new, "f")
+        guard case .whole(_, _, let bytes) = try shipFile("f").first?.change else {
+            Issue.record("not whole")
+            return
+        }
+        #expect(bytes == new)
+    }
+
+    @Test func `a small file has no shadow and is told whole each time`() throws {
+        for seed: UInt64 in 1...3 {
+            try put(content(RecordEncoder.shadowBytesMin - 1, seed: seed), "f")
+            guard case .whole = try shipFile("f").first?.change else {
+                Issue.record("not whole")
+                return
+            }
+            let digest = try catalogue.entry(path("f"))?.digest
+            #expect(digest != nil)
+            #expect(try shadows.table(of: path("f"), expected: digest) == nil)
+        }
+    }
+
+    @Test func `a file that lost its shadow is told whole once`() throws {
+        let old = content(16 * page)
+        try put(old, "f")
+        _ = try shipFile("f")
+        try shadows.remove(path("f"))
+        try put(old + [1], "f")
+        guard case .whole = try shipFile("f").first?.change else {
+            Issue.record("not whole")
+            return
+        }
+        try put(old + [2], "f")
+        guard case .extents = try shipFile("f").first?.change else {
+            Issue.record("not extents")
+            return
+        }
+    }
+
+    @Test func `new metadata alone are told alone`() throws {
+        let bytes = content(2 * page)
+        try put(bytes, "f")
+        _ = try shipFile("f")
+        try directory.file("mail/f").setMode(0o644)
+        #expect(
+            try shipFile("f") == [Record(path("f"), .metadata(try metadata("f"), result: PageTable.digest(of: bytes)))])
+        try directory.file("mail/f").setTimes(mtimeNanoseconds: 1_000_000_000)
+        let records = try shipFile("f")
+        guard case .metadata(let told, _) = records.first?.change else {
+            Issue.record("no metadata")
+            return
+        }
+        #expect(told.mtimeNanoseconds == 1_000_000_000)
+    }
+
+    @Test func `a content too large for one batch travels in parts`() throws {
+        let bytes = content(17 << 20)
+        try put(bytes, "f")
+        let records = try shipFile("f")
+        var made: [UInt8] = []
+        for record in records.dropLast() {
+            guard case .part(let result, let offset, let piece) = record.change else {
+                Issue.record("no part")
+                return
+            }
+            #expect(result == PageTable.digest(of: bytes))
+            #expect(offset == made.count)
+            #expect(piece.count <= Record.contentBytesMax)
+            made += piece
+        }
+        #expect(made == bytes)
+        guard case .assembled(_, let result, let byteCount) = records.last?.change else {
+            Issue.record("not assembled")
+            return
+        }
+        #expect(result == PageTable.digest(of: bytes))
+        #expect(byteCount == bytes.count)
+    }
+
+    /// Before there was a replica the file was only noted: whoever is seeded gets it as it is.
+    @Test func `a row of the first start is filled without a word`() throws {
+        try put(content(2 * page), "f")
+        try catalogue.set(path("f"), CatalogueEntry(try #require(try roots.status(of: path("f"))), digest: nil))
+        #expect(try shipFile("f").isEmpty)
+        #expect(try catalogue.entry(path("f"))?.digest == PageTable.digest(of: content(2 * page)))
+        try put(content(2 * page) + [1], "f")
+        guard case .extents = try shipFile("f").first?.change else {
+            Issue.record("no extents")
+            return
+        }
+    }
+
+    // MARK: - names
+
+    @Test func `a name that is gone is removed if it was ever told`() throws {
+        #expect(try ship("f", .nothing) == nil)
+        try put(content(10), "f")
+        _ = try shipFile("f")
+        #expect(try ship("f", .nothing) == [Record(path("f"), .remove)])
+        #expect(try ship("f", .nothing) == nil)
+    }
+
+    @Test func `a directory is told once, and again with another mode`() throws {
+        let made = try Directory.make(directory("mail/d"), mode: 0o755)
+        func found() throws -> Captured.Found { .directory(try #require(try roots.status(of: path("d")))) }
+        #expect(try ship("d", try found()) == [Record(path("d"), .directory(try metadata("d")))])
+        try put([], "d/1.")
+        #expect(try ship("d", try found()) == nil)
+        try made.descriptor.setMode(0o700)
+        #expect(try ship("d", try found()) == [Record(path("d"), .directory(try metadata("d")))])
+    }
+
+    @Test func `a symbolic link is told once, and again with another target`() throws {
+        let root = try Directory(directory("mail"))
+        for target in ["one", "two"] {
+            if try root.status(of: utf8("l")) != nil { try root.unlink(utf8("l")) }
+            try root.symlink(utf8(target), at: utf8("l"))
+            let status = try #require(try roots.status(of: path("l")))
+            let found = Captured.Found.symlink(target: try roots.readLink(path("l")), status)
+            #expect(try ship("l", found) == [Record(path("l"), .symlink(roots.metadata(status), target: utf8(target)))])
+            #expect(try ship("l", found) == nil)
+        }
+    }
+
+    // MARK: - messages
+
+    @Test func `a message is told whole, once`() throws {
+        let bytes = utf8("Subject: x\r\n\r\nx\r\n")
+        try put(bytes, "1.")
+        #expect(
+            try shipMessage("1.", guid: MessageGUID(of: bytes)) == [
+                Record(path("1."), .whole(try metadata("1."), result: PageTable.digest(of: bytes), bytes: bytes))
+            ])
+        #expect(try shipMessage("1.") == [])
+        #expect(alarms.isEmpty)
+    }
+
+    @Test func `another name of a message is a link, in the same round and later`() throws {
+        let bytes = utf8("Subject: x\r\n\r\nx\r\n")
+        let root = try Directory(directory("mail"))
+        try put(bytes, "1.")
+        try root.link(utf8("1."), to: utf8("2."), in: root)
+        let result = PageTable.digest(of: bytes)
+        guard case .whole = try shipMessage("1.")?.first?.change else {
+            Issue.record("not whole")
+            return
+        }
+        #expect(try shipMessage("2.") == [Record(path("2."), .link(target: path("1."), result: result))])
+        linkTargets = [:]
+        try root.link(utf8("1."), to: utf8("3."), in: root)
+        guard case .link(let target, result) = try shipMessage("3.")?.first?.change else {
+            Issue.record("no link")
+            return
+        }
+        #expect([path("1."), path("2.")].contains(target))
+    }
+
+    /// The number of an inode is used again: the file of that number must be there now, and have this content.
+    @Test func `a name that is gone, or is another file now, is linked to by nobody`() throws {
+        let bytes = utf8("Subject: x\r\n\r\nx\r\n")
+        let root = try Directory(directory("mail"))
+        try put(bytes, "1.")
+        try root.link(utf8("1."), to: utf8("2."), in: root)
+        let status = try #require(try roots.status(of: path("1.")))
+        try catalogue.set(path("gone"), CatalogueEntry(status, digest: PageTable.digest(of: bytes)))
+        try put(utf8("other"), "other")
+        try catalogue.set(path("other"), CatalogueEntry(status, digest: PageTable.digest(of: bytes)))
+        try catalogue.set(path("2."), CatalogueEntry(status, digest: PageTable.digest(of: utf8("before"))))
+        guard case .whole = try shipMessage("1.")?.first?.change else {
+            Issue.record("not whole")
+            return
+        }
+    }
+
+    @Test func `a damaged message is an alarm; shipped only where there is no better copy`() throws {
+        let good = utf8("Subject: x\r\n\r\nx\r\n")
+        let bad = utf8("Subject: x\r\n\r\ny\r\n")
+        try put(bad, "1.")
+        guard case .whole = try shipMessage("1.", guid: MessageGUID(of: good))?.first?.change else {
+            Issue.record("not shipped")
+            return
+        }
+        #expect(alarms.count == 1)
+        try put(good, "2.")
+        _ = try shipMessage("2.", guid: MessageGUID(of: good))
+        #expect(alarms.count == 1)
+        try put(bad, "2.")
+        #expect(try shipMessage("2.", guid: MessageGUID(of: good)) == nil)
+        #expect(alarms.count == 2)
+        #expect(alarms[1].contains("2.") && alarms[1].contains("SHA-1"))
+    }
+}

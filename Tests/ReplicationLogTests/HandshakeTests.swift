@@ -1,0 +1,97 @@
+import Digests
+import Formats
+import ReplicationLog
+import Testing
+
+@Suite struct HandshakeTests {
+    private static func hash(_ text: String) -> ChainHash { ChainHash(of: utf8(text)) }
+
+    /// A primary of epoch 3 whose log begins after 2/100 and ends at 3/200; epoch 3 began with 3/151.
+    private let ours = Handshake.Ours(
+        store: "mail", epoch: Epoch(3), newest: position(3, 200), newestHash: hash("3/200"), oldest: position(2, 100))
+
+    private static func hashAt(_ position: Position) -> ChainHash? {
+        switch (position.epoch.number, position.sequence.number) {
+        case (2, 100...150), (3, 151...200): hash(position.description)
+        default: nil
+        }
+    }
+
+    private func hello(
+        _ flushed: Position, hash: ChainHash? = nil, purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3
+    ) -> Hello {
+        Hello(
+            store: "mail", purpose: purpose, flushed: flushed, hash: hash ?? Self.hash(flushed.description),
+            applied: flushed, epochSeen: Epoch(epochSeen))
+    }
+
+    private enum Short: Equatable {
+        case stream, seed(overCopy: Bool), refuse(Refusal)
+    }
+
+    private func answer(_ hello: Hello, _ ours: Handshake.Ours? = nil) -> Short {
+        switch Handshake.answer(to: hello, ours: ours ?? self.ours, hashAt: Self.hashAt) {
+        case .stream: .stream
+        case .seed(let over): .seed(overCopy: over)
+        case .refuse(let refusal, _): .refuse(refusal)
+        }
+    }
+
+    @Test(arguments: [position(3, 200), position(3, 199), position(3, 151), position(2, 150), position(2, 100)])
+    func `a replica anywhere in the kept log is streamed to`(_ flushed: Position) {
+        #expect(answer(hello(flushed)) == .stream)
+    }
+
+    @Test(arguments: [position(2, 99), position(1, 5), .zero])
+    func `a replica before the kept log needs a seed`(_ flushed: Position) {
+        #expect(answer(hello(flushed)) == .refuse(.trimmed))
+    }
+
+    @Test func `a replica ahead of the log, or beside it, has diverged`() {
+        #expect(answer(hello(position(3, 201))) == .refuse(.diverged))
+        #expect(answer(hello(position(2, 160))) == .refuse(.diverged))  // went on in epoch 2 after the promotion
+        #expect(answer(hello(position(3, 150))) == .refuse(.diverged))
+        #expect(answer(hello(position(3, 180), hash: Self.hash("other"))) == .refuse(.diverged))
+        #expect(answer(hello(position(3, 200), hash: Self.hash("other"))) == .refuse(.diverged))
+        #expect(answer(hello(position(2, 100), hash: Self.hash("other"))) == .refuse(.diverged))
+    }
+
+    @Test func `a seed asks for no position`() {
+        #expect(answer(hello(.zero, hash: .zero, purpose: .seedEmpty)) == .seed(overCopy: false))
+        #expect(answer(hello(.zero, hash: .zero, purpose: .seedOver)) == .seed(overCopy: true))
+    }
+
+    @Test func `who has seen a higher epoch fences this primary, for a seed too`() {
+        for purpose in [Hello.Purpose.stream, .seedEmpty, .seedOver] {
+            #expect(answer(hello(position(3, 200), purpose: purpose, epochSeen: 4)) == .refuse(.fenced))
+            #expect(answer(hello(position(3, 200), purpose: purpose, epochSeen: 2)) != .refuse(.fenced))
+        }
+    }
+
+    @Test func `a replica here refuses to be a primary`() {
+        var replica = ours
+        replica.epoch = nil
+        #expect(answer(hello(position(3, 200)), replica) == .refuse(.notPrimary))
+        #expect(answer(hello(.zero, purpose: .seedEmpty), replica) == .refuse(.notPrimary))
+    }
+
+    @Test func `versions are compared first, then stores, and nothing is told of a wrong one`() {
+        var other = hello(position(9, 9), epochSeen: 9)
+        other.store = "shop"
+        other.version = 2
+        #expect(answer(other) == .refuse(.wrongVersion))
+        other.version = Message.protocolVersion
+        #expect(answer(other) == .refuse(.wrongStore))
+        other.store = "mail"
+        #expect(answer(other) == .refuse(.fenced))
+    }
+
+    @Test func `the text tells the operator both sides`() {
+        guard case .refuse(_, let text) = Handshake.answer(to: hello(position(1, 5)), ours: ours, hashAt: Self.hashAt)
+        else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(text.contains("1/5") && text.contains("2/100"))
+    }
+}

@@ -1,0 +1,67 @@
+import Formats
+import Linux
+import ReplicationLog
+import Testing
+
+@Suite struct SlotsTests {
+    private let directory = TemporaryDirectory()
+    private let then = Timestamp(nanoseconds: 1)
+    private let now = Timestamp(nanoseconds: 2)
+
+    private func ack(_ flushed: Position, _ applied: Position) -> Ack {
+        Ack(received: flushed, flushed: flushed, applied: applied)
+    }
+
+    @Test func `positions survive the daemon, connections do not`() throws {
+        let slots = try Slots(in: directory.path)
+        #expect(slots.all.isEmpty)
+        #expect(slots.slowest == nil)
+        slots.connect("SHA256:aa", flushed: position(1, 5), applied: position(1, 4), isSeeding: true, now: then)
+        slots.connect("SHA256:bb", flushed: position(2, 3), applied: position(1, 9), isSeeding: false, now: then)
+        try slots.save()
+        let again = try Slots(in: directory.path)
+        #expect(
+            again.all == [
+                "SHA256:aa": Slot(flushed: position(1, 5), applied: position(1, 4)),
+                "SHA256:bb": Slot(flushed: position(2, 3), applied: position(1, 9)),
+            ])
+        #expect(again.slowest == position(1, 5))
+    }
+
+    @Test func `acks only move a slot forwards`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 4), isSeeding: false, now: then)
+        slots.advance("a", ack(position(1, 4), position(1, 3)), now: now)
+        #expect(slots.all["a"]?.flushed == position(1, 5))
+        #expect(slots.all["a"]?.applied == position(1, 4))
+        #expect(slots.all["a"]?.lastHeard == now)
+        slots.advance("a", ack(position(1, 8), position(1, 7)), now: now)
+        #expect(slots.all["a"]?.flushed == position(1, 8))
+        #expect(slots.all["a"]?.applied == position(1, 7))
+    }
+
+    @Test func `the slowest replica holds the log, connected or not`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 5), applied: .zero, isSeeding: false, now: then)
+        slots.connect("b", flushed: position(1, 50), applied: .zero, isSeeding: false, now: then)
+        slots.disconnect("a")
+        #expect(slots.all["a"]?.isConnected == false)
+        #expect(slots.all["b"]?.isConnected == true)
+        #expect(slots.slowest == position(1, 5))
+        slots.advance("a", ack(position(1, 60), .zero), now: now)
+        #expect(slots.slowest == position(1, 50))
+    }
+
+    @Test func `an ack of nobody we know makes no slot`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.advance("a", ack(position(1, 1), position(1, 1)), now: now)
+        slots.heard("a", now: now)
+        slots.disconnect("a")
+        #expect(slots.all.isEmpty)
+    }
+
+    @Test func `a line that is no slot is passed over`() throws {
+        try directory.put(utf8("a 1/2 1/1\nb 1/2\nc 1/x 1/1\n\nd 3/4 3/4\n"), at: "slots")
+        #expect(try Slots(in: directory.path).all.keys.sorted() == ["a", "d"])
+    }
+}
