@@ -167,12 +167,14 @@ package final class Primary: Sendable {
 
     // MARK: - replicas
 
-    /// For `LinkEndpoint.listen`.
-    package func makeLinkUser() -> any LinkUser {
+    /// For `LinkEndpoint.listen`. `deposed` is called when a newer primary makes itself known.
+    package func makeLinkUser(deposed: @escaping @Sendable (Epoch) -> Void) -> any LinkUser {
         Shipper(
             Shipper.Parts(
                 journal: journal, slots: slots, store: options.store, epoch: options.epoch, inbox: inbox,
                 seeder: Seeder(roots: roots, journal: journal, inbox: inbox, now: Timestamp.now, log: log),
+                missed: { replica in try? MissedPaths(in: self.options.state, replica: replica) },  // unread: a seed
+                resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
                 now: Timestamp.now, log: log, acked: { self.slotsMoved() },
                 opened: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = shipper } },
                 closed: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = nil } }))
@@ -184,12 +186,56 @@ package final class Primary: Sendable {
         acks.update { _ in }
     }
 
-    /// Drops the log that every replica has; at most what is more than a segment.
+    /// Has `paths` captured as if nobody had them; `done` is told the position at which they are in the log.
+    private func resend(_ paths: Set<StorePath>, then done: @escaping @Sendable (Position) -> Void) {
+        do {
+            inbox.update { $0.resends.append(contentsOf: paths) }
+            _ = try Thread.start(name: "resend") {
+                while true {
+                    // Cyrus may hold a lock for long; the replica keeps waiting as long as its link lives.
+                    guard let position = try? self.positionNow(timeout: .seconds(3600)) else { continue }
+                    return done(position)
+                }
+            }
+        } catch {
+            log.error("\(error)")
+        }
+    }
+
+    /// Drops the log that every replica has, by whole segments; and what is more than may be kept, noting for those
+    /// who lack it what it was about.
     package func trim() throws {
         try slots.save()
-        let behind = slots.slowest ?? journal.flushed.position
-        guard behind > journal.oldest else { return }
-        try journal.trim(through: behind)
+        var goal = slots.slowest ?? journal.flushed.position
+        if journal.byteCount > options.journalBytesMax, let cap = journal.position(leaving: options.journalBytesMax / 2),
+            cap > goal
+        {
+            try noteMissed(through: cap)
+            goal = cap
+        }
+        guard goal > journal.oldest else { return }
+        if !isCommittedDurably(goal) { return }
+        try journal.trim(through: goal)
+    }
+
+    /// The batches that the catalogue does not know of are needed when the daemon starts again.
+    private func isCommittedDurably(_ position: Position) -> Bool {
+        guard let standing = try? catalogue.position() else { return false }  // unread: keep the log
+        return standing >= position
+    }
+
+    private func noteMissed(through cap: Position) throws {
+        for (name, slot) in slots.all where slot.flushed < cap {
+            var missed = try MissedPaths(in: options.state, replica: name) ?? MissedPaths(since: slot.flushed)
+            if slot.flushed > missed.through { missed = MissedPaths(since: slot.flushed) }
+            guard var cursor = journal.cursor(after: max(missed.through, journal.oldest)) else { continue }
+            _ = try journal.skip(&cursor, to: max(missed.through, journal.oldest))
+            while let batch = try journal.read(&cursor, byteCountMax: 1).first, batch.position <= cap {
+                missed.add(try BatchReader.records(of: batch), at: batch.position)
+            }
+            try missed.save(in: options.state, replica: name)
+            log.warning("\(name) is away, and the journal is full: its log is dropped up to \(cap), \(missed.paths.count) files will be sent whole")
+        }
     }
 
     // MARK: - waiting

@@ -92,11 +92,21 @@ package final class Replica: Sendable {
                 try await seed()
                 continue
             }
-            guard try await follow(record) == .needsSeed else { continue }
-            log.warning("the log that this replica needs is not kept any more; comparing with the primary instead")
-            var unseeded = record
-            unseeded.phase = .seeding
-            try unseeded.save(in: options.state)
+            switch try await follow(record) {
+            case .stopped:
+                continue
+            case .jump(let welcome):
+                log.notice("the log between was trimmed: going on after \(welcome.start), whole files come until \(welcome.consistentAfter)")
+                var jumped = try ReplicaRecord(in: options.state)
+                try beginLog(
+                    after: welcome.start, hash: welcome.hash, consistentAfter: welcome.consistentAfter,
+                    versions: SeededVersions(), &jumped)
+            case .needsSeed:
+                log.warning("the log that this replica needs is not kept any more; comparing with the primary instead")
+                var unseeded = try ReplicaRecord(in: options.state)
+                unseeded.phase = .seeding
+                try unseeded.save(in: options.state)
+            }
         }
     }
 
@@ -129,7 +139,10 @@ package final class Replica: Sendable {
         }
     }
 
-    private enum FollowEnd: Sendable { case stopped, needsSeed }
+    private enum FollowEnd: Sendable {
+        case stopped, needsSeed
+        case jump(Welcome)
+    }
 
     /// The three stations of the log, until `stop` or until only a seed helps.
     private func follow(_ record: ReplicaRecord) async throws -> FollowEnd {
@@ -156,7 +169,7 @@ package final class Replica: Sendable {
             var end = FollowEnd.stopped
             do {
                 while let one = try await group.next() {
-                    if one == .needsSeed { end = .needsSeed }
+                    if case .stopped = one {} else { end = one }
                     shared.work.update { $0.isStopping = true }
                 }
             } catch {
@@ -196,6 +209,8 @@ package final class Replica: Sendable {
             case .refused(.trimmed, _), .refused(.diverged, _):
                 shared.enter(.diverged)
                 return .needsSeed
+            case .jump(let welcome):
+                return .jump(welcome)
             case .refused(let refusal, let why):
                 shared.failed("\(refusal): \(why)")
                 log.error("refused: \(why)")
@@ -288,24 +303,31 @@ package final class Replica: Sendable {
         }
     }
 
-    /// The journal begins anew after the seed's start.
     private func finish(_ seeded: SeedUser.Seeded, _ record: inout ReplicaRecord) throws {
+        try beginLog(
+            after: seeded.start, hash: seeded.hash, consistentAfter: seeded.consistentAfter,
+            versions: seeded.versions, &record)
+        shared.update { $0.seed?.isDone = true }
+        log.info("seeded; the log begins after \(seeded.start), the copy is consistent at \(seeded.consistentAfter)")
+    }
+
+    /// The journal begins anew after `start`; all of the store is on disk.
+    private func beginLog(
+        after start: Position, hash: ChainHash, consistentAfter: Position, versions: SeededVersions,
+        _ record: inout ReplicaRecord
+    ) throws {
         let path = options.state + "/journal"
         let directory = try Directory.make(path)
         for name in try Journal.segmentNames(in: path) { try directory.unlink(Array(name.utf8)) }
         try directory.flushDirectory()
-        try JournalStart(position: seeded.start, hash: seeded.hash).save(in: options.state)
-        try seeded.versions.save(in: options.state)
+        try JournalStart(position: start, hash: hash).save(in: options.state)
+        try versions.save(in: options.state)
         record.phase = .seeded
-        record.applied = seeded.start
-        record.consistentAfter = seeded.consistentAfter
-        record.epochSeen = max(record.epochSeen, seeded.start.epoch)
+        record.applied = start
+        record.consistentAfter = consistentAfter
+        record.epochSeen = max(record.epochSeen, start.epoch)
         try record.save(in: options.state)
-        shared.update { status in
-            status.seed?.isDone = true
-            (status.applied, status.flushed, status.received) = (seeded.start, seeded.start, seeded.start)
-        }
-        log.info("seeded; the log begins after \(seeded.start), the copy is consistent at \(seeded.consistentAfter)")
+        shared.update { ($0.applied, $0.flushed, $0.received) = (start, start, start) }
     }
 
     /// Whether the copy is consistent: everything up to the end of the seed is applied.

@@ -46,7 +46,9 @@ import Testing
         #expect(table == PageTable(of: bytes))
     }
 
-    @Test(arguments: [0, 1, 4096, 8192, 8193]) func `whole pages stay, and the rest can be appended anew`(_ byteCount: Int) {
+    @Test(arguments: [0, 1, 4096, 8192, 8193]) func `whole pages stay, and the rest can be appended anew`(
+        _ byteCount: Int
+    ) {
         let bytes = content(byteCount)
         var table = PageTable(of: bytes)
         table.keepWholePages()

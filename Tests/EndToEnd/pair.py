@@ -53,7 +53,7 @@ class Side:
 
 
 class Pair:
-    """p is the primary, r the replica, until promote(). Use it in a `with`: everything it started ends with it.
+    """Sides p and r. `primary` is p and `replica` is r until promote() exchanges them. Use it in a `with`: all it started ends with it.
 
     wired      the two talk through pair.wire, which can be cut (proxy.py)
     store      arguments of lab/store.py: the primary's store before its first start; else `users` empty users are made
@@ -65,6 +65,7 @@ class Pair:
         os.makedirs(where)
         os.chmod(where, 0o755)
         self.p, self.r = (Side(n, where, {k: v.format(dir=f'{where}/{n}') for k, v in (options or {}).items()}, metapartition) for n in 'pr')
+        self.primary, self.replica = self.p, self.r
         self.peer_port = {'p': self.r.listen, 'r': self.p.listen}
         self.wire = None
         if wired:
@@ -187,8 +188,8 @@ class Pair:
             self.stop_daemon(which)
         self.start_daemon(which)
 
-    def seed(self, timeout=120):
-        self.command(self.r, 'seed', timeout=timeout)
+    def seed(self, *arguments, timeout=120):
+        self.command(self.replica, 'seed', *arguments, timeout=timeout)
 
     def status(self, which):
         return json.loads(self.command(self.side(which), 'status', '--json').stdout)
@@ -207,29 +208,40 @@ class Pair:
 
     def wait_now(self, level='applied', patience=60):
         """until everything that has been changed so far is at `level`"""
-        done = self.command(self.p, 'wait', '--now', '--level', level, '--timeout', f'{patience}', expect=(0, TRY_AGAIN), timeout=patience + 30)
+        done = self.command(self.primary, 'wait', '--now', '--level', level, '--timeout', f'{patience}', expect=(0, TRY_AGAIN), timeout=patience + 30)
         if done.returncode:
             raise Late(f'wait --now --level {level}: not within {patience} s: {(done.stderr + done.stdout).strip()[-400:]}')
 
     def is_behind(self, patience=1):
         """a `wait` that must not succeed: the replica cannot know yet"""
-        return self.command(self.p, 'wait', '--now', '--level', 'flushed', '--timeout', f'{patience}', expect=(0, TRY_AGAIN)).returncode == TRY_AGAIN
+        return self.command(self.primary, 'wait', '--now', '--level', 'flushed', '--timeout', f'{patience}', expect=(0, TRY_AGAIN)).returncode == TRY_AGAIN
 
     # ---- fail-over
     def stop_primary_cyrus(self):
-        self.p.cyrus.stop()
+        self.primary.cyrus.stop()
 
     def promote(self):
-        """the replica becomes a primary; its daemon runs afterwards, and says so"""
-        self.command(self.r, 'promote')
-        if not self.r.running:
-            self.start_daemon('r')
-        role = self.status('r').get('role')
-        if role != 'primary':
-            raise Failure(f'r: role after promote is {role}')
+        """the replica becomes the primary, and the primary of before what the replica was; the new one's daemon runs afterwards, and says so"""
+        self.command(self.replica, 'promote')
+        self.primary, self.replica = self.replica, self.primary
+        if not self.primary.running:
+            self.start_daemon(self.primary)
+        processes.until(self.says_primary, 15, f'{self.primary.name}: a status that says primary after promote', every=.05)
 
-    def start_cyrus_on_replica(self):
-        self.r.cyrus.start()
+    def says_primary(self):
+        done = self.command(self.primary, 'status', '--json', expect=None)
+        return done.returncode == 0 and json.loads(done.stdout).get('role') == 'primary'
+
+    def start_promoted_cyrus(self):
+        self.primary.cyrus.start()
+
+    def demote(self):
+        """the primary of before becomes a replica of the one that was promoted, over the store it has"""
+        self.kill(self.replica)
+        self.replica.cyrus.stop()
+        self.command(self.replica, 'init', '--role', 'replica')
+        self.seed('--overwrite')
+        self.start_daemon(self.replica)
 
     # ---- judgement
     def compare_trees(self, patience=60, ignore=lambda d: False, where=None):
@@ -239,12 +251,12 @@ class Pair:
         the message says so."""
         deadline = time.monotonic() + patience
         while True:
-            before = diff.signature(self.p.roots)
+            before = diff.signature(self.primary.roots)
             self.wait_now(patience=patience)
             found = self.tree_differences(ignore)
             if not found:
                 return
-            if before == diff.signature(self.p.roots):
+            if before == diff.signature(self.primary.roots):
                 break
             if time.monotonic() > deadline:
                 raise Late('the primary does not come to rest')
@@ -253,48 +265,49 @@ class Pair:
                                 + [diff.sentence(d) for d in found[:8]]))
 
     def tree_differences(self, ignore=lambda d: False):
-        return [d for d in diff.differences(self.p.roots, self.r.roots) if not ignore(d)]
+        return [d for d in diff.differences(self.primary.roots, self.replica.roots) if not ignore(d)]
 
     def check_replica(self):
         """the oracle on the replica's store; what it also says of the primary's is not the replica's fault"""
-        found, counts = check.check(self.r.roots)
+        found, counts = check.check(self.replica.roots)
         if found:
-            known = set(check.check(self.p.roots)[0])
+            known = set(check.check(self.primary.roots)[0])
             found = [f for f in found if f not in known]
         if found:
             raise Failure('\n'.join([f'the oracle has {len(found)} findings on the replica'] + [f'{p}: {w}' for p, w in found[:8]]))
         return counts
 
-    def sweep(self, which, only=None):
-        shown, troubles = imap.sweep(self.side(which).cyrus.port['imap'], only)
+    def sweep(self, only=None):
+        """what the primary's Cyrus shows"""
+        shown, troubles = imap.sweep(self.primary.cyrus.port['imap'], only)
         if troubles:
-            raise Failure('\n'.join([f'{which}: sweep: {len(troubles)} troubles'] + troubles[:8]))
+            raise Failure('\n'.join([f'{self.primary.name}: sweep: {len(troubles)} troubles'] + troubles[:8]))
         return shown
 
     def compare_imap(self, before, only=None):
-        """what the replica's Cyrus shows against a sweep of the primary taken earlier"""
-        found = imap.differences(before, self.sweep('r', only))
+        """what the primary's Cyrus shows against a sweep of the one before it"""
+        found = imap.differences(before, self.sweep(only))
         if found:
             raise Failure('\n'.join([f'{len(found)} differences over IMAP'] + [x[:300] for x in found[:8]]))
 
     def fail_over(self, only=None):
         """an orderly one, and everything one can ask of the new primary"""
-        before = self.sweep('p', only)
+        before = self.sweep(only)
         self.stop_primary_cyrus()
         self.compare_trees()
         self.check_replica()
-        self.stop_daemon('p')
+        self.stop_daemon(self.primary)
         self.promote()
-        self.start_cyrus_on_replica()
+        self.start_promoted_cyrus()
         self.compare_imap(before, only)
-        findings = self.r.cyrus.findings() + self.r.cyrus.complaints()
+        findings = self.primary.cyrus.findings() + self.primary.cyrus.complaints()
         if findings:
             raise Failure('\n'.join(['Cyrus complains of the promoted store:'] + findings[:8]))
         self.accepts_mail()
 
     def accepts_mail(self):
-        names = imap.users(self.r.cyrus.port['imap'])[:5]
-        with imap.Lmtp(self.r.cyrus.port['lmtp']) as l:
+        names = imap.users(self.primary.cyrus.port['imap'])[:5]
+        with imap.Lmtp(self.primary.cyrus.port['lmtp']) as l:
             got = l.deliver(names, imap.message(random.Random(1), f'after-{time.time_ns()}'))
         if got != len(names):
             raise Failure(f'the new primary accepted a message for {got} of {len(names)}')
@@ -304,7 +317,7 @@ class Pair:
     def load(self, seed=1, rate=120, clients=4, mode='mixed', users=None):
         """clients at work on the primary for the time of the block, on the first `users` users; yields the Background, whose
         `summary` is set afterwards"""
-        ports = [x for k, v in self.p.cyrus.port.items() for x in (f'--{k}', v)]
+        ports = [x for k, v in self.primary.cyrus.port.items() for x in (f'--{k}', v)]
         with Background('load.py', *ports, '--users', users or len(self.users), '--rate', rate, '--clients', clients, '--seed', seed, '--mode', mode) as b:
             yield b
             self._worked(b)
@@ -330,7 +343,7 @@ class Pair:
         for s in (self.p, self.r):
             if s.running:
                 try:
-                    out.append(f'{s.name}: status: {json.dumps(self.status(s))}')
+                    out.append(f'{s.name}: status: {json.dumps({k: v for k, v in self.status(s).items() if k != "capture"})}')
                 except (Failure, OSError, ValueError):
                     out.append(f'{s.name}: no answer to status')
             out += s.log_tail()

@@ -53,6 +53,10 @@ def works(program, account):
     return None
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt                                  # also where SIGINT was ignored, as in a shell's background
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('-k', dest='word', default='', help='only scenarios whose name has this in it')
@@ -62,7 +66,8 @@ def main():
     ap.add_argument('--list', action='store_true')
     a = ap.parse_args()
     program, user = os.path.abspath(os.environ.get('MAILSYNC', DEFAULT)), os.environ.get('MAILSYNC_USER', instance.OWNER)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     processes.adopt_orphans()
     run = Run(program, user, a.quick, a.long, a.keep, int(os.environ.get('KILLS', 3 if a.quick else 6)),
               int(os.environ['SEED']) if 'SEED' in os.environ else None)

@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-IMPOSSIBLE = ('promotion: the primary dies in the middle', 'damage: a message with', 'damage: an index with a flipped bit in a record',
-              'damage: an index with a flipped bit in its header')
+IMPOSSIBLE = ('promotion: the primary dies in the middle', 'promotion: the old primary comes back as a replica', 'damage: a message with', 
+              'damage: an index with a flipped bit in a record', 'damage: an index with a flipped bit in its header')
 FAULTS = {'links': 'operations: a delivery to three recipients is one file', 'times': 'operations: a delivery to three recipients is one file',
           'modes': 'operations: a flag', 'lose': 'operations: a flag', 'content': 'operations: a flag', 'extra': 'operations: a flag',
           'early': 'operations: a flag', 'fence': 'promotion: the old primary is refused'}

@@ -193,6 +193,7 @@ def main():
     ap.add_argument('--config')
     ap.add_argument('--role')
     ap.add_argument('--json', action='store_true')
+    ap.add_argument('--overwrite', action='store_true')
     ap.add_argument('--now', action='store_true')
     ap.add_argument('--level')
     ap.add_argument('--timeout', type=float, default=60)

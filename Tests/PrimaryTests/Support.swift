@@ -45,7 +45,9 @@ final class TemporaryDirectory: Sendable {
         try file.write(bytes, at: 0)
     }
 
-    func bytes(_ name: String) throws -> [UInt8] { try Descriptor.open(self(name), for: .reading).readAll(max: 1 << 30) }
+    func bytes(_ name: String) throws -> [UInt8] {
+        try Descriptor.open(self(name), for: .reading).readAll(max: 1 << 30)
+    }
 
     func file(_ name: String) throws -> Descriptor { try Descriptor.open(self(name), for: .reading) }
 }
@@ -86,6 +88,7 @@ extension FileVersion {
         _ directory: TemporaryDirectory, _ name: String, old: PageTable? = nil, appendOnly: Bool = false
     ) throws -> FileVersion {
         try FileVersion(
-            reading: try directory.file(name), old: old, appendOnly: appendOnly, copyingTo: try OwnFiles(directory("spare")))
+            reading: try directory.file(name), old: old, appendOnly: appendOnly,
+            copyingTo: try OwnFiles(directory("spare")))
     }
 }

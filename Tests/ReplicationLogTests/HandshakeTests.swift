@@ -26,13 +26,15 @@ import Testing
     }
 
     private enum Short: Equatable {
-        case stream, seed(overCopy: Bool), refuse(Refusal)
+        case stream, seed(overCopy: Bool), jump, deposed(by: UInt32), refuse(Refusal)
     }
 
     private func answer(_ hello: Hello, _ ours: Handshake.Ours? = nil) -> Short {
         switch Handshake.answer(to: hello, ours: ours ?? self.ours, hashAt: Self.hashAt) {
         case .stream: .stream
         case .seed(let over): .seed(overCopy: over)
+        case .jump: .jump
+        case .deposed(let epoch): .deposed(by: epoch.number)
         case .refuse(let refusal, _): .refuse(refusal)
         }
     }
@@ -45,6 +47,28 @@ import Testing
     @Test(arguments: [position(2, 99), position(1, 5), .zero])
     func `a replica before the kept log needs a seed`(_ flushed: Position) {
         #expect(answer(hello(flushed)) == .refuse(.trimmed))
+    }
+
+    @Test func `a replica before the kept log jumps, if all that it missed is known`() {
+        var knowing = ours
+        knowing.knownSince = position(2, 80)
+        #expect(answer(hello(position(2, 80)), knowing) == .jump)
+        #expect(answer(hello(position(2, 99)), knowing) == .jump)
+        #expect(answer(hello(position(2, 79)), knowing) == .refuse(.trimmed))
+        #expect(answer(hello(position(1, 90)), knowing) == .refuse(.trimmed))
+        // What is kept is streamed, and what forked has forked, whatever is known.
+        #expect(answer(hello(position(2, 100)), knowing) == .stream)
+        #expect(answer(hello(position(3, 201)), knowing) == .refuse(.diverged))
+        #expect(answer(hello(position(3, 180), hash: Self.hash("other")), knowing) == .refuse(.diverged))
+    }
+
+    @Test func `a newer primary that says so deposes this one, an older one is refused`() {
+        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 4)) == .deposed(by: 4))
+        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 3)) == .refuse(.fenced))
+        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 2)) == .refuse(.fenced))
+        var other = hello(.zero, purpose: .fence, epochSeen: 4)
+        other.store = "shop"
+        #expect(answer(other) == .refuse(.wrongStore))
     }
 
     @Test func `a replica ahead of the log, or beside it, has diverged`() {

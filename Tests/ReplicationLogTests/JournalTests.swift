@@ -134,7 +134,9 @@ import Testing
         var chain = chain
         let batches = try append(segments: 3, to: journal, &chain)
         #expect(
-            try directory.names() == ["000000000000000a.journal", "000000000000000f.journal", "0000000000000014.journal"])
+            try directory.names() == [
+                "000000000000000a.journal", "000000000000000f.journal", "0000000000000014.journal",
+            ])
         for skipped in [0, 4, 5, 6, 11, 15] {
             let found = try all(journal, after: position(1, 10 + UInt64(skipped)))
             #expect(found == Array(batches[skipped...]), "after \(skipped)")
@@ -193,6 +195,20 @@ import Testing
         #expect(again.oldest == position(1, 20))
         #expect(try all(again, after: position(1, 20)) == Array(batches[10...]))
         #expect(again.byteCount == journal.byteCount)
+    }
+
+    @Test func `what has to go for a cap is whole segments, the oldest, never the last`() throws {
+        let journal = try open()
+        var chain = chain
+        _ = try append(segments: 3, to: journal, &chain)
+        #expect(journal.position(leaving: journal.byteCount) == nil)
+        #expect(journal.position(leaving: .max) == nil)
+        #expect(journal.position(leaving: journal.byteCount - 1) == position(1, 15))
+        #expect(journal.position(leaving: Journal.segmentBytes * 2 + 1) == position(1, 15))
+        #expect(journal.position(leaving: Journal.segmentBytes + Journal.segmentBytes / 2) == position(1, 20))
+        #expect(journal.position(leaving: 0) == position(1, 20))
+        try journal.trim(through: position(1, 20))
+        #expect(journal.position(leaving: 0) == nil)
     }
 
     @Test func `a reader whose batches were trimmed is told so`() throws {
@@ -293,18 +309,33 @@ import Testing
         #expect(throws: JournalError.self) { try open() }
     }
 
-    /// A segment is given its first batch after its head was flushed: what has no head has nothing.
-    @Test(arguments: [0, 1, 63]) func `a last segment that a crash left without its head is begun again`(
+    /// Segments come under their name when their head is on disk.
+    @Test(arguments: [0, 1, 63, 64]) func `what a crash left of a segment that was being begun is no segment`(
         _ byteCount: Int
     ) throws {
         var chain = chain
         do { _ = try append(segments: 1, to: try open(), &chain) }
         let head = SegmentHead(after: chain.position, hash: chain.hash).encoded()
-        try directory.put(Array(head.prefix(byteCount)), at: "000000000000000f.journal")
+        try directory.put(Array(head.prefix(byteCount)), at: ".000000000000000f.journal.new")
         let journal = try open()
         #expect(journal.flushed.position == chain.position)
         let more = try append(segments: 1, to: journal, &chain)
         #expect(try all(try open(), after: position(1, 15)) == more)
+        #expect(try directory.names() == ["000000000000000a.journal", "000000000000000f.journal"])
+    }
+
+    @Test func `what a crash left of a first segment is no segment`() throws {
+        try directory.put([1, 2, 3], at: ".000000000000000a.journal.new")
+        #expect(try open().flushed.position == start)
+        #expect(try open().flushed.position == start)
+    }
+
+    @Test(arguments: [0, 1, 63]) func `a segment without its whole head is refused, and kept`(_ byteCount: Int) throws {
+        var chain = chain
+        do { _ = try append(segments: 1, to: try open(), &chain) }
+        try directory.put([UInt8](repeating: 1, count: byteCount), at: "000000000000000f.journal")
+        #expect(throws: JournalError.self) { try open() }
+        #expect(try directory.names().count == 2)
     }
 
     @Test func `a last segment with batches whose head is damaged is refused, and kept`() throws {
@@ -318,12 +349,6 @@ import Testing
         let before = try directory.bytes("000000000000000a.journal")
         #expect(throws: JournalError.self) { try open() }
         #expect(try directory.bytes("000000000000000a.journal") == before)
-    }
-
-    @Test func `a first segment that a crash left without its head is begun again`() throws {
-        try directory.put([], at: "000000000000000a.journal")
-        let journal = try open()
-        #expect(journal.flushed.position == start)
     }
 
     @Test func `files that are no segments are left alone`() throws {

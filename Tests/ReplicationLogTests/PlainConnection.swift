@@ -24,7 +24,7 @@ enum PlainConnection {
             }
         }
         guard connected == 0 else { throw Failure(call: "connect", errno: errno) }
-        guard send(socket, bytes, bytes.count, CInt(MSG_NOSIGNAL.rawValue)) == bytes.count else {
+        guard send(socket, bytes, bytes.count, CInt(MSG_NOSIGNAL)) == bytes.count else {
             throw Failure(call: "send", errno: errno)
         }
         var answer: [UInt8] = []

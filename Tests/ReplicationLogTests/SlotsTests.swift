@@ -1,7 +1,8 @@
 import Formats
 import Linux
-import ReplicationLog
 import Testing
+
+@testable import ReplicationLog
 
 @Suite struct SlotsTests {
     private let directory = TemporaryDirectory()

@@ -27,7 +27,9 @@ final class TemporaryDirectory: Sendable {
         try Directory(path).entries().map { String(decoding: $0.name, as: UTF8.self) }.sorted()
     }
 
-    func bytes(_ name: String) throws -> [UInt8] { try Descriptor.open(self(name), for: .reading).readAll(max: 1 << 30) }
+    func bytes(_ name: String) throws -> [UInt8] {
+        try Descriptor.open(self(name), for: .reading).readAll(max: 1 << 30)
+    }
 
     /// The file has exactly `bytes` then.
     func put(_ bytes: [UInt8], at name: String) throws {
@@ -73,6 +75,8 @@ struct BatchChain {
     }
 
     mutating func next(_ count: Int, byteCount: Int = 100) -> [SealedBatch] {
-        (0..<count).map { _ in next([UInt8](repeating: UInt8(truncatingIfNeeded: position.sequence.number), count: byteCount)) }
+        (0..<count).map { _ in
+            next([UInt8](repeating: UInt8(truncatingIfNeeded: position.sequence.number), count: byteCount))
+        }
     }
 }

@@ -55,6 +55,8 @@ package struct Hello: Equatable, Sendable {
         case seedEmpty = 2
         /// Seed over what is there.
         case seedOver = 3
+        /// Not a replica: a primary of a newer epoch, that says so.
+        case fence = 4
     }
 
     package init(
@@ -71,14 +73,18 @@ package struct Hello: Equatable, Sendable {
 
 package struct Welcome: Equatable, Sendable {
     package var version = Message.protocolVersion
-    /// The log begins after this position: the replica's own when it streams, the primary's newest when it seeds.
+    /// The log begins after this position: the replica's own when it streams, the primary's newest when it seeds. A
+    /// later one than the replica's own means a jump: the log between is not kept, and what it was about comes whole.
     package var start: Position
     /// The chain hash at `start`.
     package var hash: ChainHash
+    /// After a jump the store is consistent from here on.
+    package var consistentAfter: Position
 
-    package init(start: Position, hash: ChainHash) {
+    package init(start: Position, hash: ChainHash, consistentAfter: Position) {
         self.start = start
         self.hash = hash
+        self.consistentAfter = consistentAfter
     }
 }
 
@@ -227,6 +233,7 @@ extension Message {
             writer.write(welcome.version)
             writer.write(welcome.start)
             writer.write(raw: welcome.hash.bytes)
+            writer.write(welcome.consistentAfter)
         case .refuse(let refusal, let text):
             writer.write(refusal.rawValue)
             writer.write(string: text.utf8.prefix(Self.textBytesMax))
@@ -297,7 +304,8 @@ extension Message {
         case .welcome:
             let version = try reader.read(UInt16.self, "welcome: version")
             var welcome = Welcome(
-                start: try reader.readPosition("welcome: start"), hash: try reader.readChainHash("welcome: hash"))
+                start: try reader.readPosition("welcome: start"), hash: try reader.readChainHash("welcome: hash"),
+                consistentAfter: try reader.readPosition("welcome: consistent after"))
             welcome.version = version
             return .welcome(welcome)
         case .refuse:

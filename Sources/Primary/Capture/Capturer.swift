@@ -121,7 +121,8 @@ final class Capturer {
         for hint in inbox.hints { absorb(hint) }
         for path in inbox.suspects where try isStillSuspect(path) { dirty.suspect(path) }
         for path in inbox.resends {
-            try parts.catalogue.remove(path)
+            // A row that no file is like: what is there is sent whole, what is gone is told to be gone.
+            try parts.catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
             dirty.mark(path)
         }
         for request in inbox.seedRequests { try absorb(request) }

@@ -33,7 +33,7 @@ struct RecordEncoder {
             return Encoded(records: [Record(path, .remove)], shipped: Shipped(path: path, entry: nil))
         case .directory(let status):
             let now = CatalogueEntry(status, digest: nil)
-            if let entry, entry.stillDescribes(status) { return nil }
+            if let entry, entry.kind == .directory, entry.stillDescribes(status) { return nil }
             return Encoded(
                 records: [Record(path, .directory(roots.metadata(status)))], shipped: Shipped(path: path, entry: now))
         case .symlink(let target, let status):

@@ -1,3 +1,4 @@
+import Delta
 import Formats
 import Linux
 import Logging
@@ -16,6 +17,11 @@ final class Shipper: LinkUser {
         let epoch: Epoch
         let inbox: Condition<CaptureInbox>
         let seeder: Seeder
+        /// What a replica lacks of the log that was trimmed.
+        let missed: @Sendable (_ replica: String) -> MissedPaths?
+        /// Captures these whole; calls back with the position at which they are in the log.
+        let resend: @Sendable (Set<StorePath>, @escaping @Sendable (Position) -> Void) -> Void
+        let deposed: @Sendable (Epoch) -> Void
         let now: @Sendable () -> Timestamp
         let log: Logger
         /// This replica's acks moved.
@@ -101,8 +107,10 @@ final class Shipper: LinkUser {
 
     private func answer(_ hello: Hello, on link: Link) {
         let (newest, oldest) = (parts.journal.flushed, parts.journal.oldest)
+        let missed = hello.flushed < oldest ? parts.missed(link.peer.description) : nil
         let ours = Handshake.Ours(
-            store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest)
+            store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest,
+            knownSince: missed?.since)
         let answer = Handshake.answer(to: hello, ours: ours) { position in
             try? parts.journal.hash(at: position)  // unreadable there: no part of this log, and refused as that
         }
@@ -114,6 +122,33 @@ final class Shipper: LinkUser {
             stream(hello, on: link)
         case .seed(let overCopy):
             seed(overCopy: overCopy, on: link)
+        case .jump:
+            jump(missed?.paths ?? [], on: link)
+        case .deposed(let epoch):
+            link.refuse(.fenced, "epoch \(parts.epoch) gives way to epoch \(epoch)")
+            parts.deposed(epoch)
+        }
+    }
+
+    /// The replica was away for longer than the log is kept: what the lost log and the log that is left were about is
+    /// captured whole, behind our newest position, and the replica goes on there.
+    private func jump(_ missed: Set<StorePath>, on link: Link) {
+        do {
+            var paths = missed
+            guard var cursor = parts.journal.cursor(after: parts.journal.oldest) else { return }
+            while case let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes), !batches.isEmpty {
+                for batch in batches { for record in try BatchReader.records(of: batch) { paths.insert(record.path) } }
+            }
+            let start = parts.journal.flushed
+            parts.log.notice("\(link.peer) was away for too long: \(paths.count) files are sent whole, after \(start.position)")
+            parts.slots.connect(
+                link.peer.description, flushed: start.position, applied: start.position, isSeeding: true,
+                now: parts.now())
+            parts.resend(paths) { position in
+                link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: position)))
+            }
+        } catch {
+            link.refuse(.failed, "\(error)")
         }
     }
 
@@ -130,7 +165,7 @@ final class Shipper: LinkUser {
                 state.sent = hello.flushed
             }
             parts.log.info("\(link.peer) follows the log from \(hello.flushed)")
-            link.send(.welcome(Welcome(start: hello.flushed, hash: hello.hash)))
+            link.send(.welcome(Welcome(start: hello.flushed, hash: hello.hash, consistentAfter: hello.flushed)))
             parts.acked()
             pump()
         } catch {
@@ -143,7 +178,7 @@ final class Shipper: LinkUser {
         parts.slots.connect(
             link.peer.description, flushed: start.position, applied: start.position, isSeeding: true, now: parts.now())
         parts.log.info("\(link.peer) is being seeded; its log begins after \(start.position)")
-        link.send(.welcome(Welcome(start: start.position, hash: start.hash)))
+        link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: start.position)))
         let session = SeedSession(parts.seeder, link: link, isOverCopy: overCopy)
         state.withLock { $0.seed = session }
         session.start()

@@ -13,12 +13,15 @@ final class StreamUser: LinkUser {
     enum End: Sendable {
         case closed(String)
         case refused(Refusal, String)
+        /// The log goes on elsewhere.
+        case jump(Welcome)
     }
 
     private struct State {
         var receiver: Receiver
         var refusal: (Refusal, String)?
         var isPaused = false
+        var jump: Welcome?
     }
 
     private let hello: Hello
@@ -46,6 +49,10 @@ final class StreamUser: LinkUser {
         shared.update { $0.lastHeard = .now() }
         switch message {
         case .welcome(let welcome):
+            if welcome.start > hello.flushed {
+                state.withLock { $0.jump = welcome }
+                return link.close(because: "the log goes on after \(welcome.start)")
+            }
             guard welcome.start == hello.flushed else {
                 return link.refuse(.failed, "asked for the log after \(hello.flushed), was offered it after \(welcome.start)")
             }
@@ -115,7 +122,8 @@ final class StreamUser: LinkUser {
 
     func linkClosed(_ link: Link, reason: String) {
         shared.attach(nil)
-        let refusal = state.withLock { $0.refusal }
+        let (refusal, jump) = state.withLock { ($0.refusal, $0.jump) }
+        if let jump { return ended(.jump(jump)) }
         ended(refusal.map { .refused($0.0, $0.1) } ?? .closed(reason))
     }
 }

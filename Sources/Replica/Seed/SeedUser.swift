@@ -185,7 +185,8 @@ final class SeedUser: LinkUser {
         while true {
             let batch = queue.take { queue -> SealedBatch?? in
                 if queue.isStopped && queue.end == nil || queue.failure != nil { return .some(nil) }
-                guard !queue.batches.isEmpty else { return queue.end != nil ? .some(nil) : nil }
+                if queue.batches.isEmpty, queue.end != nil { return .some(nil) }
+                guard !queue.batches.isEmpty else { return nil }
                 let batch = queue.batches.removeFirst()
                 queue.batchBytes -= batch.bytes.count
                 queue.busyCount += 1
@@ -245,7 +246,8 @@ final class SeedUser: LinkUser {
         while true {
             let listing = queue.take { queue -> SeedListing?? in
                 if queue.isStopped || queue.failure != nil || queue.end != nil { return .some(nil) }
-                return queue.listings.isEmpty ? nil : queue.listings.removeFirst()
+                guard !queue.listings.isEmpty else { return nil }
+                return queue.listings.removeFirst()
             }
             guard let listing = listing ?? nil else { return }
             do {

@@ -126,6 +126,18 @@ package final class Journal: Sendable {
     /// Bytes on disk, about.
     package var byteCount: Int { state.withLock { $0.closedBytes + $0.end } }
 
+    /// The end of the oldest segments that have to go so that at most `byteCount` are left; nothing if none has to.
+    package func position(leaving byteCount: Int) -> Position? {
+        state.withLock { state in
+            var left = state.closedBytes + state.end
+            for next in state.segments.dropFirst() {
+                left -= Self.segmentBytes
+                if left <= byteCount { return next.head.position }
+            }
+            return state.segments.count > 1 ? state.segments[state.segments.count - 1].head.position : nil
+        }
+    }
+
     /// The chain hash at `position`, or nothing if that is not a position of the kept log.
     ///
     /// Reads at most one segment.

@@ -12,13 +12,19 @@ package enum Handshake {
         package var newestHash: ChainHash
         /// Nothing older than what follows this position is kept.
         package var oldest: Position
+        /// What the trimmed log was about is known from here on, for this replica; nothing if it lacks none of it.
+        package var knownSince: Position?
 
-        package init(store: String, epoch: Epoch?, newest: Position, newestHash: ChainHash, oldest: Position) {
+        package init(
+            store: String, epoch: Epoch?, newest: Position, newestHash: ChainHash, oldest: Position,
+            knownSince: Position? = nil
+        ) {
             self.store = store
             self.epoch = epoch
             self.newest = newest
             self.newestHash = newestHash
             self.oldest = oldest
+            self.knownSince = knownSince
         }
     }
 
@@ -27,6 +33,11 @@ package enum Handshake {
         case stream
         /// Send a seed, and let the log begin at our newest position.
         case seed(overCopy: Bool)
+        /// The log after the replica's position is not kept: jump to our newest position, and send whole what the log
+        /// between was about.
+        case jump
+        /// A newer primary: this one is deposed.
+        case deposed(by: Epoch)
         case refuse(Refusal, text: String)
     }
 
@@ -45,13 +56,18 @@ package enum Handshake {
         guard let epoch = ours.epoch else {
             return .refuse(.notPrimary, text: "this end is a replica, not a primary")
         }
+        if hello.purpose == .fence {
+            return hello.epochSeen > epoch
+                ? .deposed(by: hello.epochSeen)
+                : .refuse(.fenced, text: "epoch \(epoch) was promoted here, after epoch \(hello.epochSeen)")
+        }
         guard hello.epochSeen <= epoch else {
             return .refuse(.fenced, text: "epoch \(hello.epochSeen) was promoted elsewhere; this primary is of epoch \(epoch)")
         }
         switch hello.purpose {
         case .seedEmpty: return .seed(overCopy: false)
         case .seedOver: return .seed(overCopy: true)
-        case .stream: return stream(hello, ours, hashAt)
+        case .stream, .fence: return stream(hello, ours, hashAt)
         }
     }
 
@@ -62,6 +78,7 @@ package enum Handshake {
                 .diverged, text: "the replica is at \(hello.flushed), ahead of this log's end \(ours.newest)")
         }
         guard hello.flushed.sequence >= ours.oldest.sequence else {
+            if let since = ours.knownSince, hello.flushed >= since { return .jump }
             return .refuse(.trimmed, text: "the log after \(hello.flushed) is no longer kept; it begins at \(ours.oldest)")
         }
         guard let hash = hashAt(hello.flushed), hash == hello.hash else {

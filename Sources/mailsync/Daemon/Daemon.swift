@@ -27,6 +27,8 @@ final class Daemon: Sendable {
         case none
         case primary(Primary)
         case replica(Replica)
+        /// A primary that was replaced.
+        case fenced(Epoch)
     }
 
     init(_ configuration: Configuration, mayOverwrite: Bool, log: Logger) throws {
@@ -75,10 +77,12 @@ final class Daemon: Sendable {
                     show(replica.status)
                 }
             }
+            defer {
+                control.stop()
+                group.cancelAll()
+            }
             try await replica.seedUntilConsistent()
             show(replica.status)
-            control.stop()
-            group.cancelAll()
         }
         try await endpoint.stop()
         guard !isStopping.withLock({ $0 }) else { throw Failure(.tryAgain, "seed: stopped; run it again to go on") }
@@ -88,11 +92,11 @@ final class Daemon: Sendable {
         while !isStopping.withLock({ $0 }) {
             let standing = try state.standing()
             switch standing.role {
-            case .primary: try await servePrimary(standing)
+            case .primary:
+                if let epoch = standing.fencedBy { try await serveFenced(epoch) } else { try await servePrimary(standing) }
             case .replica: try await serveReplica()
             }
-            guard isPromoting.withLock({ $0 }) else { return }
-            try promote()
+            if isPromoting.withLock({ $0 }) { try promote() }
         }
     }
 
@@ -105,6 +109,7 @@ final class Daemon: Sendable {
     private func stopCurrent() {
         switch current.withLock({ $0 }) {
         case .none: break
+        case .fenced: ending.update { $0 = true }
         case .primary(let primary): primary.stop()
         case .replica(let replica): replica.stop()
         }
@@ -117,11 +122,6 @@ final class Daemon: Sendable {
     // MARK: - roles
 
     private func servePrimary(_ standing: StateDirectory.Standing) async throws {
-        if let epoch = standing.fencedBy {
-            throw Failure(
-                .unavailable, "this primary was replaced: epoch \(epoch) was promoted elsewhere",
-                hint: "make it a replica of the new primary: \"mailsync init --role replica\", then \"mailsync seed --overwrite\"")
-        }
         guard let address = configuration.listen else {
             throw Failure(.configuration, "\(configuration.file): listen: is missing, and a primary needs it")
         }
@@ -133,7 +133,7 @@ final class Daemon: Sendable {
         let primary = try Primary(options, roots: try StoreRoots(layout), locks: locks, log: log)
         current.withLock { $0 = .primary(primary) }
         defer { current.withLock { $0 = .none } }
-        try await endpoint.listen(on: address) { primary.makeLinkUser() }
+        try await endpoint.listen(on: address) { primary.makeLinkUser { epoch in self.deposed(by: epoch, standing) } }
         log.info("primary of \(configuration.store), epoch \(standing.epoch)")
         notify("READY=1")
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -144,12 +144,57 @@ final class Daemon: Sendable {
                     try primary.trim()
                 }
             }
+            group.addTask { try await self.tellPeers(standing.epoch, endpoint) }
             defer { group.cancelAll() }
             if isStopping.withLock({ $0 }) { primary.stop() }
             try await group.next()
         }
         try await endpoint.stop()
     }
+
+    /// After a promotion: the primary of before is told, as soon as it can be reached, that it is none any more.
+    private func tellPeers(_ epoch: Epoch, _ endpoint: LinkEndpoint) async throws {
+        var untold = epoch.number > 1 ? configuration.peers.compactMap(\.address) : []
+        while !Task.isCancelled {
+            for peer in untold {
+                let isTold = Condition<Bool?>(nil)
+                let user = FenceUser(store: configuration.store, epoch: epoch) { told in isTold.update { $0 = told } }
+                guard (try? await endpoint.dial(peer, user: user)) != nil else { continue }  // away: again later
+                let answer = try await Linux.Thread.run(name: "fence") { isTold.take(timeout: .seconds(5)) { $0 } }
+                if answer == true { untold.removeAll { $0 == peer } }
+            }
+            try await Task.sleep(for: .seconds(untold.isEmpty ? 3600 : 2))
+        }
+    }
+
+    private func deposed(by epoch: Epoch, _ standing: StateDirectory.Standing) {
+        log.critical("epoch \(epoch) was promoted elsewhere: this primary ships nothing any more")
+        var fenced = standing
+        fenced.fencedBy = epoch
+        do throws(SystemError) {
+            try state.save(fenced)
+        } catch {
+            log.error("state: \(error)")
+        }
+        stopCurrent()
+    }
+
+    /// Answers `status`, refuses replicas, and waits for the operator.
+    private func serveFenced(_ epoch: Epoch) async throws {
+        log.critical("this primary was replaced: epoch \(epoch) was promoted elsewhere")
+        log.critical("hint: \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica")
+        let endpoint = try makeEndpoint()
+        current.withLock { $0 = .fenced(epoch) }
+        defer { current.withLock { $0 = .none } }
+        if let address = configuration.listen { try await endpoint.listen(on: address) { FencedUser(by: epoch) } }
+        notify("READY=1")
+        let ending = ending
+        if isStopping.withLock({ $0 }) { ending.update { $0 = true } }
+        try await Linux.Thread.run(name: "fenced") { _ = ending.wait { $0 } }
+        try await endpoint.stop()
+    }
+
+    private let ending = Condition(false)
 
     private func serveReplica() async throws {
         let endpoint = try makeEndpoint()
@@ -222,6 +267,8 @@ final class Daemon: Sendable {
             return StatusReport(store: configuration.store, primary: primary.status, now: .now())
         case .replica(let replica):
             return StatusReport(store: configuration.store, replica: replica.status, now: .now())
+        case .fenced(let epoch):
+            return StatusReport(store: configuration.store, standing: try state.standing(), fencedBy: epoch)
         case .none:
             throw Failure(.tryAgain, "the daemon is just starting or ending")
         }
@@ -244,7 +291,7 @@ final class Daemon: Sendable {
             switch current {
             case .primary(let primary): primary.wait(for: position, level, timeout: timeout)
             case .replica(let replica): replica.wait(for: position, isApplied: level == .applied, timeout: timeout)
-            case .none: false
+            case .none, .fenced: false
             }
         }
         return isReached ? .reached : .notInTime

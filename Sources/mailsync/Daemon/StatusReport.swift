@@ -153,6 +153,12 @@ extension StatusReport {
         if let error = status.lastError { lastError = Incident(why: error.why, at: error.at.iso8601) }
     }
 
+    init(store: String, standing: StateDirectory.Standing, fencedBy epoch: Epoch) {
+        self.init(
+            store: store, role: "primary", epoch: standing.epoch.number,
+            state: "fenced: epoch \(epoch) was promoted elsewhere", journalBytes: 0)
+    }
+
     private static func distance(from one: Position, to other: Position) -> UInt64 {
         other.sequence.number > one.sequence.number ? other.sequence.number - one.sequence.number : 0
     }

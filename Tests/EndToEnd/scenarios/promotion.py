@@ -1,10 +1,11 @@
 """The primary is gone for good, or so it seems: what the replica then has, and who may write to it afterwards."""
+import os
 import random
 import re
 import threading
 import time
 
-from lab import diff, imap, processes
+from lab import check, diff, imap, processes
 from pair import TRY_AGAIN, Failure
 from runner import scenario
 
@@ -66,7 +67,7 @@ class Promotion(PairGroup):
                 d.join(30)
             # below, the replica is on its own
             pair.promote()
-            pair.start_cyrus_on_replica()
+            pair.start_promoted_cyrus()
             there = self.mail_on_replica()
             due = [(i, u) for d in deliverers for when, i, u in d.acknowledged if when < asked]
             late = [(i, u) for d in deliverers for when, i, u in d.acknowledged if when >= asked]
@@ -83,39 +84,97 @@ class Promotion(PairGroup):
     def sound(self):
         """reads everything, lets Cyrus and the oracle judge; a crash may leave quotas ahead, which quota -f mends"""
         cyrus = self.pair.r.cyrus
-        self.pair.sweep('r')
+        self.pair.sweep()
         cyrus.tool('quota', '-f', check=False)
         bad = cyrus.findings() + cyrus.complaints()
         if bad:
             raise Failure('\n'.join(['Cyrus complains of the promoted store:'] + bad[:8]))
         cyrus.stop()
-        self.pair.check_replica()
+        found, _ = check.check(self.pair.r.roots)
+        if found:
+            raise Failure('\n'.join([f'the oracle has {len(found)} findings on the promoted store'] + [f'{p}: {w}' for p, w in found[:8]]))
         cyrus.start()
 
-    @scenario('the old primary is refused')
-    def fenced(self):
+    def promoted(self, kill):
+        """a pair in sync, then the replica promoted beside a primary that is gone or that goes on; it has a message of its own"""
         pair = self.make(users=range(4)).start()
         with pair.load(seed=self.run.seed):
             self.watch(1)
         pair.wait_now()
-        pair.kill('p')
+        if kill:
+            pair.kill('p')
         pair.promote()
-        pair.start_cyrus_on_replica()
+        pair.start_promoted_cyrus()
         pair.accepts_mail()
-        at_rest = processes.until(lambda: self.still(pair.r.roots), 20, 'the new primary to come to rest')
-        # the old one does not know, and goes on
-        pair.p.daemon = pair.background(pair.p, 'run')
         with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
             l.deliver(['u00000'], imap.message(self.rng, 'split-brain'))
+        return pair
+
+    def refused(self, pair):
+        """the old primary, running, cannot reach the store of the new one, and learns that it was replaced"""
+        at_rest = processes.until(lambda: self.still(pair.r.roots), 20, 'the new primary to come to rest')
+        with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
+            l.deliver(['u00000'], imap.message(self.rng, 'split-brain-2'))
         done = pair.command(pair.p, 'wait', '--now', '--timeout', '5', expect=None)
         if done.returncode == 0:
             raise Failure('the old primary says that its changes have arrived')
-        processes.until(lambda: not pair.p.running or self.knows(), 30, 'the old primary to say that it is refused')
+        if not processes.until(lambda: not pair.p.running or self.knows(), 30, quiet=True):
+            raise Failure('the old primary does not say within 30 s that it was replaced')
         if diff.signature(pair.r.roots) != at_rest:
             raise Failure('the old primary has changed the store of the new one')
         if pair.status('r').get('role') != 'primary':
             raise Failure(f"the new primary is one no more: {pair.status('r')}")
-        return f'wait: exit {done.returncode}' + ('' if done.returncode == TRY_AGAIN else f': {done.stderr.strip()[:200]}')
+        return f'wait: exit {done.returncode}' + ('' if done.returncode == TRY_AGAIN else f': {done.stderr.splitlines()[:1]}')
+
+    @scenario('the old primary is refused when it comes back')
+    def fenced_later(self):
+        pair = self.promoted(kill=True)
+        pair.start_daemon('p')
+        return self.refused(pair)
+
+    @scenario('the old primary is refused while it is still at work')
+    def fenced_at_once(self):
+        return self.refused(self.promoted(kill=False))
+
+    @scenario('the old primary stays refused after a restart')
+    def fenced_for_good(self):
+        pair = self.promoted(kill=False)
+        self.refused(pair)
+        pair.kill('p')
+        pair.start_daemon('p')
+        return self.refused(pair)
+
+    @scenario('the old primary comes back as a replica, and back again as the primary; what only it had is kept aside')
+    def fail_back(self):
+        pair = self.promoted(kill=True)
+        pair.p.daemon = None
+        pair.demote()
+        with pair.load(seed=self.run.seed + 1):              # on r, which is the primary now
+            pair.wait_now()
+        self.judge()
+        pair.r.cyrus.tool('quota', '-f', check=False)
+        before = pair.sweep()
+        pair.stop_primary_cyrus()
+        pair.compare_trees()
+        pair.promote()
+        pair.start_promoted_cyrus()
+        pair.compare_imap(before)
+        pair.accepts_mail()
+        pair.demote()
+        self.judge()
+        if not self.kept_aside(b'Subject: message split-brain\r'):
+            raise Failure('the message that only the old primary had is nowhere to be found')
+
+    def kept_aside(self, ident):
+        p = self.pair.p
+        for top in (p.state, *(root + '/.mailsync' for root in p.roots.values())):
+            for d, _, names in os.walk(top):
+                for path in (f'{d}/{name}' for name in names):
+                    if os.path.isfile(path):
+                        with open(path, 'rb') as f:
+                            if ident in f.read(4096):
+                                return path
+        return None
 
     def knows(self):
         """the word of it, in its status or its log"""
@@ -135,11 +194,11 @@ class Promotion(PairGroup):
         with pair.load(seed=self.run.seed):
             self.watch(1)
         pair.wait_now()
-        before = pair.sweep('p')
+        before = pair.sweep()
         pair.kill('p')
         pair.p.cyrus.kill()
         pair.restart('r')
         pair.promote()
-        pair.start_cyrus_on_replica()
+        pair.start_promoted_cyrus()
         pair.compare_imap(before)
         pair.accepts_mail()

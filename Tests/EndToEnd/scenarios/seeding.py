@@ -116,7 +116,7 @@ class Seeding(PairGroup):
     @scenario('over an old copy that lacks some files and has others')
     def over_old_copy(self):
         pair = self.make(store=self.store(3000)).start(cyrus=False)
-        pair.stop_daemon('r')
+        pair.kill('r')
         with pair.storm(rate=300, secs=3, seed=self.run.seed) as b:
             processes.until(lambda: not b.running, 30, 'the end of the storm')
         self.spoil()
@@ -124,7 +124,7 @@ class Seeding(PairGroup):
         pair.r.cyrus.own_directory(pair.r.state, 0o700)
         pair.command(pair.r, 'init', '--role', 'replica')
         self.acquaint()
-        pair.seed()
+        pair.seed('--overwrite')
         pair.start_daemon('r')
         self.judge()
 
@@ -133,7 +133,8 @@ class Seeding(PairGroup):
         pair = self.pair
         theirs = pair.command(pair.r, 'fingerprint').stdout.strip()
         pair.configure(pair.p, theirs)
-        pair.restart('p')
+        pair.kill('p')
+        pair.start_daemon('p')
 
     def spoil(self):
         """what a bad copy may look like: a message gone, one cut short, one too many, a directory of nobody"""

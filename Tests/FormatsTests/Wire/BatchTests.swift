@@ -57,7 +57,9 @@ import Testing
     @Test func `a batch cut off anywhere, or with a byte too many, is refused`() throws {
         let bytes = try WireFixture.bytes("batch")
         for count in 0..<bytes.count {
-            #expect(throws: MalformedBytes.self, "\(count) bytes") { try SealedBatch(checking: Array(bytes.prefix(count))) }
+            #expect(throws: MalformedBytes.self, "\(count) bytes") {
+                try SealedBatch(checking: Array(bytes.prefix(count)))
+            }
         }
         #expect(throws: MalformedBytes.self) { try SealedBatch(checking: bytes + [0]) }
     }

@@ -76,7 +76,9 @@ import Testing
         ] {
             #expect(throws: MalformedBytes.self) { try Message(frame: Message.ack(ack).encoded()) }
         }
-        #expect(throws: Never.self) { try Message(frame: Message.ack(Ack(received: low, flushed: low, applied: low)).encoded()) }
+        #expect(throws: Never.self) {
+            try Message(frame: Message.ack(Ack(received: low, flushed: low, applied: low)).encoded())
+        }
     }
 
     @Test func `counts and names of a hostile peer are refused`() {
@@ -124,9 +126,9 @@ import Testing
         let purpose = body(1) {
             $0.write(UInt16(1))
             $0.write(string: utf8("s"))
-            $0.write(UInt8(4))
+            $0.write(UInt8(5))
         }
-        refused(purpose, "unknown purpose 4")
+        refused(purpose, "unknown purpose 5")
     }
 
     @Test func `the head of a batch's frame and the batch are its frame`() throws {

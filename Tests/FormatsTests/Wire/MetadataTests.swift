@@ -22,7 +22,8 @@ import Testing
     @Test(
         arguments: [
             Metadata(mode: 0, mtimeNanoseconds: .min), Metadata(mode: 0o7777, mtimeNanoseconds: .max),
-            Metadata(mode: 0o644, mtimeNanoseconds: 0, owner: 127), Metadata(mode: 0o644, mtimeNanoseconds: 0, group: 128),
+            Metadata(mode: 0o644, mtimeNanoseconds: 0, owner: 127),
+            Metadata(mode: 0o644, mtimeNanoseconds: 0, group: 128),
             Metadata(
                 mode: 0o644, mtimeNanoseconds: 0, owner: .max, group: 0,
                 attributes: [.init(name: [0xff], value: [UInt8](repeating: 7, count: 65536))]),

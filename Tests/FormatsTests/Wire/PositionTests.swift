@@ -16,7 +16,9 @@ import Testing
         #expect(position(3, 4211).description == "3/4211")
     }
 
-    @Test(arguments: ["", "/", "3", "3/", "/4", "3/4/5", "3/x", "-1/4", " 3/4", "3/4 ", "4294967296/1", "0x3/4", "+3/4", "3/+4"])
+    @Test(arguments: [
+        "", "/", "3", "3/", "/4", "3/4/5", "3/x", "-1/4", " 3/4", "3/4 ", "4294967296/1", "0x3/4", "+3/4", "3/+4",
+    ])
     func `anything else is no position`(_ text: String) {
         #expect(Position(text) == nil)
     }

@@ -99,18 +99,38 @@ import Testing
 
     @Test func `lengths are checked before they are used`() {
         func hostile(_ kind: UInt8, _ body: @escaping (inout ByteWriter) -> Void) -> String {
-            why(bytes(kind: kind) { writer in
-                if kind != 5 { WireFixture.metadata.encode(into: &writer) }
-                body(&writer)
-            }) ?? "taken"
+            why(
+                bytes(kind: kind) { writer in
+                    if kind != 5 { WireFixture.metadata.encode(into: &writer) }
+                    body(&writer)
+                }) ?? "taken"
         }
         let overCount = UInt64(Record.contentBytesMax) + 1
-        #expect(hostile(2) { $0.write(WireFixture.new); $0.write(count: overCount) }.contains("is more than"))
-        #expect(hostile(2) { $0.write(WireFixture.new); $0.write(count: .max) }.contains("is more than"))
         #expect(
-            hostile(2) { $0.write(WireFixture.new); $0.write(count: UInt64(Record.contentBytesMax)) }.contains("needed"))
-        #expect(hostile(5) { $0.write(WireFixture.new); $0.write(count: Record.fileBytesMax + 1) }.contains("is more than"))
-        #expect(hostile(6) { $0.write(WireFixture.new); $0.write(count: .max) }.contains("is more than"))
+            hostile(2) {
+                $0.write(WireFixture.new)
+                $0.write(count: overCount)
+            }.contains("is more than"))
+        #expect(
+            hostile(2) {
+                $0.write(WireFixture.new)
+                $0.write(count: .max)
+            }.contains("is more than"))
+        #expect(
+            hostile(2) {
+                $0.write(WireFixture.new)
+                $0.write(count: UInt64(Record.contentBytesMax))
+            }.contains("needed"))
+        #expect(
+            hostile(5) {
+                $0.write(WireFixture.new)
+                $0.write(count: Record.fileBytesMax + 1)
+            }.contains("is more than"))
+        #expect(
+            hostile(6) {
+                $0.write(WireFixture.new)
+                $0.write(count: .max)
+            }.contains("is more than"))
         #expect(hostile(8) { $0.write(count: 4001) }.contains("is more than"))
         #expect(
             hostile(4) {

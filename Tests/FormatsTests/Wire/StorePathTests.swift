@@ -51,7 +51,8 @@ import Testing
 
     @Test func `paths are ordered by root and then by bytes`() {
         let ordered = [
-            StorePath(root: .configuration), StorePath(.configuration, "z"), StorePath(mail, "a"), StorePath(mail, "a/b"),
+            StorePath(root: .configuration), StorePath(.configuration, "z"), StorePath(mail, "a"),
+            StorePath(mail, "a/b"),
             StorePath(mail, "a0"), StorePath(root: mail, path: [0xff])!,
         ]
         #expect(ordered.shuffled().sorted() == ordered)

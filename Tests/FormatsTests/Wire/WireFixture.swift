@@ -25,7 +25,10 @@ enum WireFixture {
 
     /// Each of the files `record-*.hex`, and what it says.
     static let records: [(name: String, record: Record)] = [
-        ("directory", Record(StorePath(mail, "uuid/7/4/74d3"), .directory(Metadata(mode: 0o755, mtimeNanoseconds: mtime)))),
+        (
+            "directory",
+            Record(StorePath(mail, "uuid/7/4/74d3"), .directory(Metadata(mode: 0o755, mtimeNanoseconds: mtime)))
+        ),
         (
             "whole",
             Record(
@@ -91,7 +94,10 @@ enum WireFixture {
                     store: "mail-Ü", purpose: .stream, flushed: position(3, 4211), hash: previous,
                     applied: position(3, 4200), epochSeen: Epoch(4)))
         ),
-        ("welcome", .welcome(Welcome(start: position(3, 4211), hash: previous))),
+        (
+            "welcome",
+            .welcome(Welcome(start: position(3, 4211), hash: previous, consistentAfter: position(3, 4150)))
+        ),
         ("refuse", .refuse(.fenced, text: "epoch 4 was promoted elsewhere")),
         ("batch", .batch((try? bytes("batch")) ?? [])),  // a missing file fails the tests of batch.hex
         ("ack", .ack(Ack(received: position(3, 4213), flushed: position(3, 4212), applied: position(3, 4211)))),

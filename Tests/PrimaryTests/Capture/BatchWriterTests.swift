@@ -1,6 +1,7 @@
 import Delta
 import Digests
 import Formats
+import Foundation
 import Linux
 import Testing
 
@@ -29,6 +30,18 @@ import Testing
         #expect(batch.header.timeNanoseconds == 77)
         #expect(batch.follows(.zero))
         #expect(try BatchReader.records(of: batch) == records)
+    }
+
+    @Test func `a compressed batch that was made without our code opens`() throws {
+        let url = URL(filePath: #filePath).deletingLastPathComponent().appending(
+            path: "../../../Fixtures/wire/batch-compressed.hex")
+        let text = String(decoding: try Data(contentsOf: url), as: UTF8.self)
+        let bytes = text.split(separator: "\n").flatMap { line in
+            line.prefix { $0 != "#" }.split(separator: " ").map { UInt8($0, radix: 16)! }
+        }
+        let batch = try SealedBatch(checking: bytes)
+        let path = StorePath(mail, String(repeating: "a", count: 60))
+        #expect(try BatchReader.records(of: batch) == [Record(path, .remove)])
     }
 
     @Test func `it is full at its bound, and the record that filled it is in it`() throws {

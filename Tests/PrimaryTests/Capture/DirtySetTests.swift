@@ -77,16 +77,17 @@ import Testing
         #expect(taken.map(\.names) == [names("1.", "2.")])
     }
 
-    @Test func `a suspicion put back stays one, unless an event came meanwhile`() {
+    @Test func `a suspicion put back stays one`() {
         var dirty = DirtySet()
         dirty.suspect(inbox.appending("1."))
-        var dirt = dirty.take(now: now)[0]
-        dirty.putBack(dirt, now: now)
-        dirt = dirty.take(now: now + .seconds(1))[0]
-        #expect(dirt.isSuspicion)
-        dirty.mark(inbox.appending("1."))
-        dirty.putBack(dirt, now: now)
-        #expect(dirty.take(now: now + .seconds(1)).map(\.isSuspicion) == [false])
+        dirty.putBack(dirty.take(now: now)[0], now: now)
+        #expect(dirty.take(now: now + .seconds(1)).map(\.isSuspicion) == [true])
+    }
+
+    @Test func `a root that is suspected is looked at wholly`() {
+        var dirty = DirtySet()
+        dirty.suspect(StorePath(root: mail))
+        #expect(dirty.take(now: now).map(\.names) == [.all])
     }
 
     // MARK: - backoff
@@ -95,26 +96,30 @@ import Testing
         var dirty = DirtySet()
         var now = now
         dirty.markAll(inbox)
-        var pauses: [Int64] = []
-        for _ in 0..<9 {
+        var expected = DirtySet.backoffFirst
+        for round in 0..<9 {
             let dirt = dirty.take(now: now)
             #expect(dirt.count == 1)
             dirty.putBack(dirt[0], now: now)
             let next = dirty.nextTake!
-            pauses.append((next.nanoseconds - now.nanoseconds) / 1_000_000)
+            #expect(next == now + expected, "round \(round)")
             #expect(dirty.take(now: MonotonicTime(nanoseconds: next.nanoseconds - 1)).isEmpty)
             now = next
+            expected = min(expected * 2, DirtySet.backoffMax)
         }
-        #expect(pauses == [1, 2, 4, 8, 16, 32, 50, 50, 50])
+        #expect(expected == DirtySet.backoffMax)
     }
 
-    @Test func `a new hint does not shorten the pause, and joins what waits`() {
+    @Test func `a new hint neither waits for what was put back nor shortens its pause`() {
         var dirty = DirtySet()
         dirty.mark(inbox.appending("1."))
         dirty.putBack(dirty.take(now: now)[0], now: now)
         dirty.mark(inbox.appending("2."))
+        #expect(dirty.count == 1)
+        #expect(dirty.take(now: now).map(\.names) == [names("2.")])
         #expect(dirty.take(now: now).isEmpty)
-        #expect(dirty.take(now: now + .milliseconds(1)).map(\.names) == [names("1.", "2.")])
+        #expect(dirty.take(now: now + DirtySet.backoffFirst).map(\.names) == [names("1.")])
+        #expect(dirty.isEmpty)
     }
 
     @Test func `others need not wait for who is busy`() {
@@ -171,13 +176,28 @@ import Testing
         dirty.note(cookie: 1)
         var now = now
         for _ in 0..<5 {
-            let dirt = dirty.take(now: now)[0]
+            let taken = dirty.take(now: now)
+            #expect(taken.first?.names == names("1."))
             dirty.mark(inbox.appending("2."))
-            dirty.putBack(dirt, now: now)
+            dirty.putBack(taken[0], now: now)
             #expect(dirty.takeDueCookies().isEmpty)
-            now = now + .milliseconds(50)
+            now = now + DirtySet.backoffMax
         }
-        #expect(dirty.take(now: now).map(\.names) == [names("1.", "2.")])
+        #expect(dirty.take(now: now).map(\.names) == [names("1."), names("2.")])
+        #expect(dirty.takeDueCookies() == [1])
+    }
+
+    /// A stream of new hints about a busy directory must not hold up the cookies for ever.
+    @Test func `a cookie is due when its own dirt is captured, though newer dirt of the directory is busy`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.note(cookie: 1)
+        let older = dirty.take(now: now)
+        dirty.putBack(older[0], now: now)
+        dirty.mark(inbox.appending("2."))
+        let taken = dirty.take(now: now + .seconds(1))
+        #expect(taken.count == 2)
+        dirty.putBack(taken[1], now: now + .seconds(1))
         #expect(dirty.takeDueCookies() == [1])
     }
 
@@ -191,14 +211,31 @@ import Testing
         #expect(dirty.takeDueCookies() == [1, 2])
     }
 
-    /// Against a model that keeps every single hint: whatever is marked is taken exactly once, and no cookie is early.
+    /// Against a model that keeps every single hint.
     @Test func `no hint is lost and no cookie comes early, whatever happens`() {
         for seed: UInt64 in 0..<50 {
             var generator = SeededGenerator(seed: seed)
             var dirty = DirtySet()
             var now = now
-            var pending: [StorePath: Int] = [:]  // path -> when it was marked first
-            var cookies: [(number: UInt64, at: Int)] = []
+            var pending: [StorePath: Int] = [:]  // path -> when it was marked first since it was captured
+            var cookies: [UInt64: Int] = [:]  // number -> when it was noted
+            func capture(_ dirt: DirtySet.Dirt, _ step: Int) {
+                guard case .some(let names) = dirt.names else {
+                    Issue.record("seed \(seed), step \(step): all names")
+                    return
+                }
+                for name in names { pending[dirt.directory.appending(name)] = nil }
+            }
+            func expectDue(_ step: Int) {
+                for due in dirty.takeDueCookies() {
+                    guard let noted = cookies.removeValue(forKey: due) else {
+                        Issue.record("seed \(seed), step \(step): cookie \(due) again")
+                        continue
+                    }
+                    let early = pending.filter { $0.value < noted }
+                    #expect(early.isEmpty, "seed \(seed), step \(step): cookie \(due) before \(early)")
+                }
+            }
             for step in 0..<400 {
                 switch Int.random(in: 0..<6, using: &generator) {
                 case 0, 1, 2:
@@ -208,36 +245,20 @@ import Testing
                     if pending[path] == nil { pending[path] = step }
                 case 3:
                     dirty.note(cookie: UInt64(step))
-                    cookies.append((UInt64(step), step))
+                    cookies[UInt64(step)] = step
                 default:
                     now = now + .milliseconds(Int.random(in: 0..<60, using: &generator))
                     for dirt in dirty.take(now: now) {
-                        if Bool.random(using: &generator) {
-                            dirty.putBack(dirt, now: now)
-                            continue
-                        }
-                        guard case .some(let names) = dirt.names else {
-                            Issue.record("seed \(seed), step \(step): all names")
-                            continue
-                        }
-                        for name in names {
-                            let path = dirt.directory.appending(name)
-                            #expect(pending.removeValue(forKey: path) != nil, "seed \(seed), step \(step): \(path)")
-                        }
+                        if Bool.random(using: &generator) { capture(dirt, step) } else { dirty.putBack(dirt, now: now) }
                     }
-                    for due in dirty.takeDueCookies() {
-                        guard let cookie = cookies.first(where: { $0.number == due }) else {
-                            Issue.record("seed \(seed), step \(step): cookie \(due) again")
-                            continue
-                        }
-                        cookies.removeAll { $0.number == due }
-                        let early = pending.filter { $0.value < cookie.at }
-                        #expect(early.isEmpty, "seed \(seed), step \(step): cookie \(due) before \(early)")
-                    }
+                    expectDue(step)
                 }
             }
-            _ = dirty.take(now: now + .seconds(1))
-            #expect(dirty.takeDueCookies().sorted() == cookies.map(\.number).sorted(), "seed \(seed)")
+            for dirt in dirty.take(now: now + .seconds(1)) { capture(dirt, 400) }
+            expectDue(400)
+            #expect(pending.isEmpty, "seed \(seed): never taken: \(pending)")
+            #expect(cookies.isEmpty, "seed \(seed): never due: \(cookies)")
+            #expect(dirty.isEmpty, "seed \(seed)")
         }
     }
 }

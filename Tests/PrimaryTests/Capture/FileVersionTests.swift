@@ -104,7 +104,8 @@ import Testing
 
     // MARK: - append-only
 
-    @Test(arguments: [0, 1, 3000, 4096, 50_000]) func `of an append-only file only the end is read`(_ more: Int) throws {
+    @Test(arguments: [0, 1, 3000, 4096, 50_000]) func `of an append-only file only the end is read`(_ more: Int) throws
+    {
         let old = content(5 * page + 1000)
         let new = old + content(more, seed: 2)
         try directory.put(new, at: "f")

@@ -19,7 +19,8 @@ import Testing
 
     init() throws {
         for name in ["conf", "mail"] { _ = try Directory.make(directory(name)) }
-        let text = "configdirectory: \(directory.path)/conf\npartition-default: \(directory.path)/mail\nsieveusehomedir: yes\n"
+        let text =
+            "configdirectory: \(directory.path)/conf\npartition-default: \(directory.path)/mail\nsieveusehomedir: yes\n"
         let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
             throw IncludeFailure("none")
         }
@@ -61,7 +62,9 @@ import Testing
 
     private func put(_ bytes: [UInt8], _ name: String) throws { try directory.put(bytes, at: "mail/" + name) }
 
-    private func metadata(_ name: String) throws -> Metadata { roots.metadata(try #require(try roots.status(of: path(name)))) }
+    private func metadata(_ name: String) throws -> Metadata {
+        roots.metadata(try #require(try roots.status(of: path(name))))
+    }
 
     // MARK: - files that change
 
@@ -92,7 +95,8 @@ import Testing
         new += content(50, seed: 2)
         try put(new, "f")
         let records = try shipFile("f")
-        guard records.count == 1, case .extents(_, let basis, let result, let byteCount, let extents) = records[0].change
+        guard records.count == 1,
+            case .extents(_, let basis, let result, let byteCount, let extents) = records[0].change
         else {
             Issue.record("\(records.map(\.path))")
             return
@@ -102,7 +106,9 @@ import Testing
         #expect(byteCount == new.count)
         #expect(extents.reduce(0) { $0 + $1.bytes.count } < 300)
         var made = Array(old.prefix(byteCount)) + [UInt8](repeating: 0, count: max(0, byteCount - old.count))
-        for extent in extents { made.replaceSubrange(extent.offset..<extent.offset + extent.bytes.count, with: extent.bytes) }
+        for extent in extents {
+            made.replaceSubrange(extent.offset..<extent.offset + extent.bytes.count, with: extent.bytes)
+        }
         #expect(made == new)
     }
 
