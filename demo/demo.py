@@ -20,6 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'Tests/EndToEnd'))
 sys.dont_write_bytecode = True
 from lab import diff, imap, instance, processes            # noqa: E402
+from lab.background import Background                      # noqa: E402
 from pair import Failure, Pair                             # noqa: E402
 
 STORE = os.path.join(os.path.dirname(HERE), 'Tests/EndToEnd/lab/store.py')
@@ -216,7 +217,7 @@ class Story:
             self.equal(pair, 'at rest: the two stores are equal')
             return None
         say('All that IMAP shows of mail1 is written down: every mailbox, flag, date, quota and the digest of every message. Then its Cyrus stops.')
-        before = pair.sweep('p')
+        before = pair.sweep()
         pair.stop_primary_cyrus()
         pair.wait_now()
         self.equal(pair, 'with Cyrus stopped: the two stores are equal')
@@ -229,17 +230,16 @@ class Story:
         title('Fail-over')
         say('mail1 is gone. mail2 becomes the primary, and its Cyrus starts.' if self.has_cyrus else 'mail1 is gone. mail2 becomes the primary.')
         pair.stop_daemon('p')
-        pair.command(pair.r, 'promote')
+        pair.promote()                   # from here on pair.primary is mail2, and pair.replica mail1
         if not self.has_cyrus:
             return
-        pair.start_cyrus_on_replica()
-        print('  mail2$ systemctl start cyrus-imapd    # as it were')
+        print('  mail2$ systemctl start cyrus-imapd    # as it were', flush=True)
+        pair.start_promoted_cyrus()
         pair.compare_imap(before)
-        shown = before
-        boxes = sum(isinstance(v, dict) for v in shown.values())
-        messages = sum(len(v['messages']) for v in shown.values() if isinstance(v, dict))
-        self.proved(f'mail2 shows over IMAP what mail1 showed: {boxes} mailboxes, {messages} messages with flags, dates and content')
-        findings = pair.r.cyrus.findings() + pair.r.cyrus.complaints()
+        boxes = [v for v in before.values() if isinstance(v, dict)]
+        messages = sum(len(v['messages']) for v in boxes)
+        self.proved(f'mail2 shows over IMAP what mail1 showed: {len(boxes)} mailboxes, {messages} messages with flags, dates and content')
+        findings = pair.primary.cyrus.findings() + pair.primary.cyrus.complaints()
         if findings:
             raise Failure('Cyrus complains of the promoted store:\n' + '\n'.join(findings[:8]))
         self.proved('reconstruct -n, quota -f -n and the syslog of Cyrus on mail2: no complaint')
@@ -248,26 +248,32 @@ class Story:
 
     def fail_back(self, pair):
         title('And back')
-        say('mail1 returns as a replica of mail2. It has an old store, so --overwrite says that this is meant; only differences '
-            'travel, and what mail2 does not have is moved aside, not deleted.')
-        old, new = pair.p, pair.r
-        pair.p, pair.r = new, old        # from here on the primary is mail2
-        pair.command(old, 'init', '--role', 'replica')
+        say('mail1 returns as a replica of mail2, where changes go on. It has an old store, so --overwrite says that this is '
+            'meant; only differences travel, and what mail2 does not have is moved aside, not deleted.')
+        pair.command(pair.replica, 'init', '--role', 'replica')
         with self.load(pair):
-            pair.command(old, 'seed', '--overwrite', timeout=120)
-            pair.start_daemon(old)
+            pair.seed('--overwrite')
+            pair.start_daemon(pair.replica)
             pair.wait_now()
-        self.equal(pair, 'mail1 is an exact replica of mail2 now')
-        pair.command(old, 'status')
+        self.equal(pair, 'mail1 is an exact replica of mail2 now, after a seed over its old store under load')
+        for side in (pair.primary, pair.replica):
+            pair.command(side, 'status')
 
     # ---- what the chapters are made of
     @contextlib.contextmanager
     def load(self, pair):
         """changes to the primary's store for the time of the block"""
         seed = self.rng.randrange(10 ** 6)
-        with (pair.load(seed=seed, rate=100) if self.has_cyrus else pair.storm(rate=100, seed=seed)) as b:
-            yield
-        self.changes += b.summary['operations']
+        if self.has_cyrus:
+            with pair.load(seed=seed, rate=100) as b:
+                yield
+            self.changes += b.summary['operations']
+        else:
+            for partition in pair.primary.cyrus.partitions.values():
+                os.makedirs(partition + '/stage.', exist_ok=True)      # as Cyrus does; it is not shipped
+            with Background('storm.py', pair.primary.cyrus.dir, '--rate', 100, '--secs', 600, '--seed', seed, '--no-fsync') as b:
+                yield
+                self.changes += b.stop()['operations']
 
     def work(self, pair, seconds):
         with self.load(pair):

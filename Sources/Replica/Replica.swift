@@ -151,7 +151,8 @@ package final class Replica: Sendable {
         if isStopping.withLock({ $0 }) { shared.work.update { $0.isStopping = true } }
         shared.moved(received: journal.flushed.position, flushed: journal.flushed.position)
         let seeded = try SeededVersions(in: options.state)
-        let (writer, layout, state, shared, log) = (writer, layout, options.state, shared, log)
+        let (writer, quarantine, layout, state, shared, log) = (writer, quarantine, layout, options.state, shared, log)
+        let keep = options.quarantineKeep
         return try await withThrowingTaskGroup(of: FollowEnd.self) { group in
             group.addTask {
                 try await Thread.run(name: "intake") { try Intake(journal: journal, shared: shared, log: log).run() }
@@ -160,7 +161,8 @@ package final class Replica: Sendable {
             group.addTask {
                 try await Thread.run(name: "apply") {
                     let parts = Applier.Parts(
-                        journal: journal, writer: writer, layout: layout, state: state, shared: shared, log: log)
+                        journal: journal, writer: writer, tidyUp: { quarantine.expireNow(olderThan: keep, log) },
+                        layout: layout, state: state, shared: shared, log: log)
                     try Applier(parts, record: record, seeded: seeded).run()
                 }
                 return .stopped

@@ -17,6 +17,8 @@ final class Applier {
     struct Parts {
         let journal: Journal
         let writer: StoreWriter
+        /// Called now and then, between batches.
+        let tidyUp: () -> Void
         let layout: StoreLayout
         let state: String
         let shared: SharedReplica
@@ -140,6 +142,7 @@ final class Applier {
         if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
         isCheckpointed = true
         lastCheckpoint = .now()
+        parts.tidyUp()
         try parts.journal.trim(through: record.applied)
     }
 }

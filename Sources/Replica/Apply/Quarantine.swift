@@ -1,5 +1,6 @@
 import Formats
 import Linux
+import Logging
 import Synchronization
 
 /// Where what is removed from the store, or makes room for something of another kind, is kept for a while:
@@ -10,6 +11,8 @@ final class Quarantine: Sendable {
     private let directory: Directory
     /// Tells lives of one name in one batch apart.
     private let nextLife = Atomic<UInt64>(1)
+
+    private let lastExpiry = Mutex(Timestamp(nanoseconds: 0))
 
     init(_ path: String) throws(SystemError) {
         directory = try Directory.make(path, parents: .cachedBySoleWriter)
@@ -67,6 +70,22 @@ final class Quarantine: Sendable {
         guard try directory.status(of: parent) == nil else { return }
         try makeParents(of: parent)
         try directory.makeDirectory(parent)
+    }
+
+    /// The same, at most every ten minutes, and a failure is only told.
+    func expireNow(olderThan age: Duration, _ log: Logger) {
+        let now = Timestamp.now()
+        let isDue = lastExpiry.withLock { last in
+            guard now - last > .seconds(600) else { return false }
+            last = now
+            return true
+        }
+        guard isDue else { return }
+        do throws(SystemError) {
+            try expire(olderThan: age, now: now)
+        } catch {
+            log.warning("quarantine: \(error)")
+        }
     }
 
     /// Removes what was taken longer than `age` ago.

@@ -15,6 +15,8 @@ import Synchronization
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
+    /// A seed over a copy: what it had may be nowhere else.
+    private let keepsPredecessors: Bool
     private let state = Mutex(State())
 
     private struct State {
@@ -37,7 +39,8 @@ final class RecordApplier: Sendable {
         case needsWhole(why: String)
     }
 
-    init(_ writer: StoreWriter, layout: StoreLayout) {
+    init(_ writer: StoreWriter, layout: StoreLayout, keepsPredecessors: Bool = false) {
+        self.keepsPredecessors = keepsPredecessors
         self.writer = writer
         self.layout = layout
     }
@@ -50,7 +53,13 @@ final class RecordApplier: Sendable {
         case .whole(let metadata, let result, let bytes):
             let table = PageTable(of: bytes)
             guard table.digest == result else { return .needsWhole(why: "the bytes are not what they are said to be") }
-            try writer.replace(path, metadata, at: sequence) { file in try file.write(bytes, at: 0) }
+            if try isThere(path, table) {
+                _ = try writer.setMetadata(path, metadata)
+            } else {
+                try writer.replace(path, metadata, at: sequence, predecessor(of: path)) { file in
+                    try file.write(bytes, at: 0)
+                }
+            }
             remember(path, table)
         case .extents(let metadata, let basis, let result, let byteCount, let extents):
             return try patch(path, metadata, basis, result, byteCount, extents, mode)
@@ -82,6 +91,23 @@ final class RecordApplier: Sendable {
             try writer.remove(path, at: sequence)
         }
         return .applied
+    }
+
+    /// Whether a file that never changes has this content already, as after a crash or in a seed over a copy.
+    private func isThere(_ path: StorePath, _ table: PageTable) throws(SystemError) -> Bool {
+        guard keepsPredecessors || isMessage(path), let there = try writer.status(of: path),
+            there.kind == .file, there.byteCount == Int64(table.byteCount)
+        else { return false }
+        return try writer.table(of: path) == table
+    }
+
+    /// A message whose content differs is another message under the same name, as two primaries make them.
+    private func predecessor(of path: StorePath) -> StoreWriter.Predecessor {
+        keepsPredecessors || isMessage(path) ? .quarantined : .dropped
+    }
+
+    private func isMessage(_ path: StorePath) -> Bool {
+        if case .message = layout.role(of: path) { true } else { false }
     }
 
     /// In a replay what is missing may have been removed or moved since, by a record that comes yet.
@@ -147,7 +173,7 @@ final class RecordApplier: Sendable {
         do {
             var made = [UInt8]()
             var table = PageTable()
-            try writer.replace(path, metadata, at: sequence) { file in
+            try writer.replace(path, metadata, at: sequence, predecessor(of: path)) { file in
                 var offset: Int64 = 0
                 try RsyncDelta.apply(
                     delta, basisBytes: old.byteCount,
@@ -206,7 +232,7 @@ final class RecordApplier: Sendable {
 
     /// Not of messages: they are never patched.
     private func remember(_ path: StorePath, _ table: PageTable) {
-        if case .message = layout.role(of: path) { return }
+        if isMessage(path) { return }
         state.withLock { state in
             state.inDoubt[path] = nil
             let bytes = Self.bytes(path, table)
@@ -228,7 +254,7 @@ final class RecordApplier: Sendable {
     }
 
     private func forgetAll(within path: StorePath) {
-        if case .message = layout.role(of: path) { return forget(path) }
+        if isMessage(path) { return forget(path) }
         let paths = state.withLock { state in
             state.tables.keys.filter { $0.isWithin(path) } + state.inDoubt.keys.filter { $0.isWithin(path) }
         }

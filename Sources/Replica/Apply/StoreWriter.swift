@@ -98,9 +98,17 @@ final class StoreWriter: Sendable {
         if try directory.status().mode != metadata.mode { try directory.setMode(metadata.mode) }
     }
 
-    /// Puts a file in place, with what `fill` writes into it; whatever stood there goes.
+    /// What becomes of a file that makes room for another.
+    enum Predecessor: Sendable {
+        /// An older version of the same; nobody misses it.
+        case dropped
+        /// Perhaps the only copy of something: into the quarantine.
+        case quarantined
+    }
+
+    /// Puts a file in place, with what `fill` writes into it.
     func replace(
-        _ path: StorePath, _ metadata: Metadata, at sequence: SequenceNumber,
+        _ path: StorePath, _ metadata: Metadata, at sequence: SequenceNumber, _ predecessor: Predecessor = .dropped,
         fill: (borrowing Descriptor) throws -> Void
     ) throws {
         let root = try root(of: path)
@@ -110,6 +118,7 @@ final class StoreWriter: Sendable {
             try fill(file)
             try setMetadata(of: file, metadata)
             try file.close()
+            if predecessor == .quarantined { try remove(path, at: sequence) }
             try place(name, at: path, in: root, sequence)
         } catch {
             try? root.unlink(name)  // the error that matters is on its way
@@ -166,6 +175,7 @@ final class StoreWriter: Sendable {
         let (root, targetRoot) = (try root(of: path), try root(of: target))
         guard let there = try targetRoot.status(of: target.path), there.kind == .file else { return false }
         if let here = try root.status(of: path.path), here.inode == there.inode, here.device == there.device { return true }
+        try remove(path, at: sequence)
         let name = newName()
         try targetRoot.link(target.path, to: name, in: root)
         try place(name, at: path, in: root, sequence)

@@ -74,7 +74,7 @@ final class SeedUser: LinkUser {
         self.shared = shared
         self.log = log
         self.ended = ended
-        applier = RecordApplier(writer, layout: layout)
+        applier = RecordApplier(writer, layout: layout, keepsPredecessors: hello.purpose == .seedOver)
     }
 
     // MARK: - the link
