@@ -11,12 +11,12 @@ enum PoisonGate {
     ///
     /// `version` of `path` was read under its lock; `shadow` gives the bytes that did not change.
     static func finding(
-        _ role: FileRole, _ version: FileVersion, mailboxHeader: [UInt8]? = nil,
+        _ role: FileRole, _ version: FileVersion, since old: PageTable?, mailboxHeader: [UInt8]? = nil,
         unchanged shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
         switch role {
         case .index:
-            return try indexFinding(version, mailboxHeader, shadow)
+            return try indexFinding(version, mailboxHeader, shadow) ?? damagedRecord(version, since: old)
         case .annotations, .database(.twoskip):
             return try twoskipFinding(version, shadow)
         case .database(.sqlite):
@@ -65,6 +65,20 @@ enum PoisonGate {
         } catch {
             throw MalformedBytes("read", at: range.lowerBound, "\(error)")
         }
+    }
+
+    /// Of the records that changed; nothing for an index that is too large to be in memory.
+    private static func damagedRecord(_ version: FileVersion, since old: PageTable?) -> String? {
+        guard case .whole(let bytes) = version.content, let index = try? IndexImage(bytes) else { return nil }  // looked at before
+        var next = 0
+        for page in version.table.changedPages(against: old ?? PageTable()) {
+            let range = page * PageTable.pageBytes..<min((page + 1) * PageTable.pageBytes, bytes.count)
+            let records = index.records(coveringBytes: range)
+            let fresh = max(next, records.lowerBound)..<max(next, records.upperBound)
+            if let damage = index.findings(records: fresh, max: 10).first(where: \.isDamage) { return damage.description }
+            next = fresh.upperBound
+        }
+        return nil
     }
 
     private static func indexFinding(

@@ -143,10 +143,13 @@ struct RecordEncoder {
             return Encoded(
                 records: sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))], shipped: shipped)
         }
-        if let guid = message.guid, !guid.isNull, let whole, MessageGUID(of: whole) != guid {
+        // Messages never change; where one did, its index must say that it is what it was meant to be.
+        let isShipped = entry?.digest != nil && entry?.kind == .file
+        let guid = isShipped ? try guid(of: path) : message.guid
+        if let guid, !guid.isNull, let whole, MessageGUID(of: whole) != guid {
             alarm(path, "its SHA-1 is not the GUID in the index: the message was damaged")
             // A copy that was good when it was shipped is better than this one; a missing one is not.
-            if let entry, entry.digest != nil { return nil }
+            if isShipped { return nil }
         }
         if let target = try linkTarget(of: path, status, result, shippedNow) {
             return Encoded(records: [Record(path, .link(target: target, result: result))], shipped: shipped)
@@ -156,6 +159,21 @@ struct RecordEncoder {
             return try message.file.read(at: Int64(range.lowerBound), count: range.count)
         }
         return Encoded(records: records, shipped: shipped)
+    }
+
+    /// What the index says of the message at `path`; nothing if it does not name it, or cannot be read.
+    private func guid(of path: StorePath) throws(SystemError) -> MessageGUID? {
+        guard case .message(let uid) = roots.layout.role(of: path) else { return nil }
+        for root in roots.names where root == path.root || RootKind(root).holdsMailboxes {
+            guard let directory = StorePath(root: root, path: path.parent.path) else { continue }
+            do throws(SystemError) {
+                let bytes = try roots.open(directory.appending("cyrus.index")).readAll(max: 1 << 30)
+                return (try? IndexImage(bytes))?.record(uid: uid)?.guid  // a broken index vouches for nothing
+            } catch {
+                guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            }
+        }
+        return nil
     }
 
     /// Another name of the same file that the replica has, or gets before this one.

@@ -171,7 +171,7 @@ final class UnitReader {
             guard error.errno == .busy else { throw error }
             return .busy
         }
-        if let why = try poison(path, role, version) {
+        if let why = try poison(path, role, version, old) {
             alarm(path, why)
             if entry?.digest != nil { return .read([], named: [:]) }
         }
@@ -188,14 +188,16 @@ final class UnitReader {
         }
     }
 
-    private func poison(_ path: StorePath, _ role: FileRole, _ version: FileVersion) throws(SystemError) -> String? {
+    private func poison(
+        _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?
+    ) throws(SystemError) -> String? {
         let header: [UInt8]?
         if role == .index {
             header = try mailboxHeader(for: path)
         } else {
             header = nil
         }
-        return try PoisonGate.finding(role, version, mailboxHeader: header) { (range) throws(SystemError) in
+        return try PoisonGate.finding(role, version, since: old, mailboxHeader: header) { (range) throws(SystemError) in
             try shadows.bytes(of: path, range)
         }
     }
