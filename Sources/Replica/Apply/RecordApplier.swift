@@ -11,7 +11,8 @@ import Synchronization
 /// be anywhere between two positions of the log; then (`.replay`) extents are written without asking, since all that
 /// came after the older position are written again in order, and what comes out is checked at the end (`settle`). That
 /// holds as long as no file changes its shape between: so the applier makes a checkpoint before each batch that replaces
-/// a file by a delta or from parts (`Record.needsCheckpoint`).
+/// a file by a delta or from parts (`Record.needsCheckpoint`). A second crash during such a replay may leave a file that
+/// `settle` finds wrong: it is sent whole.
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
@@ -76,7 +77,8 @@ final class RecordApplier: Sendable {
             _ = try writer.setMetadata(path, metadata)
         case .link(let target, let result):
             forget(path)
-            guard try writer.link(path, to: target, at: sequence) else {
+            // In a replay, or where the ends differ, the target may be another file by now.
+            guard try writer.table(of: target)?.digest == result, try writer.link(path, to: target, at: sequence) else {
                 return lacking(path, result, mode, why: "\(target), of which it is another name, is not there")
             }
         case .symlink(let metadata, let target):

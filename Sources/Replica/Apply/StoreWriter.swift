@@ -165,6 +165,8 @@ final class StoreWriter: Sendable {
             try root.unlink(name)
             return false
         }
+        // Its parts came in batches that are not applied again after a crash.
+        try file.flushData()
         try setMetadata(of: file, metadata)
         try place(name, at: path, in: root, sequence)
         return true

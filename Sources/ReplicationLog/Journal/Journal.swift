@@ -130,6 +130,7 @@ package final class Journal: Sendable {
     package func position(leaving byteCount: Int) -> Position? {
         state.withLock { state in
             var left = state.closedBytes + state.end
+            guard left > byteCount else { return nil }
             for next in state.segments.dropFirst() {
                 left -= Self.segmentBytes
                 if left <= byteCount { return next.head.position }
