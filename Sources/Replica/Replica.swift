@@ -25,15 +25,19 @@ package final class Replica: Sendable {
         package var mayOverwrite: Bool
         /// How long what is removed is kept.
         package var quarantineKeep: Duration
+        /// Of the store's files, what may be removed in an hour; nothing: no limit.
+        package var removalShareMax: Double?
 
         package init(
-            store: String, state: String, peers: [Address], mayOverwrite: Bool, quarantineKeep: Duration
+            store: String, state: String, peers: [Address], mayOverwrite: Bool, quarantineKeep: Duration,
+            removalShareMax: Double?
         ) {
             self.store = store
             self.state = state
             self.peers = peers
             self.mayOverwrite = mayOverwrite
             self.quarantineKeep = quarantineKeep
+            self.removalShareMax = removalShareMax
         }
     }
 
@@ -65,6 +69,9 @@ package final class Replica: Sendable {
     }
 
     package var status: ReplicaStatus { shared.status }
+
+    /// The operator has looked: what the brake stopped goes on.
+    package func releaseBrake() { shared.work.update { $0.isBrakeReleased = true } }
 
     /// Ends `run` once all that is flushed is applied.
     package func stop() {
@@ -152,7 +159,7 @@ package final class Replica: Sendable {
         shared.moved(received: journal.flushed.position, flushed: journal.flushed.position)
         let seeded = try SeededVersions(in: options.state)
         let (writer, quarantine, layout, state, shared, log) = (writer, quarantine, layout, options.state, shared, log)
-        let keep = options.quarantineKeep
+        let (keep, share) = (options.quarantineKeep, options.removalShareMax)
         return try await withThrowingTaskGroup(of: FollowEnd.self) { group in
             group.addTask {
                 try await Thread.run(name: "intake") { try Intake(journal: journal, shared: shared, log: log).run() }
@@ -162,7 +169,7 @@ package final class Replica: Sendable {
                 try await Thread.run(name: "apply") {
                     let parts = Applier.Parts(
                         journal: journal, writer: writer, tidyUp: { quarantine.expireNow(olderThan: keep, log) },
-                        layout: layout, state: state, shared: shared, log: log)
+                        layout: layout, removalShareMax: share, state: state, shared: shared, log: log)
                     try Applier(parts, record: record, seeded: seeded).run()
                 }
                 return .stopped

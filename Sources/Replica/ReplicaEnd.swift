@@ -62,7 +62,7 @@ extension Replica {
         shared.work.update { $0.isStopping = true }
         let writer = try StoreWriter(layout, quarantine: try Quarantine(state + "/quarantine"))
         let parts = Applier.Parts(
-            journal: journal, writer: writer, tidyUp: {}, layout: layout, state: state, shared: shared, log: log)
+            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalShareMax: nil, state: state, shared: shared, log: log)
         try Applier(parts, record: record, seeded: try SeededVersions(in: state)).run()
         try writer.leave()
     }

@@ -8,6 +8,8 @@ import Synchronization
 final class SharedReplica: Sendable {
     struct Work: Sendable {
         var isStopping = false
+        /// The operator has looked at what the brake stopped.
+        var isBrakeReleased = false
         /// Batches that came, not yet in the journal.
         var arrived: [SealedBatch] = []
         var arrivedBytes = 0

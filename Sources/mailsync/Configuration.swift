@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import Linux
 import ReplicationLog
 import Store
 
@@ -16,6 +16,8 @@ struct Configuration: Sendable {
     let sweepPeriod: Duration
     let journalBytesMax: Int
     let quarantineKeep: Duration
+    /// Of a replica's files, what may be removed in an hour; nothing: no limit.
+    let removalShareMax: Double?
     /// Instead of imapd.conf's mboxname_lockpath.
     let lockPath: String?
 
@@ -28,18 +30,18 @@ struct Configuration: Sendable {
     static let defaultFile = "/etc/mailsync.conf"
     private static let keys: Set<String> = [
         "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
-        "quarantine_keep", "lock_path",
+        "quarantine_keep", "lock_path", "removal_brake",
     ]
 
     /// Throws `Failure` with exit code 78, naming the line.
     init(reading file: String) throws {
         self.file = file
         let text: String
-        do {
-            text = try String(contentsOfFile: file, encoding: .utf8)
+        do throws(SystemError) {
+            text = try Self.text(file)
         } catch {
             throw Failure(
-                .configuration, "\(file): cannot be read: \(Self.reason(error))",
+                .configuration, "\(file): cannot be read: \(error.errno)",
                 hint: "write it as in mailsync.conf(5), or name another with --config")
         }
         let values: KeyValueFile
@@ -70,18 +72,11 @@ struct Configuration: Sendable {
         peers = try Self.peers(values)
         sweepPeriod = try Self.duration(values.entry("sweep_period"), default: .seconds(3600))
         quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
+        removalShareMax = try Self.share(values.entry("removal_brake"), default: 0.2)
         journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
         guard state.hasPrefix("/") else {
             throw Failure(.configuration, "\(file): state: \(state): is not an absolute path")
         }
-    }
-
-    private static func reason(_ error: any Error) -> String {
-        let error = error as NSError
-        if let below = error.userInfo[NSUnderlyingErrorKey] as? NSError, below.domain == NSPOSIXErrorDomain {
-            return String(cString: strerror(Int32(below.code)))
-        }
-        return error.localizedDescription
     }
 
     private static func peers(_ values: KeyValueFile) throws -> [Peer] {
@@ -126,6 +121,18 @@ struct Configuration: Sendable {
         return .seconds(count * (unit ?? 1))
     }
 
+    /// `20%`; `off` is none.
+    private static func share(_ entry: KeyValueFile.Entry?, default standard: Double) throws -> Double? {
+        guard let entry else { return standard }
+        if entry.value == "off" { return nil }
+        guard entry.value.hasSuffix("%"), let percent = Double(entry.value.dropLast()), percent > 0, percent <= 100 else {
+            throw Failure(
+                .configuration, "\(entry.source): \(entry.key): \(entry.value): is not a share",
+                hint: "write a percentage, as in 20%, or off")
+        }
+        return percent / 100
+    }
+
     /// `1000000`, `64M`, `8G`.
     private static func bytes(_ entry: KeyValueFile.Entry?, default standard: Int) throws -> Int {
         guard let entry else { return standard }
@@ -146,9 +153,8 @@ struct Configuration: Sendable {
     func layout() throws -> StoreLayout {
         let conf: ImapdConf
         do throws(ConfigurationError) {
-            let text = try Self.text(imapdConf)
-            conf = try ImapdConf.parse(text, named: imapdConf) { name throws(IncludeFailure) in
-                do throws(ConfigurationError) { return try Self.text(name) } catch { throw IncludeFailure(error.why) }
+            conf = try ImapdConf.parse(try Self.cyrusText(imapdConf), named: imapdConf) { name throws(IncludeFailure) in
+                do throws(SystemError) { return try Self.text(name) } catch { throw IncludeFailure("\(error.errno)") }
             }
         } catch {
             throw Failure(
@@ -161,12 +167,16 @@ struct Configuration: Sendable {
         }
     }
 
-    private static func text(_ name: String) throws(ConfigurationError) -> String {
-        do {
-            return try String(contentsOfFile: name, encoding: .utf8)
+    private static func cyrusText(_ name: String) throws(ConfigurationError) -> String {
+        do throws(SystemError) {
+            return try text(name)
         } catch {
-            throw ConfigurationError(KeyValueFile.Source(file: name, line: 0), "cannot be read: \(reason(error))")
+            throw ConfigurationError(KeyValueFile.Source(file: name, line: 0), "cannot be read: \(error.errno)")
         }
+    }
+
+    private static func text(_ name: String) throws(SystemError) -> String {
+        String(decoding: try Descriptor.open(name, for: .reading).readAll(max: 1 << 20), as: UTF8.self)
     }
 
     func lockRoot(of layout: StoreLayout) -> String { lockPath ?? layout.lockRoot }

@@ -13,7 +13,8 @@ struct Mailsync: ParsableCommand {
         version: version,
         subcommands: [
             InitCommand.self, FingerprintCommand.self, CheckCommand.self, SeedCommand.self, RunCommand.self,
-            StatusCommand.self, WaitCommand.self, PromoteCommand.self, InspectCommand.self,
+            StatusCommand.self, WaitCommand.self, ResumeCommand.self, PromoteCommand.self,
+            InspectCommand.self,
         ])
 
     /// Not asynchronous itself: signals must be blocked before the first thread but this one is there, and the runtime

@@ -204,8 +204,9 @@ import Testing
         #expect(journal.position(leaving: journal.byteCount) == nil)
         #expect(journal.position(leaving: .max) == nil)
         #expect(journal.position(leaving: journal.byteCount - 1) == position(1, 15))
-        #expect(journal.position(leaving: Journal.segmentBytes * 2 + 1) == position(1, 15))
-        #expect(journal.position(leaving: Journal.segmentBytes + Journal.segmentBytes / 2) == position(1, 20))
+        // Each has about 20 MiB.
+        #expect(journal.position(leaving: 50 << 20) == position(1, 15))
+        #expect(journal.position(leaving: 30 << 20) == position(1, 20))
         #expect(journal.position(leaving: 0) == position(1, 20))
         try journal.trim(through: position(1, 20))
         #expect(journal.position(leaving: 0) == nil)

@@ -20,6 +20,8 @@ final class Applier {
         /// Called now and then, between batches.
         let tidyUp: () -> Void
         let layout: StoreLayout
+        /// Of the store's files, what may be removed in an hour; nothing: no limit.
+        let removalShareMax: Double?
         let state: String
         let shared: SharedReplica
         let log: Logger
@@ -34,6 +36,8 @@ final class Applier {
     private let replayEnd: Position
     private var lastCheckpoint = MonotonicTime.now()
     private var isCheckpointed = true
+    /// Made when something is first to be removed: it takes a walk.
+    private var brake: RemovalBrake?
 
     private static let checkpointInterval = Duration.seconds(5)
     private static let readBytes = 4 << 20
@@ -57,7 +61,11 @@ final class Applier {
     func run() throws {
         while true {
             let isStopping = waitForWork()
-            try applyAll()
+            do {
+                try applyAll()
+            } catch is BrakedAtEnd {
+                break
+            }
             if isStopping { break }
         }
         try checkpoint()
@@ -92,6 +100,7 @@ final class Applier {
         var needed: [StorePath] = []
         let records = try BatchReader.records(of: batch)
         if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
+        try brake(records)
         for item in ApplyPlan.ordered(records, parts.layout) {
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
             if let path = try apply(item, position.sequence, mode) { needed.append(path) }
@@ -107,6 +116,25 @@ final class Applier {
         parts.shared.applied(
             position, exactAt: position >= record.consistentAfter ? Timestamp(nanoseconds: record.exactAt) : nil,
             needed: needed)
+    }
+
+    /// Waits, if the batch would remove too much, until the operator has looked or it is time to end.
+    private func brake(_ records: [Record]) throws {
+        let count = records.count { $0.change == .remove }
+        guard count > 0, let share = parts.removalShareMax else { return }
+        let now = MonotonicTime.now()
+        if brake?.isOver(now: now) ?? true {
+            brake = RemovalBrake(shareMax: share, storeCount: try parts.writer.nameCount(), now: now)
+        }
+        while brake?.mayRemove(count) == false {
+            let why = brake?.reason(count) ?? ""
+            parts.shared.paused(because: why)
+            parts.log.critical("paused: \(why); \"mailsync resume\" goes on")
+            _ = parts.shared.work.wait { $0.isStopping || $0.isBrakeReleased }
+            guard !parts.shared.work.withLock({ $0.isStopping }) else { throw BrakedAtEnd() }
+            parts.shared.work.update { $0.isBrakeReleased = false }
+            brake?.release()
+        }
     }
 
     /// The path, if it is needed whole. Waits while the disk is full.
@@ -146,6 +174,9 @@ final class Applier {
         try parts.journal.trim(through: record.applied)
     }
 }
+
+/// It is time to end, and the brake still holds: the batch is left for the next run.
+private struct BrakedAtEnd: Error {}
 
 extension Record {
     /// Whether it replaces a file by something of another shape, so that patches of before must not be written again.

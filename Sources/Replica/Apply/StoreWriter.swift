@@ -85,6 +85,24 @@ final class StoreWriter: Sendable {
         }
     }
 
+    /// How many names there are, but for directories.
+    func nameCount() throws(SystemError) -> Int {
+        var count = 0
+        for root in roots.values { count += try nameCount(in: root, []) }
+        return count
+    }
+
+    private func nameCount(in root: Directory, _ path: [UInt8]) throws(SystemError) -> Int {
+        var count = 0
+        for entry in try root.entries(of: path) {
+            let below = path.isEmpty ? entry.name : path + [slash] + entry.name
+            var kind = entry.kind
+            if kind == nil { kind = try root.status(of: below)?.kind }
+            count += kind == .directory ? try nameCount(in: root, below) : 1
+        }
+        return count
+    }
+
     // MARK: - writing
 
     func makeDirectory(_ path: StorePath, _ metadata: Metadata, at sequence: SequenceNumber) throws(SystemError) {

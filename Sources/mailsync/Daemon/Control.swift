@@ -12,6 +12,8 @@ enum ControlRequest: Codable, Sendable {
     /// Whether a position was reached, `applied` or `flushed`.
     case wait(position: String, level: String, timeoutSeconds: Double)
     case promote
+    /// Goes on after the removal brake.
+    case resume
     case stop
 }
 

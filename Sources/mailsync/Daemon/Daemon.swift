@@ -215,7 +215,7 @@ final class Daemon: Sendable {
         }
         let options = Replica.Options(
             store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite,
-            quarantineKeep: configuration.quarantineKeep)
+            quarantineKeep: configuration.quarantineKeep, removalShareMax: configuration.removalShareMax)
         return try Replica(options, layout: layout, endpoint: endpoint, log: log)
     }
 
@@ -252,6 +252,12 @@ final class Daemon: Sendable {
                 return try await wait(position, level, .seconds(timeout))
             case .promote:
                 return try await startPromotion()
+            case .resume:
+                guard case .replica(let replica) = current.withLock({ $0 }) else {
+                    throw Failure(.unavailable, "this end is no replica: nothing is paused")
+                }
+                replica.releaseBrake()
+                return .done("going on")
             case .stop:
                 stop()
                 return .done("stopping")

@@ -106,29 +106,39 @@ import Testing
         }
     }
 
-    /// What a power cut may leave, of the states since the checkpoint.
-    private func torn(_ states: [(after: [UInt8]?, isNewFile: Bool)], _ generator: inout SeededGenerator) -> [UInt8]? {
+    /// A state of the file, and the record it came by; nothing for the one at the checkpoint.
+    private struct State {
+        let after: [UInt8]?
+        let record: Record?
+
+        /// Whether a rename made it.
+        var isNewFile: Bool {
+            switch record?.change {
+            case .whole, .delta, .assembled, .remove: true
+            case .extents, .metadata, .part, .directory, .link, .symlink, nil: false
+            }
+        }
+    }
+
+    /// What a power cut may leave of the states since the checkpoint, and the renames that it undid.
+    private func torn(_ states: [State], _ generator: inout SeededGenerator) -> (bytes: [UInt8]?, undone: [Record]) {
         // Renames come to disk in order, but how many did is open.
         let firsts = [0] + states.indices.dropFirst().filter { states[$0].isNewFile }
         let file = Int.random(in: 0..<firsts.count, using: &generator)
         let end = file + 1 < firsts.count ? firsts[file + 1] : states.count
+        let undone = firsts.dropFirst(file + 1).compactMap { states[$0].record }
         let versions = states[firsts[file]..<end].map(\.after)
-        guard versions.allSatisfy({ $0 != nil }) else { return nil }
-        let byteCount = versions.randomElement(using: &generator)!!.count
+        guard let some = versions.randomElement(using: &generator), let byteCount = some?.count else {
+            return (nil, undone)
+        }
         var bytes: [UInt8] = []
         for start in stride(from: 0, to: byteCount, by: page) {
             let count = min(page, byteCount - start)
-            let piece = versions.randomElement(using: &generator)!!.dropFirst(start).prefix(count)
+            let version = versions.compactMap { $0 }.randomElement(using: &generator) ?? []
+            let piece = version.dropFirst(start).prefix(count)
             bytes += piece + [UInt8](repeating: 0, count: count - piece.count)
         }
-        return bytes
-    }
-
-    private func isNewFile(_ record: Record) -> Bool {
-        switch record.change {
-        case .whole, .delta, .assembled, .remove: true
-        case .extents, .metadata, .part, .directory, .link, .symlink: false
-        }
+        return (bytes, undone)
     }
 
     // MARK: - the property
@@ -145,15 +155,15 @@ import Testing
         guard try applier.apply(.whole(path, start)) == .applied else { return "the start was not applied" }
         let died = Int.random(in: 0...steps.count, using: &generator)
         var checkpoint = 0
-        var states: [(after: [UInt8]?, isNewFile: Bool)] = [(start, false)]
+        var states = [State(after: start, record: nil)]
         for (number, step) in steps.prefix(died).enumerated() {
             if step.record.needsCheckpoint || Int.random(in: 0..<6, using: &generator) == 0 {
                 checkpoint = number
-                states = [(states.last!.after, false)]
+                states = [State(after: states.last!.after, record: nil)]
             }
             let outcome = try applier.apply(step.record)
             guard outcome == .applied else { return "step \(number): \(outcome)" }
-            states.append((step.after, isNewFile(step.record)))
+            states.append(State(after: step.after, record: step.record))
         }
         switch crash {
         case .process:
@@ -163,12 +173,20 @@ import Testing
         case .power:
             // Of the next record some may have been written.
             if died < steps.count, case .extents = steps[died].record.change {
-                states.append((steps[died].after, false))
+                states.append(State(after: steps[died].after, record: steps[died].record))
             }
-            if let bytes = torn(states, &generator) {
-                try applier.applyWhole(path, bytes)
+            let left = torn(states, &generator)
+            if let bytes = left.bytes {
+                _ = try applier.apply(.whole(path, bytes))
             } else {
                 _ = try applier.apply(Record(path, .remove))
+            }
+            // Parts that were not renamed are parts still.
+            for case .assembled(_, let result, _) in left.undone.map(\.change) {
+                for step in steps {
+                    guard case .part(result, _, _) = step.record.change else { continue }
+                    _ = try applier.apply(step.record)
+                }
             }
         }
         let next = try store.applier()
@@ -212,11 +230,6 @@ import Testing
         #expect(try next.applyAll(log, .replay) == [])
         #expect(try next.settle() == [path])
     }
-}
-
-extension RecordApplier {
-    /// These bytes, by a way that is no part of the test.
-    fileprivate func applyWhole(_ path: StorePath, _ bytes: [UInt8]) throws { _ = try apply(.whole(path, bytes)) }
 }
 
 extension Record {

@@ -1,0 +1,44 @@
+import ArgumentParser
+import Formats
+import Foundation
+
+struct PromoteCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "promote", abstract: "Make a primary of this replica: apply all it has, start a new epoch, fence the old primary.")
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let configuration = try common.read()
+        let state = StateDirectory(path: configuration.state)
+        guard try state.standing().role == .replica else {
+            throw Failure(.usage, "this end is the primary already")
+        }
+        do {
+            switch try ControlClient(path: state.controlSocket).ask(.promote, timeout: .seconds(3600)) {
+            case .done(let report): Output.print(report)
+            case .failed(let why): throw Failure(.unavailable, why)
+            case .status, .position, .reached, .notInTime: throw Failure(.bug, "the daemon answered another question")
+            }
+        } catch let failure as Failure where failure.status == .unavailable && failure.why.hasPrefix("no daemon") {
+            Output.print(try OfflinePromotion(configuration: configuration, state: state).run())
+        }
+        Output.note("hint: Cyrus can be started here; \"mailsync run\" serves replicas of this end")
+    }
+}
+
+struct ResumeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "resume", abstract: "Let a replica go on that stopped because too much would be removed.")
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws {
+        let state = StateDirectory(path: try common.read().state)
+        switch try ControlClient(path: state.controlSocket).ask(.resume) {
+        case .done(let text): Output.print(text)
+        case .failed(let why): throw Failure(.unavailable, why)
+        case .status, .position, .reached, .notInTime: throw Failure(.bug, "the daemon answered another question")
+        }
+    }
+}
