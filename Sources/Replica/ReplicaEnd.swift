@@ -20,6 +20,13 @@ package struct ReplicaEnd: Sendable {
             throw NotPromotable(
                 why: "its seed is consistent at \(record.consistentAfter), and it has only applied up to \(record.applied)")
         }
+        let start = try JournalStart(in: state)
+        let flushed = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash).flushed
+        guard record.applied == flushed.position else {
+            throw NotPromotable(
+                why: "it has the log up to \(flushed.position), and has only applied it up to \(record.applied): "
+                    + "\"mailsync status\" tells what it waits for")
+        }
         applied = record.applied
         epochSeen = record.epochSeen
         exactAt = record.exactAt == 0 ? nil : Timestamp(nanoseconds: record.exactAt)

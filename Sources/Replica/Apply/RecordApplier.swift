@@ -127,6 +127,7 @@ final class RecordApplier: Sendable {
     ) throws -> Outcome {
         guard var table = try table(of: path) else { return lacking(path, result, mode, why: "it is not there") }
         if table.digest == result, table.byteCount == byteCount {
+            remember(path, table)
             _ = try writer.setMetadata(path, metadata)
             return .applied
         }
@@ -165,6 +166,7 @@ final class RecordApplier: Sendable {
     ) throws -> Outcome {
         guard let old = try table(of: path) else { return lacking(path, result, mode, why: "it is not there") }
         if old.digest == result, old.byteCount == byteCount {
+            remember(path, old)
             _ = try writer.setMetadata(path, metadata)
             return .applied
         }

@@ -21,7 +21,8 @@ final class Daemon: Sendable {
     private let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
     private let isPromoting = Mutex(false)
-    private let promotion = Condition<String?>(nil)
+    /// What became of a promotion, for who asked for it.
+    private let promotion = Condition<ControlAnswer?>(nil)
 
     private enum Current: Sendable {
         case none
@@ -96,7 +97,7 @@ final class Daemon: Sendable {
                 if let epoch = standing.fencedBy { try await serveFenced(epoch) } else { try await servePrimary(standing) }
             case .replica: try await serveReplica()
             }
-            if isPromoting.withLock({ $0 }) { try promote() }
+            if isPromoting.withLock({ $0 }) { promote() }
         }
     }
 
@@ -231,12 +232,19 @@ final class Daemon: Sendable {
 
     // MARK: - promotion
 
-    /// The replica has applied all it had.
-    private func promote() throws {
+    /// The replica has applied all it could. If that is not all it had, it goes on as a replica.
+    private func promote() {
         isPromoting.withLock { $0 = false }
-        let report = try Promotion(state: state).run()
-        log.notice("\(report)")
-        promotion.update { $0 = report }
+        let answer: ControlAnswer
+        do {
+            let report = try Promotion(state: state).run()
+            log.notice("\(report)")
+            answer = .done(report)
+        } catch {
+            log.error("\(error)")
+            answer = .failed("\(error)")
+        }
+        promotion.update { $0 = answer }
     }
 
     // MARK: - control
@@ -312,12 +320,12 @@ final class Daemon: Sendable {
         replica.stop()
         let promotion = promotion
         let report = try await Linux.Thread.run(name: "promote") {
-            promotion.take(timeout: .seconds(3600)) { report -> String? in
+            promotion.take(timeout: .seconds(3600)) { report -> ControlAnswer? in
                 defer { report = nil }
                 return report
             }
         }
-        return report.map { .done($0) } ?? .failed("the promotion did not finish within an hour")
+        return report ?? .failed("the promotion did not finish within an hour")
     }
 }
 
