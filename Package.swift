@@ -57,7 +57,8 @@ let package = Package(
         // Floor 1
         layer("Delta", on: "CLibrsync", "CLZ4", "Digests", "Formats"),
         layer("Store", on: "Linux", "Formats", "Digests"),
-        layer("ReplicationLog", on: "Linux", "Formats", "Digests", nio, nioPosix, nioTLS, nioTLSEvents, crypto, x509, log),
+        layer(
+            "ReplicationLog", on: "Linux", "Formats", "Digests", nio, nioPosix, nioTLS, nioTLSEvents, crypto, x509, log),
 
         // Floor 2
         layer("Primary", on: "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", grdb, log),

@@ -32,9 +32,9 @@ class Table:
     def lines(self):
         """row, measure, who, min, median, max, ratio of the medians to the reference's"""
         for (row, metric, unit), names in self.cells.items():
-            reference = names.get(self.reference.get((row, metric, unit)) or next(iter(names)))
+            reference = names.get(self.reference.get((row, metric, unit)))
             base = statistics.median(reference) if reference and len(names) > 1 else 0
-            for name, values in sorted(names.items(), key=lambda kv: kv[1] is not reference):
+            for name, values in sorted(names.items(), key=lambda kv: kv[1] is not reference):   # the reference first
                 m = statistics.median(values)
                 yield (row, f'{metric}, {unit}', name, *map(figure, (min(values), m, max(values))), f'{m / base:.2f}' if base else '')
 
@@ -52,6 +52,16 @@ class Table:
     def data(self):
         return [dict(row=row, metric=metric, unit=unit, who=name, values=values)
                 for (row, metric, unit), names in self.cells.items() for name, values in names.items()]
+
+
+    def json(self, o, failed):
+        return json.dumps(dict(rounds=o.rounds, cpus=os.cpu_count(), load=self.loads, failed=failed, results=self.data()), indent=1)
+
+
+def save(o, table, failed):
+    if o.json and o.json != '-':
+        with open(o.json, 'w') as f:
+            f.write(table.json(o, failed) + '\n')
 
 
 def figure(x):
@@ -95,6 +105,7 @@ def main():
                 if os.environ.get('BENCH_TRACE'):
                     raise
             table.loads[name] = (load, tools.load_average())
+            save(o, table, failed)
             print(f'{name}: {time.monotonic() - begun:.0f} s, load before and after: {load} / {tools.load_average()}', file=sys.stderr, flush=True)
     finally:
         bench.close()
@@ -102,13 +113,8 @@ def main():
         shutil.rmtree(where, ignore_errors=True)
     if o.json != '-':
         print(table.text())
-    if o.json:
-        text = json.dumps(dict(rounds=o.rounds, cpus=os.cpu_count(), load=table.loads, failed=failed, results=table.data()), indent=1)
-        if o.json == '-':
-            print(text)
-        else:
-            with open(o.json, 'w') as f:
-                f.write(text + '\n')
+    else:
+        print(table.json(o, failed))
     sys.exit(bool(failed))
 
 

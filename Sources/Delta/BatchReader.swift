@@ -6,7 +6,8 @@ package import Formats
 package enum BatchReader {
     package static func records(of batch: SealedBatch) throws -> [Record] {
         let header = batch.header
-        let raw = header.isCompressed
+        let raw =
+            header.isCompressed
             ? try Compression.decompress(batch.payload, rawBytes: header.rawBytes)[...] : batch.payload
         var reader = ByteReader(raw)
         var records: [Record] = []

@@ -207,7 +207,8 @@ package final class Primary: Sendable {
     package func trim() throws {
         try slots.save()
         var goal = slots.slowest ?? journal.flushed.position
-        if journal.byteCount > options.journalBytesMax, let cap = journal.position(leaving: options.journalBytesMax / 2),
+        if journal.byteCount > options.journalBytesMax,
+            let cap = journal.position(leaving: options.journalBytesMax / 2),
             cap > goal
         {
             try noteMissed(through: cap)
@@ -234,7 +235,9 @@ package final class Primary: Sendable {
                 missed.add(try BatchReader.records(of: batch), at: batch.position)
             }
             try missed.save(in: options.state, replica: name)
-            log.warning("\(name) is away, and the journal is full: its log is dropped up to \(cap), \(missed.paths.count) files will be sent whole")
+            log.warning(
+                "\(name) is away, and the journal is full: its log is dropped up to \(cap), \(missed.paths.count) files will be sent whole"
+            )
         }
     }
 
@@ -260,9 +263,10 @@ package final class Primary: Sendable {
     package func wait(for position: Position, _ level: Level, timeout: Duration) -> Bool {
         acks.wait(timeout: timeout) { _ in
             let all = slots.all.values
-            return !all.isEmpty && all.allSatisfy { slot in
-                !slot.isSeeding && (level == .flushed ? slot.flushed : slot.applied) >= position
-            }
+            return !all.isEmpty
+                && all.allSatisfy { slot in
+                    !slot.isSeeding && (level == .flushed ? slot.flushed : slot.applied) >= position
+                }
         }
     }
 
@@ -275,7 +279,8 @@ package final class Primary: Sendable {
             epoch: options.epoch, phase: phase.withLock { $0 }, journaled: journal.flushed.position,
             oldest: journal.oldest, journalBytes: journal.byteCount,
             replicas: slots.all.reduce(into: [:]) { replicas, slot in
-                replicas[slot.key] = PrimaryStatus.Replica(slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed)
+                replicas[slot.key] = PrimaryStatus.Replica(
+                    slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed)
             },
             capture: captureStatus.current, watch: watcher.watchCounts)
     }

@@ -103,7 +103,9 @@ package final class Replica: Sendable {
             case .stopped:
                 continue
             case .jump(let welcome):
-                log.notice("the log between was trimmed: going on after \(welcome.start), whole files come until \(welcome.consistentAfter)")
+                log.notice(
+                    "the log between was trimmed: going on after \(welcome.start), whole files come until \(welcome.consistentAfter)"
+                )
                 var jumped = try ReplicaRecord(in: options.state)
                 try beginLog(
                     after: welcome.start, hash: welcome.hash, consistentAfter: welcome.consistentAfter,
@@ -207,7 +209,8 @@ package final class Replica: Sendable {
             let status = shared.status
             let hello = Hello(
                 store: options.store, purpose: .stream, flushed: flushed.position, hash: flushed.hash,
-                applied: min(status.applied, flushed.position), epochSeen: max(record.epochSeen, flushed.position.epoch))
+                applied: min(status.applied, flushed.position), epochSeen: max(record.epochSeen, flushed.position.epoch)
+            )
             let end = await dial(turn) { ended in
                 StreamUser(hello: hello, shared: self.shared, log: self.log, ended: ended)
             }
@@ -242,7 +245,8 @@ package final class Replica: Sendable {
     /// Waits, but not longer than until `stop`.
     private func pause(_ duration: Duration) async {
         let shared = shared
-        _ = try? await Thread.run(name: "back-off") { shared.work.wait(timeout: duration) { $0.isStopping } }  // only a pause
+        // Only a pause: without a thread for it, there is none.
+        _ = try? await Thread.run(name: "back-off") { shared.work.wait(timeout: duration) { $0.isStopping } }
     }
 
     /// One link to the next peer, from dialling to its end, which may be asked for by `stop`.
@@ -289,7 +293,8 @@ package final class Replica: Sendable {
             turn += 1
             let ending = Ending<SeedUser.End>()
             let user = SeedUser(
-                hello: hello, writer: writer, layout: layout, shared: shared, log: log) { ending.tell($0) }
+                hello: hello, writer: writer, layout: layout, shared: shared, log: log
+            ) { ending.tell($0) }
             do {
                 try await endpoint.dial(peer, user: ClosingUser(user, when: shared))
                 isFirst = false
@@ -344,143 +349,4 @@ package final class Replica: Sendable {
         let record = try ReplicaRecord(in: options.state)
         return record.phase == .seeded && shared.status.applied >= record.consistentAfter
     }
-}
-
-/// Where a journal begins that has no segment yet: `log-start` in the state directory.
-struct JournalStart {
-    let position: Position
-    let hash: ChainHash
-
-    private static let fileName = "log-start"
-
-    init(position: Position, hash: ChainHash) {
-        self.position = position
-        self.hash = hash
-    }
-
-    /// At the beginning of everything if there is no such file.
-    init(in directory: String) throws {
-        do throws(SystemError) {
-            let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 4096)
-            let head = SegmentHead.self
-            let decoded = try? head.init(decoding: bytes)  // damaged: no start, and the primary refuses what follows
-            self.init(position: decoded?.position ?? .zero, hash: decoded?.hash ?? .zero)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            self.init(position: .zero, hash: .zero)
-        }
-    }
-
-    /// On disk on return.
-    func save(in directory: String) throws(SystemError) {
-        try AtomicFile.replace(
-            directory: directory, name: Self.fileName, bytes: SegmentHead(after: position, hash: hash).encoded())
-    }
-}
-
-/// Refuses to write over what is no copy of ours.
-package struct SeedRefusal: Error, CustomStringConvertible {
-    let layout: StoreLayout
-
-    package var description: String {
-        "seed: \(layout.root(.configuration)?.path ?? "the store"): there is a store here that is no earlier copy; "
-            + "to seed over it, say --overwrite (what the primary does not have is moved to the quarantine)"
-    }
-}
-
-/// Whether there is anything in a target that a seed would overwrite.
-struct TargetCheck {
-    let layout: StoreLayout
-    let writer: StoreWriter
-
-    func isEmpty() throws -> Bool {
-        for root in layout.roots where try !isEmpty(StorePath(root: root.name)) { return false }
-        return true
-    }
-
-    private func isEmpty(_ directory: StorePath) throws -> Bool {
-        for entry in try writer.entries(of: directory) ?? [] where StorePath.isName(entry.name) {
-            let path = directory.appending(entry.name)
-            guard layout.role(of: path).shipping == .always else { continue }
-            guard try entry.kind ?? writer.status(of: path)?.kind == .directory, try isEmpty(path) else { return false }
-        }
-        return true
-    }
-}
-
-/// A value told once, from any thread, to the one who awaits it.
-final class Ending<Value: Sendable>: Sendable {
-    private let state = Mutex<(value: Value?, waiting: CheckedContinuation<Value, Never>?)>((nil, nil))
-
-    /// Later calls change nothing.
-    func tell(_ value: Value) {
-        let waiting = state.withLock { state -> CheckedContinuation<Value, Never>? in
-            guard state.value == nil else { return nil }
-            state.value = value
-            defer { state.waiting = nil }
-            return state.waiting
-        }
-        waiting?.resume(returning: value)
-    }
-
-    var value: Value {
-        get async {
-            await withCheckedContinuation { continuation in
-                let known = state.withLock { state -> Value? in
-                    if state.value == nil { state.waiting = continuation }
-                    return state.value
-                }
-                if let known { continuation.resume(returning: known) }
-            }
-        }
-    }
-}
-
-/// Closes its user's link when the replica stops.
-final class ClosingUser: LinkUser {
-    private let user: any LinkUser
-    private let shared: SharedReplica
-
-    init(_ user: any LinkUser, when shared: SharedReplica) {
-        self.user = user
-        self.shared = shared
-    }
-
-    func linkOpened(_ link: Link) {
-        let shared = shared
-        _ = try? Thread.start(name: "link-stop") {  // without it, the link ends with the process
-            _ = shared.work.wait { $0.isStopping || link.isClosed }
-            link.close(because: "stopped")
-        }
-        user.linkOpened(link)
-    }
-
-    func link(_ link: Link, received message: Message) { user.link(link, received: message) }
-    func linkBecameWritable(_ link: Link) { user.linkBecameWritable(link) }
-    func linkHeartbeat(_ link: Link) { user.linkHeartbeat(link) }
-
-    func linkClosed(_ link: Link, reason: String) {
-        user.linkClosed(link, reason: reason)
-        shared.work.update { _ in }
-    }
-}
-
-/// Longer and longer pauses, each shortened by chance, so that many who were cut off together do not come back together.
-struct Backoff {
-    private let first: Duration
-    private let max: Duration
-    private var current: Duration
-
-    init(first: Duration, max: Duration) {
-        self.first = first
-        self.max = max
-        current = first
-    }
-
-    mutating func next() -> Duration {
-        defer { current = min(current * 2, max) }
-        return current * Double.random(in: 0.5...1)
-    }
-
-    mutating func reset() { current = first }
 }

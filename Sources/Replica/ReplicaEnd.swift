@@ -18,7 +18,9 @@ package struct ReplicaEnd: Sendable {
         guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
         guard record.applied >= record.consistentAfter else {
             throw NotPromotable(
-                why: "its seed is consistent at \(record.consistentAfter), and it has only applied up to \(record.applied)")
+                why:
+                    "its seed is consistent at \(record.consistentAfter), and it has only applied up to \(record.applied)"
+            )
         }
         let start = try JournalStart(in: state)
         let flushed = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash).flushed
@@ -69,7 +71,8 @@ extension Replica {
         shared.work.update { $0.isStopping = true }
         let writer = try StoreWriter(layout, quarantine: try Quarantine(state + "/quarantine"))
         let parts = Applier.Parts(
-            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalShareMax: nil, state: state, shared: shared, log: log)
+            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalShareMax: nil, state: state,
+            shared: shared, log: log)
         try Applier(parts, record: record, seeded: try SeededVersions(in: state)).run()
         try writer.leave()
     }

@@ -78,7 +78,8 @@ final class SharedReplica: Sendable {
             state.status.awaitedCount = state.awaited.count
             if !new.isEmpty { state.link?.send(.resend(new)) }
             if [.catchingUp, .streaming, .paused].contains(state.status.phase), state.link != nil {
-                let phase: ReplicaStatus.Phase = state.status.applied < state.status.journaled ? .catchingUp : .streaming
+                let phase: ReplicaStatus.Phase =
+                    state.status.applied < state.status.journaled ? .catchingUp : .streaming
                 if phase != state.status.phase {
                     state.status.phase = phase
                     state.status.since = now()

@@ -125,7 +125,8 @@ struct Configuration: Sendable {
     private static func share(_ entry: KeyValueFile.Entry?, default standard: Double) throws -> Double? {
         guard let entry else { return standard }
         if entry.value == "off" { return nil }
-        guard entry.value.hasSuffix("%"), let percent = Double(entry.value.dropLast()), percent > 0, percent <= 100 else {
+        guard entry.value.hasSuffix("%"), let percent = Double(entry.value.dropLast()), percent > 0, percent <= 100
+        else {
             throw Failure(
                 .configuration, "\(entry.source): \(entry.key): \(entry.value): is not a share",
                 hint: "write a percentage, as in 20%, or off")

@@ -9,7 +9,8 @@ struct Mailsync: ParsableCommand {
 
     static let configuration = CommandConfiguration(
         commandName: "mailsync", abstract: "Keeps a live replica of a Cyrus IMAP mail store.",
-        discussion: "One process for one store and host. The manual: mailsync(8), mailsync.conf(5), mailsync-protocol(7).",
+        discussion:
+            "One process for one store and host. The manual: mailsync(8), mailsync.conf(5), mailsync-protocol(7).",
         version: version,
         subcommands: [
             InitCommand.self, FingerprintCommand.self, CheckCommand.self, SeedCommand.self, RunCommand.self,

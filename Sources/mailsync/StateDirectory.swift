@@ -33,7 +33,8 @@ struct StateDirectory: Sendable {
         } catch {
             guard error.errno == .noEntry else { throw Failure(.systemError, "state: \(error)") }
             throw Failure(
-                .configuration, "\(path): is not initialised", hint: "run \"mailsync init --role primary\" or \"… replica\"")
+                .configuration, "\(path): is not initialised",
+                hint: "run \"mailsync init --role primary\" or \"… replica\"")
         }
         let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace).map(String.init)
         guard words.count >= 2, let role = ["primary": Role.primary, "replica": .replica][words[0]],
@@ -82,7 +83,8 @@ struct StateDirectory: Sendable {
         let file = try Descriptor.open(path + "/lock", for: .updatingOrCreating)
         guard try FileLock.tryExclusive(file) else {
             throw Failure(
-                .tryAgain, "\(path): another mailsync is using it", hint: "\"mailsync status\" asks the daemon that runs")
+                .tryAgain, "\(path): another mailsync is using it",
+                hint: "\"mailsync status\" asks the daemon that runs")
         }
         return Hold(file)
     }

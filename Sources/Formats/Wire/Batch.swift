@@ -57,7 +57,8 @@ package struct BatchHeader: Hashable, Sendable {
         }
         self.kind = kind
         guard rawBytes <= Self.rawBytesMax, payloadBytes <= rawBytes else {
-            throw MalformedBytes("batch: raw bytes", at: 28, "\(payloadBytes) of \(rawBytes), \(Self.rawBytesMax) allowed")
+            throw MalformedBytes(
+                "batch: raw bytes", at: 28, "\(payloadBytes) of \(rawBytes), \(Self.rawBytesMax) allowed")
         }
         guard recordCount <= rawBytes else {
             throw MalformedBytes("batch: records", at: 32, "\(recordCount) records in \(rawBytes) bytes")
@@ -121,7 +122,9 @@ package struct SealedBatch: Hashable, Sendable {
     }
 
     /// Whether this is the batch after the one whose chain hash is `previous`.
-    package func follows(_ previous: ChainHash) -> Bool { header.link[...] == previous.bytes.prefix(BatchHeader.linkBytes) }
+    package func follows(_ previous: ChainHash) -> Bool {
+        header.link[...] == previous.bytes.prefix(BatchHeader.linkBytes)
+    }
 
     /// The chain hash at this batch.
     package func chainHash(after previous: ChainHash) -> ChainHash { ChainHash(of: previous.bytes, bytes) }

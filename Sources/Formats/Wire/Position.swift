@@ -52,7 +52,9 @@ extension Position: CustomStringConvertible {
     /// Reads `EPOCH/SEQ`; nothing if `text` is anything else.
     package init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, parts.allSatisfy({ $0.allSatisfy(\.isNumber) }), let epoch = UInt32(parts[0]), let sequence = UInt64(parts[1]) else { return nil }
+        guard parts.count == 2, parts.allSatisfy({ $0.allSatisfy(\.isNumber) }), let epoch = UInt32(parts[0]),
+            let sequence = UInt64(parts[1])
+        else { return nil }
         self.init(epoch: Epoch(epoch), sequence: SequenceNumber(sequence))
     }
 }

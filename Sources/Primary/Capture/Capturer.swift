@@ -184,7 +184,11 @@ final class Capturer {
             }
             for (owner, names) in byOwner {
                 let job = CaptureJob(dirt, names: names)
-                if owner == .none, try isBeingMade(dirt) { round.note(busy: [job], of: owner) } else { round.add(job, of: owner) }
+                if owner == .none, try isBeingMade(dirt) {
+                    round.note(busy: [job], of: owner)
+                } else {
+                    round.add(job, of: owner)
+                }
             }
         }
     }
@@ -350,7 +354,9 @@ final class Capturer {
             if !job.directory.isRoot, try parts.catalogue.entry(job.directory) == nil { return true }
             for name in job.names {
                 let path = job.directory.appending(name)
-                if try parts.roots.status(of: path)?.kind == .directory, try parts.catalogue.entry(path) == nil { return true }
+                if try parts.roots.status(of: path)?.kind == .directory, try parts.catalogue.entry(path) == nil {
+                    return true
+                }
             }
         }
         return false

@@ -35,7 +35,8 @@ struct FileVersion: Sendable {
         self.status = status
         attributes = try file.extendedAttributes()
         let byteCount = Int(status.byteCount)
-        if let old, let (table, pages) = try Self.changedPages(of: file, byteCount, since: old, appendOnly: appendOnly) {
+        if let old, let (table, pages) = try Self.changedPages(of: file, byteCount, since: old, appendOnly: appendOnly)
+        {
             self.table = table
             content = .changedPages(pages)
         } else if byteCount <= Self.wholeBytesMax {
@@ -100,7 +101,9 @@ struct FileVersion: Sendable {
     }
 
     /// The bytes of `range`; pages that did not change come from `shadow`.
-    func bytes(_ range: Range<Int>, unchanged shadow: (Range<Int>) throws(SystemError) -> [UInt8]) throws(SystemError) -> [UInt8] {
+    func bytes(
+        _ range: Range<Int>, unchanged shadow: (Range<Int>) throws(SystemError) -> [UInt8]
+    ) throws(SystemError) -> [UInt8] {
         switch content {
         case .whole(let bytes):
             return Array(bytes[range])

@@ -36,7 +36,9 @@ enum PoisonGate {
             let header = try TwoskipHeader(decoding: head)
             guard header.isCRCRight else { return "header checksum mismatch" }
             // Nobody holds the write lock, so a writer died in the middle: Cyrus recovers it when it opens it next.
-            guard header.isClean(fileByteCount: byteCount) else { return "left by a writer that died; waiting for Cyrus to recover it" }
+            guard header.isClean(fileByteCount: byteCount) else {
+                return "left by a writer that died; waiting for Cyrus to recover it"
+            }
             return nil
         } catch {
             return "\(error)"
@@ -69,13 +71,16 @@ enum PoisonGate {
 
     /// Of the records that changed; nothing for an index that is too large to be in memory.
     private static func damagedRecord(_ version: FileVersion, since old: PageTable?) -> String? {
-        guard case .whole(let bytes) = version.content, let index = try? IndexImage(bytes) else { return nil }  // looked at before
+        // One that is no index at all was found out before.
+        guard case .whole(let bytes) = version.content, let index = try? IndexImage(bytes) else { return nil }
         var next = 0
         for page in version.table.changedPages(against: old ?? PageTable()) {
             let range = page * PageTable.pageBytes..<min((page + 1) * PageTable.pageBytes, bytes.count)
             let records = index.records(coveringBytes: range)
             let fresh = max(next, records.lowerBound)..<max(next, records.upperBound)
-            if let damage = index.findings(records: fresh, max: 10).first(where: \.isDamage) { return damage.description }
+            if let damage = index.findings(records: fresh, max: 10).first(where: \.isDamage) {
+                return damage.description
+            }
             next = fresh.upperBound
         }
         return nil

@@ -63,7 +63,8 @@ final class ShadowStore {
         let table = version.table
         let pages = table.changedPages(against: old ?? PageTable())
         for run in Self.runs(of: pages) {
-            let range = run.lowerBound * PageTable.pageBytes..<min(run.upperBound * PageTable.pageBytes, table.byteCount)
+            let range =
+                run.lowerBound * PageTable.pageBytes..<min(run.upperBound * PageTable.pageBytes, table.byteCount)
             let bytes = try version.bytes(range) { (_) throws(SystemError) in
                 throw SystemError(call: "read", path: "shadow of \(path)", errno: .invalid)
             }

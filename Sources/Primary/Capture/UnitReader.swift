@@ -137,7 +137,9 @@ final class UnitReader {
     }
 
     private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
-        guard let status = try roots.status(of: path) else { return .read([Captured(path: path, found: .nothing)], named: [:]) }
+        guard let status = try roots.status(of: path) else {
+            return .read([Captured(path: path, found: .nothing)], named: [:])
+        }
         switch status.kind {
         case .directory:
             return .read([Captured(path: path, found: .directory(status))], named: [:])

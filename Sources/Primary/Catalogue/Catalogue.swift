@@ -136,7 +136,8 @@ final class Catalogue: Sendable {
                     .execute(arguments: [parent, Data(path.name)])
             }
             for directory in try Self.directories(within: path, in: database) {
-                try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ?").execute(arguments: [directory])
+                try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ?").execute(arguments: [directory]
+                )
                 try database.cachedStatement(sql: "DELETE FROM directory WHERE id = ?").execute(arguments: [directory])
             }
         }

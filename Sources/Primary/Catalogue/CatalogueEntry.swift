@@ -32,7 +32,9 @@ struct CatalogueEntry: Equatable, Sendable {
     /// For directories only that it is one: their times change with every name in them. `asMessage`: the content never
     /// changes, and the change time moves with every link that comes or goes, so it is not looked at.
     func stillDescribes(_ status: FileStatus, asMessage: Bool = false) -> Bool {
-        guard kind == status.kind, mode == status.mode, owner == status.owner, group == status.group else { return false }
+        guard kind == status.kind, mode == status.mode, owner == status.owner, group == status.group else {
+            return false
+        }
         if kind == .directory { return true }
         guard inode == status.inode, byteCount == status.byteCount, mtimeNanoseconds == status.mtimeNanoseconds else {
             return false

@@ -140,7 +140,8 @@ final class Shipper: LinkUser {
                 for batch in batches { for record in try BatchReader.records(of: batch) { paths.insert(record.path) } }
             }
             let start = parts.journal.flushed
-            parts.log.notice("\(link.peer) was away for too long: \(paths.count) files are sent whole, after \(start.position)")
+            parts.log.notice(
+                "\(link.peer) was away for too long: \(paths.count) files are sent whole, after \(start.position)")
             parts.slots.connect(
                 link.peer.description, flushed: start.position, applied: start.position, isSeeding: true,
                 now: parts.now())

@@ -49,7 +49,8 @@ final class Applier {
         self.seeded = seeded
         applier = RecordApplier(parts.writer, layout: parts.layout)
         replayEnd = parts.journal.flushed.position
-        guard var cursor = parts.journal.cursor(after: record.applied), try parts.journal.skip(&cursor, to: record.applied)
+        guard var cursor = parts.journal.cursor(after: record.applied),
+            try parts.journal.skip(&cursor, to: record.applied)
         else {
             throw JournalError.damaged(
                 segment: parts.state, why: "the log after \(record.applied), the last position applied, is not there")

@@ -150,7 +150,8 @@ final class RecordApplier: Sendable {
     private static func pages(of extents: [Record.ExtentBytes], from old: Int, to new: Int) -> Set<Int> {
         var pages: Set<Int> = []
         for extent in extents where !extent.bytes.isEmpty {
-            pages.formUnion(extent.offset / PageTable.pageBytes...(extent.offset + extent.bytes.count - 1) / PageTable.pageBytes)
+            pages.formUnion(
+                extent.offset / PageTable.pageBytes...(extent.offset + extent.bytes.count - 1) / PageTable.pageBytes)
         }
         if old != new {
             let first = min(old, new) / PageTable.pageBytes

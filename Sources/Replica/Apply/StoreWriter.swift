@@ -194,7 +194,9 @@ final class StoreWriter: Sendable {
     func link(_ path: StorePath, to target: StorePath, at sequence: SequenceNumber) throws(SystemError) -> Bool {
         let (root, targetRoot) = (try root(of: path), try root(of: target))
         guard let there = try targetRoot.status(of: target.path), there.kind == .file else { return false }
-        if let here = try root.status(of: path.path), here.inode == there.inode, here.device == there.device { return true }
+        if let here = try root.status(of: path.path), here.inode == there.inode, here.device == there.device {
+            return true
+        }
         try remove(path, at: sequence)
         let name = newName()
         try targetRoot.link(target.path, to: name, in: root)
@@ -239,7 +241,9 @@ final class StoreWriter: Sendable {
         Self.own + Array("/new-\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8)
     }
 
-    private func partName(_ result: Digest) -> [UInt8] { Self.own + [slash] + Self.partPrefix + Array("\(result)".utf8) }
+    private func partName(_ result: Digest) -> [UInt8] {
+        Self.own + [slash] + Self.partPrefix + Array("\(result)".utf8)
+    }
     private static let partPrefix = Array("part-".utf8)
 
     private func place(

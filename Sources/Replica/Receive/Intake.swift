@@ -42,7 +42,8 @@ struct Intake {
                 if batch.position.sequence > journal.newest.position.sequence { try journal.append([batch]) }
                 rest = rest.dropFirst()
             } catch {
-                guard case .system(let system) = error, system.errno == .noSpace || system.errno == .quotaExceeded else {
+                guard case .system(let system) = error, system.errno == .noSpace || system.errno == .quotaExceeded
+                else {
                     throw error
                 }
                 shared.paused(because: "\(error)")

@@ -54,7 +54,8 @@ final class StreamUser: LinkUser {
                 return link.close(because: "the log goes on after \(welcome.start)")
             }
             guard welcome.start == hello.flushed else {
-                return link.refuse(.failed, "asked for the log after \(hello.flushed), was offered it after \(welcome.start)")
+                return link.refuse(
+                    .failed, "asked for the log after \(hello.flushed), was offered it after \(welcome.start)")
             }
             log.info("following the log of \(link.peer) from \(welcome.start)")
             shared.enter(.catchingUp)

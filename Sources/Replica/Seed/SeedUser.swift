@@ -202,10 +202,12 @@ final class SeedUser: LinkUser {
                 queue.busyCount -= 1
                 return queue.batchBytes
             }
-            let resume = left < Self.queuedBytesMax / 2 && isPaused.withLock { paused in
-                defer { paused = false }
-                return paused
-            }
+            let resume =
+                left < Self.queuedBytesMax / 2
+                && isPaused.withLock { paused in
+                    defer { paused = false }
+                    return paused
+                }
             if resume { link.setReading(paused: false) }
         }
     }
@@ -277,7 +279,8 @@ final class SeedUser: LinkUser {
     }
 
     private func have(_ path: StorePath) throws -> SeedWant.Have {
-        guard let status = try writer.status(of: path), status.kind == .file, let table = try writer.table(of: path) else {
+        guard let status = try writer.status(of: path), status.kind == .file, let table = try writer.table(of: path)
+        else {
             return .nothing
         }
         let isMessage = if case .message = layout.role(of: path) { true } else { false }

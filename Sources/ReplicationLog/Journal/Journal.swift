@@ -164,7 +164,8 @@ package final class Journal: Sendable {
             if state.end > Self.segmentBytes { try closeSegment(&state) }
             var next = state.newest
             guard next.arrived(batch) == .append else {
-                throw .damaged(segment: directory, why: "batch \(batch.position) does not follow \(state.newest.position)")
+                throw .damaged(
+                    segment: directory, why: "batch \(batch.position) does not follow \(state.newest.position)")
             }
             let segment = state.segments[state.segments.count - 1]
             do throws(SystemError) {
@@ -310,11 +311,13 @@ package final class Journal: Sendable {
                 cursor.scan.take(recent)
                 return recent
             }
-            let found = try Self.system { () throws(SystemError) in try cursor.scan.next(place.segment.read(at:count:)) }
+            let found = try Self.system { () throws(SystemError) in try cursor.scan.next(place.segment.read(at:count:))
+            }
             switch found {
             case .batch(let batch): return batch
             case .end: throw .damaged(segment: place.segment.path, why: "ends after \(position), before the log does")
-            case .torn(let why): throw .damaged(segment: place.segment.path, why: "offset \(cursor.scan.offset): \(why)")
+            case .torn(let why):
+                throw .damaged(segment: place.segment.path, why: "offset \(cursor.scan.offset): \(why)")
             }
         }
     }

@@ -28,7 +28,9 @@ package final class Slots: Sendable {
             let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 20)
             for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
                 let words = line.split(separator: " ")
-                guard words.count == 3, let flushed = Position(words[1]), let applied = Position(words[2]) else { continue }
+                guard words.count == 3, let flushed = Position(words[1]), let applied = Position(words[2]) else {
+                    continue
+                }
                 slots[String(words[0])] = Slot(flushed: flushed, applied: applied)
             }
         } catch {
@@ -68,6 +70,7 @@ package final class Slots: Sendable {
     /// On disk on return.
     package func save() throws(SystemError) {
         let lines = all.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.flushed) \($0.value.applied)\n" }
-        try AtomicFile.replace(directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)
+        try AtomicFile.replace(
+            directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)
     }
 }

@@ -62,7 +62,8 @@ package enum Handshake {
                 : .refuse(.fenced, text: "epoch \(epoch) was promoted here, after epoch \(hello.epochSeen)")
         }
         guard hello.epochSeen <= epoch else {
-            return .refuse(.fenced, text: "epoch \(hello.epochSeen) was promoted elsewhere; this primary is of epoch \(epoch)")
+            return .refuse(
+                .fenced, text: "epoch \(hello.epochSeen) was promoted elsewhere; this primary is of epoch \(epoch)")
         }
         switch hello.purpose {
         case .seedEmpty: return .seed(overCopy: false)
@@ -79,7 +80,8 @@ package enum Handshake {
         }
         guard hello.flushed.sequence >= ours.oldest.sequence else {
             if let since = ours.knownSince, hello.flushed >= since { return .jump }
-            return .refuse(.trimmed, text: "the log after \(hello.flushed) is no longer kept; it begins at \(ours.oldest)")
+            return .refuse(
+                .trimmed, text: "the log after \(hello.flushed) is no longer kept; it begins at \(ours.oldest)")
         }
         guard let hash = hashAt(hello.flushed), hash == hello.hash else {
             return .refuse(.diverged, text: "the replica's log forked from this one at or before \(hello.flushed)")

@@ -1,8 +1,8 @@
 internal import Crypto
 internal import Digests
+package import Foundation
 internal import NIOSSL
 internal import SwiftASN1
-package import Foundation
 internal import X509
 
 /// SHA-256 of a certificate, by which the ends know each other.

@@ -105,7 +105,8 @@ package final class LinkEndpoint: Sendable {
         { fingerprint in
             guard trusted.contains(fingerprint) else {
                 log.warning(
-                    "refused a connection: the other end's certificate is \(fingerprint), which is no peer_fingerprint here")
+                    "refused a connection: the other end's certificate is \(fingerprint), which is no peer_fingerprint here"
+                )
                 return false
             }
             peer.note(fingerprint)

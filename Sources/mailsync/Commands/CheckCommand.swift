@@ -50,7 +50,9 @@ struct HostCheck {
             let standing = try state.standing()
             facts.append("role: \(standing.role == .primary ? "primary, epoch \(standing.epoch)" : "replica")")
             if standing.role == .primary, configuration.listen == nil {
-                problem("\(configuration.file): listen: is missing", mend: "add \"listen: 0.0.0.0:2009\", where replicas connect")
+                problem(
+                    "\(configuration.file): listen: is missing",
+                    mend: "add \"listen: 0.0.0.0:2009\", where replicas connect")
             }
             let identity = try state.identity()
             facts.append("fingerprint: \(identity.fingerprint)")
@@ -76,7 +78,8 @@ struct HostCheck {
         }
         let isReplica = (try? StateDirectory(path: configuration.state).standing().role) == .replica  // told above
         if isReplica, addresses.isEmpty {
-            problem("\(configuration.file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
+            problem(
+                "\(configuration.file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
         }
     }
 
@@ -102,7 +105,8 @@ struct HostCheck {
                 problem(
                     "\(root.name): \(error)",
                     mend: error.errno == .accessDenied
-                        ? "run mailsync as the user that runs Cyrus" : "correct \(root.name) in \(configuration.imapdConf)")
+                        ? "run mailsync as the user that runs Cyrus"
+                        : "correct \(root.name) in \(configuration.imapdConf)")
             }
             checkRoom(root.path, root.name.name)
         }
@@ -133,7 +137,8 @@ struct HostCheck {
             }
             let files = try CurrentProcess.openFilesMax()
             if files.ceiling < Self.openFilesMin {
-                problem("only \(files.ceiling) files may be open", mend: "set LimitNOFILE=65536 in the unit, or ulimit -n")
+                problem(
+                    "only \(files.ceiling) files may be open", mend: "set LimitNOFILE=65536 in the unit, or ulimit -n")
             }
         } catch {
             problem("\(error)", mend: "mount /proc")
@@ -141,7 +146,8 @@ struct HostCheck {
     }
 
     private mutating func checkUser(_ layout: StoreLayout) {
-        guard let root = layout.root(.configuration), let status = try? FileStatus.of(root.path) else { return }  // told
+        // One that cannot be looked at was told of before.
+        guard let root = layout.root(.configuration), let status = try? FileStatus.of(root.path) else { return }
         let user = CurrentProcess.effectiveUser
         if user != 0, user != status.owner {
             problem(
@@ -154,7 +160,8 @@ struct HostCheck {
         guard let directory = try? Directory(path), let room = try? directory.fileSystem() else { return }  // told
         if room.availableBytes < Self.freeBytesMin {
             problem(
-                "\(what): \(path): only \(room.availableBytes >> 20) MiB are free", mend: "free some space before it is full")
+                "\(what): \(path): only \(room.availableBytes >> 20) MiB are free",
+                mend: "free some space before it is full")
         }
     }
 }

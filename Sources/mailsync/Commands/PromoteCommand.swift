@@ -4,7 +4,8 @@ import Foundation
 
 struct PromoteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "promote", abstract: "Make a primary of this replica: apply all it has, start a new epoch, fence the old primary.")
+        commandName: "promote",
+        abstract: "Make a primary of this replica: apply all it has, start a new epoch, fence the old primary.")
 
     @OptionGroup var common: CommonOptions
 

@@ -4,7 +4,8 @@ import Linux
 
 struct RunCommand: RunsUntilTold {
     static let configuration = CommandConfiguration(
-        commandName: "run", abstract: "Run the daemon, in the role of this end; a replica without a store seeds itself first.")
+        commandName: "run",
+        abstract: "Run the daemon, in the role of this end; a replica without a store seeds itself first.")
 
     @OptionGroup var common: CommonOptions
 

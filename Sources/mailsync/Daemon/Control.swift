@@ -104,7 +104,8 @@ struct ControlClient {
         } catch {
             switch error.errno {
             case .noEntry, .connectionRefused:
-                throw Failure(.unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
+                throw Failure(
+                    .unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
             case .wouldBlock:
                 throw Failure(.tryAgain, "the daemon did not answer within \(timeout)")
             default:

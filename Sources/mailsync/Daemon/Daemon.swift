@@ -94,7 +94,11 @@ final class Daemon: Sendable {
             let standing = try state.standing()
             switch standing.role {
             case .primary:
-                if let epoch = standing.fencedBy { try await serveFenced(epoch) } else { try await servePrimary(standing) }
+                if let epoch = standing.fencedBy {
+                    try await serveFenced(epoch)
+                } else {
+                    try await servePrimary(standing)
+                }
             case .replica: try await serveReplica()
             }
             if isPromoting.withLock({ $0 }) { promote() }
@@ -183,7 +187,9 @@ final class Daemon: Sendable {
     /// Answers `status`, refuses replicas, and waits for the operator.
     private func serveFenced(_ epoch: Epoch) async throws {
         log.critical("this primary was replaced: epoch \(epoch) was promoted elsewhere")
-        log.critical("hint: \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica")
+        log.critical(
+            "hint: \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica"
+        )
         let endpoint = try makeEndpoint()
         current.withLock { $0 = .fenced(epoch) }
         defer { current.withLock { $0 = .none } }
@@ -212,7 +218,8 @@ final class Daemon: Sendable {
     func makeReplica(_ endpoint: LinkEndpoint) throws -> Replica {
         let peers = configuration.peers.compactMap(\.address)
         guard !peers.isEmpty else {
-            throw Failure(.configuration, "\(configuration.file): peer: is missing, and a replica needs its primary's address")
+            throw Failure(
+                .configuration, "\(configuration.file): peer: is missing, and a replica needs its primary's address")
         }
         let options = Replica.Options(
             store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite,
@@ -290,7 +297,8 @@ final class Daemon: Sendable {
 
     private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
         guard case .primary(let primary) = current.withLock({ $0 }) else {
-            throw Failure(.unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
+            throw Failure(
+                .unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
         }
         let position = try await Linux.Thread.run(name: "wait-now") { try primary.positionNow(timeout: timeout) }
         return position.map { .position($0.description) } ?? .notInTime
@@ -332,7 +340,8 @@ final class Daemon: Sendable {
 extension Linux.Thread {
     /// Calls `body` at the first SIGTERM or SIGINT, which must be blocked.
     static func waitForTermination(_ body: @escaping @Sendable () -> Void) -> Bool {
-        let thread = try? Linux.Thread.start(name: "signals") {  // without it a signal is no drain, but an end all the same
+        // Without it a signal is no drain, but an end all the same.
+        let thread = try? Linux.Thread.start(name: "signals") {
             _ = Signals.wait(for: [.terminate, .interrupt])
             body()
         }

@@ -94,7 +94,7 @@ extension Timestamp {
     /// As in 2026-11-22T03:00:00.123Z.
     var iso8601: String {
         let date = Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)
-        return date.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))  + "Z"
+        return date.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true)) + "Z"
     }
 }
 
@@ -104,7 +104,8 @@ extension StatusReport {
         let slowest = slots.map(\.slot.flushed).min()
         self.init(
             store: store, role: "primary", epoch: status.epoch.number,
-            state: status.phase == .starting ? "starting" : slots.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica",
+            state: status.phase == .starting
+                ? "starting" : slots.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica",
             journalBytes: status.journalBytes)
         positions = Positions(
             journaled: "\(status.journaled)", shipped: slots.map(\.shipped).min().map { "\($0)" },
@@ -194,7 +195,8 @@ extension StatusReport {
     /// Fits a screen.
     var text: String {
         var lines: [(String, String)] = [
-            ("store", store), ("role", "\(role), epoch \(epoch)"), ("state", since.map { "\(state) since \($0)" } ?? state),
+            ("store", store), ("role", "\(role), epoch \(epoch)"),
+            ("state", since.map { "\(state) since \($0)" } ?? state),
         ]
         let shown = [
             positions.journaled.map { "journaled \($0)" }, positions.shipped.map { "shipped \($0)" },
@@ -208,28 +210,40 @@ extension StatusReport {
         }
         if let exactAsOf { lines.append(("exact as of", exactAsOf)) }
         for replica in replicas ?? [] {
-            lines.append((
-                "replica", "\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
-            ))
+            lines.append(
+                (
+                    "replica",
+                    "\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
+                ))
             lines.append(("", replica.fingerprint))
         }
         if let seed {
-            lines.append(("seed", "\(seed.files) files, \(seed.bytes) bytes in \(String(format: "%.1f", seed.seconds)) s\(seed.isDone ? ", done" : "")"))
+            lines.append(
+                (
+                    "seed",
+                    "\(seed.files) files, \(seed.bytes) bytes in \(String(format: "%.1f", seed.seconds)) s\(seed.isDone ? ", done" : "")"
+                ))
         }
         if let watch {
-            lines.append((
-                "watching",
-                "\(watch.directories) directories, \(watch.unwatchedDirectories) unwatched, \(watch.overflows) overflows, \(watch.missedEvents) missed events in \(watch.sweeps) sweeps"
-            ))
+            lines.append(
+                (
+                    "watching",
+                    "\(watch.directories) directories, \(watch.unwatchedDirectories) unwatched, \(watch.overflows) overflows, \(watch.missedEvents) missed events in \(watch.sweeps) sweeps"
+                ))
         }
         if let capture {
-            lines.append((
-                "captured",
-                "\(capture.records) records in \(capture.batches) batches, \(capture.dirtyDirectories) directories dirty"
-            ))
-            lines.append((
-                "locks", String(format: "held %.1f ms at most, %d times busy", capture.lockHoldMaxMilliseconds, Int(capture.busyUsers))
-            ))
+            lines.append(
+                (
+                    "captured",
+                    "\(capture.records) records in \(capture.batches) batches, \(capture.dirtyDirectories) directories dirty"
+                ))
+            lines.append(
+                (
+                    "locks",
+                    String(
+                        format: "held %.1f ms at most, %d times busy", capture.lockHoldMaxMilliseconds,
+                        Int(capture.busyUsers))
+                ))
             for alarm in capture.alarms.prefix(5) { lines.append(("alarm", "\(alarm.path): \(alarm.why)")) }
             if capture.alarms.count > 5 { lines.append(("", "and \(capture.alarms.count - 5) more (--json)")) }
         }

@@ -1,0 +1,32 @@
+import Formats
+import Linux
+import ReplicationLog
+
+/// Closes its user's link when the replica stops.
+final class ClosingUser: LinkUser {
+    private let user: any LinkUser
+    private let shared: SharedReplica
+
+    init(_ user: any LinkUser, when shared: SharedReplica) {
+        self.user = user
+        self.shared = shared
+    }
+
+    func linkOpened(_ link: Link) {
+        let shared = shared
+        _ = try? Thread.start(name: "link-stop") {  // without it, the link ends with the process
+            _ = shared.work.wait { $0.isStopping || link.isClosed }
+            link.close(because: "stopped")
+        }
+        user.linkOpened(link)
+    }
+
+    func link(_ link: Link, received message: Message) { user.link(link, received: message) }
+    func linkBecameWritable(_ link: Link) { user.linkBecameWritable(link) }
+    func linkHeartbeat(_ link: Link) { user.linkHeartbeat(link) }
+
+    func linkClosed(_ link: Link, reason: String) {
+        user.linkClosed(link, reason: reason)
+        shared.work.update { _ in }
+    }
+}
