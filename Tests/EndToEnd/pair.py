@@ -27,6 +27,15 @@ class Late(Failure):
     """it did not do so in time"""
 
 
+def said(output):
+    """the end of it; of a crash, its cause and the first frames"""
+    lines = [x.strip() for x in output.splitlines() if x.strip()]
+    crash = next((k for k, x in enumerate(lines) if 'Fatal error' in x or 'crashed' in x), None)
+    if crash is None:
+        return '\n'.join(lines)[-800:]
+    return '\n'.join([lines[crash]] + [x for x in lines[crash:] if ' in ' in x and ' at ' in x][:12])
+
+
 class Side:
     """One of the two machines: a Cyrus, a configuration of mailsync, a state directory, perhaps a daemon."""
 
@@ -47,9 +56,12 @@ class Side:
     def log_tail(self, lines=12):
         try:
             with open(self.log, errors='replace') as f:
-                return [f'{self.name}| {x.rstrip()}' for x in f.readlines()[-lines:]]
+                text = f.read()
         except FileNotFoundError:
             return []
+        if 'Fatal error' in text or ' crashed' in text:
+            return [f'{self.name}| {x}' for x in said(text).splitlines()]
+        return [f'{self.name}| {x}' for x in text.splitlines()[-lines:]]
 
 
 class Pair:
@@ -142,7 +154,7 @@ class Pair:
         except subprocess.TimeoutExpired:
             raise Late(f'{side.name}: {subcommand} did not end within {timeout} s')
         if expect is not None and done.returncode not in expect:
-            raise Failure(f'{side.name}: {shlex.join(map(str, argv[1:]))}: exit {done.returncode}: {(done.stderr + done.stdout).strip()[-800:]}')
+            raise Failure(f'{side.name}: {shlex.join(map(str, argv[1:]))}: exit {done.returncode}: {said(done.stderr + done.stdout)}')
         return done
 
     def background(self, side, subcommand, *arguments):
@@ -331,6 +343,8 @@ class Pair:
             self._worked(b)
 
     def _worked(self, b):
+        if b.killed:
+            return                                           # by the scenario itself
         b.summary = b.stop()
         if not b.summary['operations']:
             raise RuntimeError(f'the load did nothing: {b.summary}')

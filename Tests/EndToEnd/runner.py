@@ -159,7 +159,7 @@ def _one(group, test):
 
 def clean_up(run):
     processes.end_offspring()
-    if run.keep:
+    if run.keep and any(name.isdigit() for name in os.listdir(run.dir)):
         print(f'kept: {run.dir}')
     else:
         run.discard(run.dir)

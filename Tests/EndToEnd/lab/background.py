@@ -14,7 +14,7 @@ class Background:
     """A program of this directory, started at once. stop() returns the JSON it prints last."""
 
     def __init__(self, program, *arguments):
-        self.program = program
+        self.program, self.killed = program, False
         self.process = subprocess.Popen([sys.executable, '-B', f'{HERE}/{program}', *map(str, arguments)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -34,6 +34,7 @@ class Background:
 
     def kill(self):
         if self.running:
+            self.killed = True
             all = [self.process.pid] + processes.offspring(self.process.pid)
             processes.send(all, signal.SIGKILL)             # its workers hold our pipes
         self.process.communicate()

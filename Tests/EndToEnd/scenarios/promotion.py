@@ -77,8 +77,6 @@ class Promotion(PairGroup):
             self.sound()
             pair.accepts_mail()
             kept = sum(i in there[u] for i, u in late)
-            b.summary = {'operations': 1}
-            b.stop = lambda: b.summary                       # it was killed
         return f'{len(due)} messages were due, all there; of {len(late)} acknowledged later {kept} are'
 
     def sound(self):
