@@ -73,6 +73,7 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        tests("Tidy"),
         tests("Digests", of: "Digests"),
         tests("Linux", of: "Linux"),
         tests("Formats", of: "Formats", "Digests"),

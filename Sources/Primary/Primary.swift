@@ -190,12 +190,18 @@ package final class Primary: Sendable {
     private func resend(_ paths: Set<StorePath>, then done: @escaping @Sendable (Position) -> Void) {
         do {
             inbox.update { $0.resends.append(contentsOf: paths) }
-            _ = try Thread.start(name: "resend") {
-                while true {
-                    // Cyrus may hold a lock for long; the replica keeps waiting as long as its link lives.
-                    guard let position = try? self.positionNow(timeout: .seconds(3600)) else { continue }
-                    return done(position)
-                }
+            _ = try Thread.start(name: "resend") { self.awaitResent(done) }
+        } catch {
+            log.error("\(error)")
+        }
+    }
+
+    /// Cyrus may hold a lock for long; the replica waits as long as its link lives.
+    private func awaitResent(_ done: @Sendable (Position) -> Void) {
+        do throws(SystemError) {
+            while true {
+                guard let position = try positionNow(timeout: .seconds(60)) else { continue }
+                return done(position)
             }
         } catch {
             log.error("\(error)")

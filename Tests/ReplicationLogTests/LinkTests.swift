@@ -96,7 +96,8 @@ import Testing
         // An ack that says more is applied than flushed: encoded without complaint, refused by who reads it.
         link.send(.ack(Ack(received: .zero, flushed: .zero, applied: position(1, 1))))
         link.send(.heartbeat(timeNanoseconds: 1, journaled: .zero))
-        #expect(try await server.waitForClosing()?.contains("bytes that are no message") == true)
+        let reason = try await server.waitForClosing()
+        #expect(reason?.contains("bytes that are no message") == true, "\(reason ?? "not closed")")
         #expect(try await client.waitForClosing() != nil)
         #expect(server.messages.isEmpty)
         #expect(link.isClosed)

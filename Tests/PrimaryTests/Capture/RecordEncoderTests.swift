@@ -334,23 +334,25 @@ import Testing
     @Test func `a message that was damaged since it was shipped is an alarm, and the good copy stays`() throws {
         let fixtures = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "../../../Fixtures/cyrus/mailbox")
+        for name in ["user", "user/alice"] { _ = try Directory.make(directory("mail/" + name)) }
         for name in ["cyrus.index", "cyrus.header", "1."] {
-            try put([UInt8](try Data(contentsOf: fixtures.appending(path: name))), name)
+            try put([UInt8](try Data(contentsOf: fixtures.appending(path: name))), "user/alice/" + name)
         }
-        let good = try directory.bytes("mail/1.")
-        guard case .whole = try shipMessage("1.", guid: MessageGUID(of: good))?.first?.change else {
+        let name = "user/alice/1."
+        let good = try directory.bytes("mail/" + name)
+        guard case .whole = try shipMessage(name, guid: MessageGUID(of: good))?.first?.change else {
             Issue.record("not shipped")
             return
         }
         #expect(alarms.isEmpty)
         var bad = good
         bad[bad.count / 2] ^= 1
-        try put(bad, "1.")
-        #expect(try shipMessage("1.") == nil)
+        try put(bad, name)
+        #expect(try shipMessage(name) == nil)
         #expect(alarms.count == 1)
-        #expect(alarms.last?.contains("1.") == true && alarms.last?.contains("SHA-1") == true)
-        try put(good, "1.")
-        guard case .metadata = try shipMessage("1.")?.first?.change else {
+        #expect(alarms.last?.contains(name) == true && alarms.last?.contains("SHA-1") == true)
+        try put(good, name)
+        guard case .metadata = try shipMessage(name)?.first?.change else {
             Issue.record("more than its new times")
             return
         }
