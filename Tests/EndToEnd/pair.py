@@ -145,9 +145,9 @@ class Pair:
     def environment(self, side):
         return {**os.environ, 'HOME': side.state}
 
-    def command(self, side, subcommand, *arguments, expect=(0,), timeout=60):
-        """runs a subcommand to its end; an exit code that is not expected is a Failure"""
-        argv = self.argv(side, subcommand, *arguments)
+    def command(self, side, subcommand, *arguments, expect=(0,), timeout=60, bare=False):
+        """runs a subcommand to its end, `bare` without --config; an exit code that is not expected is a Failure"""
+        argv = [self.program, subcommand, *map(str, arguments)] if bare else self.argv(side, subcommand, *arguments)
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace', timeout=timeout, cwd='/',
                                   env=self.environment(side), **self._account())

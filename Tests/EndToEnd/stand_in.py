@@ -6,6 +6,7 @@ they are. STAND_IN_FAULT makes it wrong on purpose: links, times, modes, lose, c
 """
 import argparse
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lab import diff                                        # noqa: E402
 
 FAULT = os.environ.get('STAND_IN_FAULT', '')
-TRY_AGAIN, CONFIGURATION = 75, 78
+USAGE, TRY_AGAIN, CONFIGURATION = 64, 75, 78
 
 
 def key_values(path):
@@ -39,7 +40,7 @@ class End:
     def __init__(self, config):
         self.config = key_values(config)
         self.state = self.config['state']
-        imapd = key_values(self.config['imapd_conf'])
+        imapd = key_values(self.config['imapd_conf']) if os.path.exists(self.config['imapd_conf']) else {}
         self.roots = {k: v for k, v in imapd.items() if k in ('configdirectory', 'sievedir') or k.startswith(('partition-', 'metapartition-')) and '_' not in k}
 
     # ---- what is kept between runs
@@ -67,6 +68,8 @@ class End:
 
     # ---- the daemon
     def run(self):
+        self.held = open(self.state + '/lock', 'w')
+        fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         done = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: done.set())
         self.lock = threading.Lock()
@@ -101,6 +104,8 @@ class End:
         if question == 'promote':
             self.save(role='primary', epoch=self.load()['epoch'] + 1)
             return 0
+        if question['position'] and int(question['position'].split('/')[1]) > self.load()['sequence']:
+            return TRY_AGAIN
         deadline = time.monotonic() + question['wait']
         while True:
             try:
@@ -189,7 +194,8 @@ def copy(path, st, to, first):
 
 def main():
     ap = argparse.ArgumentParser(description='init fingerprint check seed run status wait promote inspect')
-    ap.add_argument('command')
+    ap.add_argument('command', choices=('init', 'fingerprint', 'check', 'seed', 'run', 'status', 'wait', 'promote', 'inspect'))
+    ap.add_argument('--position')
     ap.add_argument('--config')
     ap.add_argument('--role')
     ap.add_argument('--json', action='store_true')
@@ -197,9 +203,12 @@ def main():
     ap.add_argument('--now', action='store_true')
     ap.add_argument('--level')
     ap.add_argument('--timeout', type=float, default=60)
+    ap.error = lambda why: sys.exit(USAGE)
     a = ap.parse_args()
     end = End(a.config)
     if a.command == 'init':
+        if a.role == 'primary' and os.path.exists(end.state + '/state.json') and end.load()['role'] == 'replica':
+            return USAGE
         end.save(role=a.role, epoch=1, sequence=0)
     elif a.command == 'fingerprint':
         print('SHA256:' + base64.b64encode(hashlib.sha256(end.state.encode()).digest()).decode().rstrip('='))
@@ -207,6 +216,8 @@ def main():
         return 0 if os.path.exists(end.config['imapd_conf']) else CONFIGURATION
     elif a.command == 'run':
         end.run()
+    elif a.command == 'seed' and end.load()['role'] == 'primary':
+        return USAGE
     elif a.command == 'seed':
         for _ in range(100):
             try:
@@ -215,7 +226,7 @@ def main():
             except OSError:                                  # it changes beneath us
                 time.sleep(.1)
     elif a.command in ('status', 'promote', 'wait'):
-        question = dict(wait=a.timeout) if a.command == 'wait' else a.command
+        question = dict(wait=a.timeout, position=a.position) if a.command == 'wait' else a.command
         try:
             answer = end.ask_daemon(question, a.timeout + 5)
         except OSError:

@@ -2,6 +2,7 @@
 from .operations import (Operations, OperationsInLegacyDirectories, OperationsWithConversations, OperationsWithImmediateExpunge,
                          OperationsWithMetadataPartition)
 from .absence import Absence
+from .commands import Commands
 from .crashes import Crashes
 from .damage import Damage
 from .link import Link
@@ -9,5 +10,5 @@ from .load import Load
 from .promotion import Promotion
 from .seeding import Seeding
 
-GROUPS = [Operations, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

@@ -1,0 +1,142 @@
+"""The small commands: what they say, and how they exit."""
+import os
+
+from lab import imap, processes
+from pair import TRY_AGAIN, Failure
+from runner import Skip, scenario
+
+from .common import PairGroup
+
+CONFIGURATION, USAGE, NO_SUCH_POSITION = 78, 64, 1_000_000
+
+
+class Commands(PairGroup):
+    """commands"""
+    shared = True
+
+    def before(self):
+        if self.pair is None:
+            self.make(users=range(4)).start()
+            with imap.Lmtp(self.pair.p.cyrus.port['lmtp']) as l:
+                for n in range(10):
+                    l.deliver(['u00000'], imap.message(self.rng, f'c{n}'))
+            self.pair.wait_now()
+
+    def copy_of(self, side, **changes):
+        """the configuration of a side with other values; a new file"""
+        with open(side.config) as f:
+            lines = dict(x.rstrip('\n').split(': ', 1) for x in f)
+        path = side.config + '.other'
+        with open(path, 'w') as f:
+            f.writelines(f'{k}: {v}\n' for k, v in {**lines, **changes}.items() if v is not None)
+        return path
+
+    def with_configuration(self, side, path, *arguments, **kw):
+        keep, side.config = side.config, path
+        try:
+            return self.pair.command(side, *arguments, **kw)
+        finally:
+            side.config = keep
+
+    @scenario('status names role, epoch, state and positions on both ends')
+    def status(self):
+        for which, role in (('p', 'primary'), ('r', 'replica')):
+            status = self.pair.status(which)
+            missing = [k for k in ('role', 'epoch', 'state', 'positions') if k not in status]
+            if missing or status['role'] != role:
+                raise Failure(f'{which}: status: role {status.get("role")}, missing {missing}')
+        at = self.pair.positions('p')
+        missing = [k for k in ('journaled', 'shipped', 'flushed', 'applied') if k not in at]
+        if missing:
+            raise Failure(f'p: positions without {missing}: {at}')
+        if at['journaled'] != at['applied']:
+            raise Failure(f'at rest, after a wait: {at}')
+
+    @scenario('status is for people too')
+    def status_text(self):
+        if not self.pair.command(self.pair.p, 'status').stdout.strip():
+            raise Failure('status says nothing')
+
+    @scenario('wait for a position: one that is reached, one that is not')
+    def wait(self):
+        epoch, sequence = self.pair.positions('p')['journaled']
+        for level in ('flushed', 'applied'):
+            self.pair.command(self.pair.p, 'wait', '--position', f'{epoch}/{sequence}', '--level', level, '--timeout', '10')
+        self.pair.command(self.pair.p, 'wait', '--position', f'{epoch}/{sequence + NO_SUCH_POSITION}', '--timeout', '1', expect=(TRY_AGAIN,))
+
+    @scenario('check finds a configuration that cannot work')
+    def check(self):
+        side = self.pair.p
+        other = self.copy_of(side, imapd_conf=side.cyrus.dir + '/etc/none.conf')
+        self.with_configuration(side, other, 'check', expect=(CONFIGURATION,))
+
+    @scenario('wrong calls exit with 64')
+    def usage(self):
+        self.pair.command(self.pair.p, 'wait', '--nonsense', expect=(USAGE,))
+        self.pair.command(self.pair.p, 'nonsense', expect=(USAGE,))
+
+    @scenario('init again changes neither the key nor the role')
+    def init_again(self):
+        side = self.pair.r
+        before = self.pair.command(side, 'fingerprint').stdout
+        self.pair.kill(side)
+        self.pair.command(side, 'init', '--role', 'replica')
+        self.pair.start_daemon(side)
+        if self.pair.command(side, 'fingerprint').stdout != before:
+            raise Failure('another key after init was run again')
+        self.pair.wait_now()
+        self.judge()
+
+    @scenario('a replica becomes no primary by init')
+    def init_primary(self):
+        side = self.pair.r
+        self.pair.kill(side)
+        done = self.pair.command(side, 'init', '--role', 'primary', expect=None)
+        self.pair.start_daemon(side)
+        if done.returncode == 0 or self.pair.status(side)['role'] != 'replica':
+            raise Failure('init made a primary of a replica')
+        self.judge()
+
+    @scenario('a second daemon on the same state is refused, and the first goes on')
+    def second_daemon(self):
+        for side in (self.pair.p, self.pair.r):
+            second = self.pair.background(side, 'run')
+            try:
+                code = processes.until(lambda: second.poll() is not None and f'exit {second.returncode}', 15, quiet=True)
+            finally:
+                if second.poll() is None:
+                    second.kill()
+                second.wait()
+            if not code or code == 'exit 0':
+                raise Failure(f'{side.name}: a second daemon: {code or "it runs"}')
+        self.judge()
+
+    @scenario('seed is refused on the primary')
+    def seed_on_primary(self):
+        self.pair.kill('p')
+        done = self.pair.command(self.pair.p, 'seed', expect=None)
+        self.pair.start_daemon('p')
+        if done.returncode == 0:
+            raise Failure('seed succeeded on the primary')
+
+    @scenario('inspect reads the journal of both ends, and notices a flipped bit')
+    def inspect(self):
+        found = 0
+        for side in (self.pair.p, self.pair.r):
+            journal = side.state + '/journal'
+            segments = sorted(f'{journal}/{n}' for n in os.listdir(journal)) if os.path.isdir(journal) else []
+            segments = [s for s in segments if os.path.getsize(s) > 1000]
+            if not segments:
+                continue
+            found += 1
+            self.pair.command(side, 'inspect', *segments, expect=(0, 1), bare=True)
+            damaged = side.cyrus.dir + '/damaged-segment'
+            with open(segments[-1], 'rb') as f:
+                b = bytearray(f.read())
+            with open(damaged, 'wb') as f:
+                b[len(b.rstrip(b'\0')) // 2] ^= 1
+                f.write(b)
+            os.chmod(damaged, 0o644)
+            self.pair.command(side, 'inspect', damaged, expect=(1,), bare=True)
+        if not found:
+            raise Skip('no segments in state/journal')
