@@ -147,7 +147,7 @@ def seed(b):
         c = tools.wait(tools.start(['cp', '-a', *(f'{source}/{x}' for x in STORE_ROOTS), to], log), 600, 'cp')
         return time.monotonic() - t, c, 0, 0, to
 
-    names = {'mailsync seed': mailsync, 'tar|lz4|TLS|tar': tar, 'rsync -aH': rsync, 'cp -a': cp}
+    names = {'mailsync seed': mailsync, 'tar, lz4, TLS': tar, 'rsync -aH': rsync, 'cp -a': cp}
     for k, name in b.turns(list(names)):
         tools.remove(to)
         os.mkdir(to)

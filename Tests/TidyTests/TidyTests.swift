@@ -127,7 +127,7 @@ private let rooms: [String: Set<String>] = [
 
     @Test func `an error dropped has its reason beside it`() {
         for source in sources {
-            for (number, line) in source.lines.enumerated() where line.contains(/(^|[^A-Za-z])try\? /) {
+            for (number, line) in source.lines.enumerated() where line.contains(#/(^|[^A-Za-z])try\? /#) {
                 let before = number > 0 ? source.lines[number - 1] : ""
                 let after = number + 1 < source.lines.count ? source.lines[number + 1] : ""
                 let isExplained = [before, line, after].contains { $0.contains("//") }
