@@ -27,13 +27,19 @@ package final class Primary: Sendable {
         package var sweepPeriod: Duration
         /// Bytes of journal kept for replicas that are away.
         package var journalBytesMax: Int
+        /// The fingerprints of those who may connect.
+        package var replicas: Set<String>
 
-        package init(store: String, state: String, epoch: Epoch, sweepPeriod: Duration, journalBytesMax: Int) {
+        package init(
+            store: String, state: String, epoch: Epoch, sweepPeriod: Duration, journalBytesMax: Int,
+            replicas: Set<String>
+        ) {
             self.store = store
             self.state = state
             self.epoch = epoch
             self.sweepPeriod = sweepPeriod
             self.journalBytesMax = journalBytesMax
+            self.replicas = replicas
         }
     }
 
@@ -64,6 +70,7 @@ package final class Primary: Sendable {
         let start = Position(epoch: options.epoch, sequence: SequenceNumber(0))
         journal = try Journal.open(in: journalPath, orStartAfter: start, hash: .zero)
         slots = try Slots(in: options.state)
+        slots.keep(only: options.replicas)
         catalogue = try Catalogue(path: options.state + "/catalogue")
         watcher = try Watcher(roots, cookies: options.state + "/cookies", log: log)
         // While no replica ever was here, none can lack what no row tells of.

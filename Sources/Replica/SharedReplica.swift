@@ -51,6 +51,8 @@ final class SharedReplica: Sendable {
 
     // MARK: - the link
 
+    // Messages are sent when the lock is gone: sending may find the link closed, and end here again.
+
     /// Acks and requests go to `link` from now on; what is awaited is asked for again.
     func attach(_ link: Link?) {
         let awaited = state.withLock { state in
@@ -65,28 +67,29 @@ final class SharedReplica: Sendable {
         state.withLock { state in
             if let received { state.status.received = max(state.status.received, received) }
             if let flushed { state.status.flushed = max(state.status.flushed, flushed) }
-            sendAck(state)
         }
+        ack()
     }
 
     /// A batch is in the store; `needed` could not be applied.
     func applied(_ position: Position, exactAt: Timestamp?, needed: [StorePath]) {
-        state.withLock { state in
+        let (link, new) = state.withLock { state in
             state.status.applied = max(state.status.applied, position)
             state.status.exactAt = exactAt
             let new = needed.filter { state.awaited.insert($0).inserted }
             state.status.awaitedCount = state.awaited.count
-            if !new.isEmpty { state.link?.send(.resend(new)) }
             if [.catchingUp, .streaming, .paused].contains(state.status.phase), state.link != nil {
-                let phase: ReplicaStatus.Phase =
-                    state.status.applied < state.status.journaled ? .catchingUp : .streaming
+                let isBehind = state.status.applied < state.status.journaled
+                let phase: ReplicaStatus.Phase = isBehind ? .catchingUp : .streaming
                 if phase != state.status.phase {
                     state.status.phase = phase
                     state.status.since = now()
                 }
             }
-            sendAck(state)
+            return (state.link, new)
         }
+        if !new.isEmpty { link?.send(.resend(new)) }
+        ack()
     }
 
     /// A record was applied: if its file was awaited, it is no more.
@@ -102,12 +105,16 @@ final class SharedReplica: Sendable {
         }
     }
 
-    func ack() { state.withLock { sendAck($0) } }
-
-    private func sendAck(_ state: borrowing State) {
-        // Each thread tells its own position, and the applier may be the first to speak of what the intake flushed.
-        let applied = state.status.applied
-        let flushed = max(state.status.flushed, applied)
-        state.link?.send(.ack(Ack(received: max(state.status.received, flushed), flushed: flushed, applied: applied)))
+    /// Tells the primary where we are.
+    func ack() {
+        let (link, ack) = state.withLock { state in
+            // Each thread tells its own position, and the applier may be the first to speak of what the intake flushed.
+            let applied = state.status.applied
+            let flushed = max(state.status.flushed, applied)
+            return (
+                state.link, Ack(received: max(state.status.received, flushed), flushed: flushed, applied: applied)
+            )
+        }
+        link?.send(.ack(ack))
     }
 }

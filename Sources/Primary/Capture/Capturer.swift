@@ -177,10 +177,14 @@ final class Capturer {
     private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
-            for name in try reader.names(of: dirt) {
-                let path = dirt.directory.appending(name)
-                if dirt.isSuspicion { round.suspicions.insert(path) }
-                byOwner[try owner(of: path, in: dirt.directory), default: []].append(name)
+            do {
+                for name in try reader.names(of: dirt) {
+                    let path = dirt.directory.appending(name)
+                    if dirt.isSuspicion { round.suspicions.insert(path) }
+                    byOwner[try owner(of: path, in: dirt.directory), default: []].append(name)
+                }
+            } catch let error as SystemError {
+                encoder.alarm(dirt.directory, "\(error)")
             }
             for (owner, names) in byOwner {
                 let job = CaptureJob(dirt, names: names)

@@ -85,7 +85,7 @@ final class UnitReader {
             try addMailboxFiles(of: directory, to: &mutable)
         }
         for (path, role) in mutable.sorted(by: { Self.readOrder($0.role) < Self.readOrder($1.role) }) {
-            switch try readMutable(path, role, wholly: wholly.contains(path)) {
+            switch try readOrAlarm(path, role, wholly: wholly.contains(path)) {
             case .read(let found, let named):
                 captured.append(contentsOf: found)
                 for (message, guid) in named { messages[message] = guid }
@@ -134,6 +134,16 @@ final class UnitReader {
     private enum MutableOutcome {
         case read([Captured], named: [StorePath: MessageGUID?])
         case busy
+    }
+
+    /// A file that cannot be read is an alarm, and nobody else's concern.
+    private func readOrAlarm(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
+        do {
+            return try readMutable(path, role, wholly: wholly)
+        } catch let error as SystemError {
+            alarm(path, "\(error)")
+            return .read([], named: [:])
+        }
     }
 
     private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
@@ -264,7 +274,7 @@ final class UnitReader {
         do throws(SystemError) {
             return Captured(path: path, found: .message(try OpenMessage(try roots.open(path), guid: guid)))
         } catch {
-            guard error.errno == .noEntry else { throw error }
+            if error.errno != .noEntry { alarm(path, "\(error)") }
             return nil
         }
     }

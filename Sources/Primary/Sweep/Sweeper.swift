@@ -77,7 +77,7 @@ final class Sweeper: Sendable {
         do throws(SystemError) {
             entries = try parts.roots.entries(of: directory) ?? []
         } catch {
-            guard error.errno == .accessDenied else { throw error }
+            // What cannot be looked at does not keep us from the rest.
             return parts.log.error("\(directory): \(error)")
         }
         for entry in entries where StorePath.isName(entry.name) {

@@ -39,6 +39,11 @@ package final class Slots: Sendable {
         self.slots = Mutex(slots)
     }
 
+    /// Forgets the replicas that are not among `names`: they may not connect any more, so nobody waits for them.
+    package func keep(only names: Set<String>) {
+        slots.withLock { slots in slots = slots.filter { names.contains($0.key) } }
+    }
+
     package var all: [String: Slot] { slots.withLock { $0 } }
 
     /// What every replica has on its disk; nothing while there is no replica.
