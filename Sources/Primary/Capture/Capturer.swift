@@ -45,13 +45,18 @@ final class Capturer {
     private let finder: OwnerFinder
     private var dirty = DirtySet()
     private var seeds: [StorePath: PendingSeed] = [:]
-    /// The last one asked for in this round.
-    private var ownerOfDirectory: (directory: StorePath, owner: OwnerFinder.Owner)?
+    /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
+    private var owners: [StorePath: OwnerFinder.Owner] = [:]
+    /// Somebody was writing in the last round.
+    private var wasBusy = false
     private var lastCommit = MonotonicTime.now()
     private var isCommitted = true
     /// Our own, while `fetchEvents` waits for it.
     private var awaitedCookie: UInt64?
 
+    private static let ownerCountMax = 10_000
+    /// While somebody writes, events come one by one: they are gathered, as the lock would be tried in vain.
+    private static let gatherInterval = Duration.milliseconds(1)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
     private static let batchBytes = 4 << 20
@@ -88,6 +93,7 @@ final class Capturer {
     /// Until told to stop.
     func run() throws {
         while true {
+            if wasBusy { _ = parts.inbox.wait(timeout: Self.gatherInterval) { _ in false } }
             let timeout = waitingTime()
             let inbox = parts.inbox.take(timeout: timeout) { inbox -> CaptureInbox? in
                 guard !inbox.isEmpty else { return nil }
@@ -159,7 +165,7 @@ final class Capturer {
     private func round() throws {
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
-            ownerOfDirectory = nil
+            if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
             var round = CaptureRound()
             try sort(taken, into: &round)
             if !round.globals.isEmpty { try readGlobals(&round) }
@@ -170,6 +176,7 @@ final class Capturer {
             try waitForMakers(&round)
             try finish(&round)
         }
+        wasBusy = !dirty.isEmpty
         for cookie in dirty.takeDueCookies() { parts.cookieDue(cookie, parts.journal.flushed.position) }
         parts.status.update { $0.dirtyCount = dirty.count }
     }
@@ -199,12 +206,23 @@ final class Capturer {
 
     /// In a mailbox's directory all names have one owner; elsewhere each is asked.
     private func owner(of path: StorePath, in directory: StorePath) throws(SystemError) -> OwnerFinder.Owner {
-        if let known = ownerOfDirectory, known.directory == directory { return known.owner }
+        let place = RootKind(directory.root).holdsMailboxes ? directory : path
+        if let known = owners[place] { return known }
         let isDirectory = try parts.roots.status(of: path)?.kind == .directory
         let owner = try finder.owner(of: path, isDirectory: isDirectory)
-        if RootKind(directory.root).holdsMailboxes, !isDirectory { ownerOfDirectory = (directory, owner) }
+        // One that is being made has no owner yet, and will have.
+        if owner != .none || place.root == .configuration, !isDirectory { owners[place] = owner }
         return owner
     }
+
+    private static func mayChangeOwner(_ dirt: DirtySet.Dirt) -> Bool {
+        switch dirt.names {
+        case .all: true
+        case .some(let names): names.contains(headerName)
+        }
+    }
+
+    private static let headerName = Array("cyrus.header".utf8)
 
     /// A mailbox that has an index and no header yet is just being made: whose it is shows in a moment.
     private func isBeingMade(_ dirt: DirtySet.Dirt) throws(SystemError) -> Bool {

@@ -187,7 +187,7 @@ final class UnitReader {
             alarm(path, why)
             if entry?.digest != nil { return .read([], named: [:]) }
         }
-        let named = role == .index ? try messagesNamed(by: version, old, path.parent) : [:]
+        let named = role == .index ? try messagesNamed(by: version, of: path, since: old) : [:]
         return .read([Captured(path: path, found: .file(version, old: old))], named: named)
     }
 
@@ -231,8 +231,9 @@ final class UnitReader {
 
     /// The message files that the changed records of an index name, and that are not shipped as they are.
     private func messagesNamed(
-        by version: FileVersion, _ old: PageTable?, _ directory: StorePath
+        by version: FileVersion, of path: StorePath, since old: PageTable?
     ) throws -> [StorePath: MessageGUID?] {
+        let directory = path.parent
         guard case .whole(let bytes) = version.content, bytes.count <= Self.indexBytesMax,
             let index = try? IndexImage(bytes)  // a broken one got past the poison gate as there is no better copy
         else { return [:] }
@@ -242,9 +243,15 @@ final class UnitReader {
         for page in pages {
             let range = page * PageTable.pageBytes..<min((page + 1) * PageTable.pageBytes, bytes.count)
             let records = index.records(coveringBytes: range)
-            for number in max(next, records.lowerBound)..<max(next, records.upperBound) {
+            let fresh = max(next, records.lowerBound)..<max(next, records.upperBound)
+            let start = index.offset(ofRecord: fresh.lowerBound)
+            let end = min(index.offset(ofRecord: fresh.upperBound), old?.byteCount ?? 0)
+            let before = start < end ? try shadows.bytes(of: path, start..<end) : []
+            for number in fresh {
                 let record = index.record(at: number)
-                guard record.hasFile, let path = try file(of: record, directory) else { continue }
+                let at = index.offset(ofRecord: number) - start
+                let isAsBefore = before.dropFirst(at).prefix(record.bytes.count).elementsEqual(record.bytes)
+                guard !isAsBefore, record.hasFile, let path = try file(of: record, directory) else { continue }
                 if try catalogue.entry(path) == nil { named[path] = .some(record.guid) }
             }
             next = max(next, records.upperBound)
