@@ -179,7 +179,8 @@ package final class Primary: Sendable {
         Shipper(
             Shipper.Parts(
                 journal: journal, slots: slots, store: options.store, epoch: options.epoch, inbox: inbox,
-                seeder: Seeder(roots: roots, journal: journal, inbox: inbox, now: Timestamp.now, log: log),
+                seeder: Seeder(
+                    roots: roots, journal: journal, slots: slots, inbox: inbox, now: Timestamp.now, log: log),
                 missed: { replica in try? MissedPaths(in: self.options.state, replica: replica) },  // unread: a seed
                 resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
                 now: Timestamp.now, log: log, acked: { self.slotsMoved() },
@@ -278,7 +279,8 @@ package final class Primary: Sendable {
             let all = slots.all.values
             return !all.isEmpty
                 && all.allSatisfy { slot in
-                    !slot.isSeeding && (level == .flushed ? slot.flushed : slot.applied) >= position
+                    !slot.isSeeding
+                        && (level == .flushed ? slot.flushed : slot.applied) >= max(position, slot.consistentAfter)
                 }
         }
     }

@@ -3,6 +3,7 @@ import inspect
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import traceback
@@ -67,7 +68,7 @@ class Run:
         self.seed = seed if seed is not None else int(time.time()) % 100000
         self.dir = tempfile.mkdtemp(prefix='mailsync-e2e.')
         os.chmod(self.dir, 0o755)
-        self.counter = 0
+        self.counter, self.removals = 0, []
 
     def directory(self):
         """a new one, not made yet"""
@@ -75,7 +76,14 @@ class Run:
         return f'{self.dir}/{self.counter}'
 
     def discard(self, path):
-        shutil.rmtree(path, ignore_errors=True)
+        """in the background: it takes longer than most scenarios"""
+        self.removals.append(subprocess.Popen(['rm', '-rf', path], stdin=subprocess.DEVNULL))
+
+    def close(self):
+        if self.keep and any(name.isdigit() for name in os.listdir(self.dir)):
+            print(f'kept: {self.dir}')
+        else:
+            shutil.rmtree(self.dir, ignore_errors=True)
 
 
 class Deadline:
@@ -158,8 +166,7 @@ def _one(group, test):
 
 
 def clean_up(run):
+    for p in run.removals:
+        p.wait()
     processes.end_offspring()
-    if run.keep and any(name.isdigit() for name in os.listdir(run.dir)):
-        print(f'kept: {run.dir}')
-    else:
-        run.discard(run.dir)
+    run.close()

@@ -38,10 +38,9 @@ final class Capturer {
     }
 
     private let parts: Parts
-    private let epoch: Epoch
-    private let shadows: ShadowStore
     private let reader: UnitReader
-    private let encoder: RecordEncoder
+    private let shipper: RoundShipper
+    private let alarm: (StorePath, String) -> Void
     private let finder: OwnerFinder
     private var dirty = DirtySet()
     private var seeds: [StorePath: PendingSeed] = [:]
@@ -59,20 +58,19 @@ final class Capturer {
     private static let gatherInterval = Duration.milliseconds(1)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
-    private static let batchBytes = 4 << 20
     /// How long mailboxes.db waits for users who are writing, and how often it is read again.
     private static let busyWait = Duration.milliseconds(30)
     private static let roundsMax = 3
 
     init(_ parts: Parts, epoch: Epoch, state: String) throws(SystemError) {
         self.parts = parts
-        self.epoch = epoch
-        shadows = try ShadowStore(state + "/shadow")
+        let shadows = try ShadowStore(state + "/shadow")
         let spare = try OwnFiles(state + "/spare")
         let alarm = Self.alarm(parts)
         reader = UnitReader(
             roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, spare: spare, alarm: alarm)
-        encoder = RecordEncoder(roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, alarm: alarm)
+        shipper = RoundShipper(parts, epoch: epoch, shadows: shadows, alarm: alarm)
+        self.alarm = alarm
         finder = OwnerFinder(roots: parts.roots)
     }
 
@@ -191,7 +189,7 @@ final class Capturer {
                     byOwner[try owner(of: path, in: dirt.directory), default: []].append(name)
                 }
             } catch let error as SystemError {
-                encoder.alarm(dirt.directory, "\(error)")
+                alarm(dirt.directory, "\(error)")
             }
             for (owner, names) in byOwner {
                 let job = CaptureJob(dirt, names: names)
@@ -370,19 +368,23 @@ final class Capturer {
         }
     }
 
-    /// Whether among what could not be read is a directory that was never shipped.
+    /// Whether among what could not be read is a mailbox, or a directory, that was never shipped. That a mailbox's
+    /// directory was says nothing of what is in it.
     private func isAnyMaking(_ round: CaptureRound) throws -> Bool {
         for job in round.busy.values.joined() {
             if !job.directory.isRoot, try parts.catalogue.entry(job.directory) == nil { return true }
-            for name in job.names {
+            for name in job.names.union(Self.mailboxNames) {
                 let path = job.directory.appending(name)
-                if try parts.roots.status(of: path)?.kind == .directory, try parts.catalogue.entry(path) == nil {
-                    return true
+                guard try parts.catalogue.entry(path) == nil, let status = try parts.roots.status(of: path) else {
+                    continue
                 }
+                if status.kind == .directory || Self.mailboxNames.contains(name) { return true }
             }
         }
         return false
     }
+
+    private static let mailboxNames: Set = [headerName, Array("cyrus.index".utf8)]
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
     private func finish(_ round: inout CaptureRound) throws {
@@ -444,72 +446,8 @@ final class Capturer {
         if case .message = parts.roots.layout.role(of: path) { true } else { false }
     }
 
-    // MARK: - shipping
-
-    /// Encodes and journals what was captured, and forgets it.
     private func ship(_ round: inout CaptureRound) throws {
-        defer { round.forgetCaptured() }
-        let layout = parts.roots.layout
-        func rank(_ captured: Captured) -> Int {
-            if case .nothing = captured.found { return 100 }
-            if case .directory = captured.found { return ApplyRank.directory.rawValue }
-            return layout.applyRank(of: captured.path).rawValue
-        }
-        let ordered = round.captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
-        var writer = BatchWriter(bytesMax: Self.batchBytes)
-        var shipped: [Shipped] = []
-        for (_, captured) in ordered {
-            guard let encoded = try encode(captured, &round) else { continue }
-            for record in encoded.records {
-                writer.add(record)
-                if writer.isFull { try append(&writer) }
-            }
-            if !encoded.records.isEmpty, round.suspicions.contains(captured.path) {
-                parts.status.update { $0.missedCount += 1 }
-            }
-            shipped.append(encoded.shipped)
-        }
-        if !writer.isEmpty { try append(&writer) }
-        if newest.position != parts.journal.flushed.position { try parts.journal.flush() }
-        for item in shipped { try note(item) }
-        parts.journaled(parts.journal.flushed.position)
-    }
-
-    /// One that fails is an alarm, and nobody else's concern.
-    private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
-        do {
-            let encoded = try encoder.encode(captured, linkTargets: &round.linkTargets)
-            if encoded != nil { parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) } }
-            return encoded
-        } catch let error as SystemError {
-            encoder.alarm(captured.path, "\(error)")
-            return nil
-        }
-    }
-
-    /// The newest batch appended, and the chain hash there.
-    private var newest: (position: Position, hash: ChainHash) { parts.journal.newest }
-
-    private func append(_ writer: inout BatchWriter) throws {
-        let newest = newest
-        let position = Position(epoch: epoch, sequence: newest.position.sequence.next)
-        let batch = try writer.seal(at: position, after: newest.hash, time: parts.now())
-        try parts.journal.append([batch])
-        parts.status.update { status in
-            status.batchCount += 1
-            status.recordCount += UInt64(batch.header.recordCount)
-            status.batchBytes += UInt64(batch.bytes.count)
-        }
-        writer = BatchWriter(bytesMax: Self.batchBytes)
-    }
-
-    private func note(_ item: Shipped) throws {
         isCommitted = false
-        guard let entry = item.entry else {
-            try parts.catalogue.remove(item.path)
-            return try shadows.remove(item.path)
-        }
-        try parts.catalogue.set(item.path, entry)
-        if let shadow = item.shadow { try shadows.update(item.path, to: shadow.version, from: shadow.old) }
+        try shipper.ship(&round)
     }
 }

@@ -11,6 +11,7 @@ import Synchronization
 struct Seeder: Sendable {
     let roots: StoreRoots
     let journal: Journal
+    let slots: Slots
     let inbox: Condition<CaptureInbox>
     let now: @Sendable () -> Timestamp
     let log: Logger
@@ -63,6 +64,7 @@ final class SeedSession: Sendable {
             for root in parts.roots.names { try send(StorePath(root: root), &work) }
             try flush(&work)
             let end = parts.journal.flushed.position
+            parts.slots.settle(link.peer.description, after: end)
             link.send(
                 .seedEnd(
                     SeedEnd(

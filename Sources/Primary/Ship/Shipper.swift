@@ -145,7 +145,8 @@ final class Shipper: LinkUser {
             parts.slots.connect(
                 link.peer.description, flushed: start.position, applied: start.position, isSeeding: true,
                 now: parts.now())
-            parts.resend(paths) { position in
+            parts.resend(paths) { [parts] position in
+                parts.slots.settle(link.peer.description, after: position)
                 link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: position)))
             }
         } catch {

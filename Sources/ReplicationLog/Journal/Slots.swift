@@ -6,6 +6,8 @@ internal import Synchronization
 package struct Slot: Equatable, Sendable {
     package var flushed: Position
     package var applied: Position
+    /// After a jump or a seed the replica is consistent from here on: no earlier position counts as reached.
+    package var consistentAfter = Position.zero
     package var isConnected = false
     /// Nothing: not since the daemon started.
     package var lastHeard: Timestamp?
@@ -28,10 +30,10 @@ package final class Slots: Sendable {
             let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 20)
             for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
                 let words = line.split(separator: " ")
-                guard words.count == 3, let flushed = Position(words[1]), let applied = Position(words[2]) else {
-                    continue
-                }
-                slots[String(words[0])] = Slot(flushed: flushed, applied: applied)
+                guard words.count == 4, let flushed = Position(words[1]), let applied = Position(words[2]),
+                    let consistentAfter = Position(words[3])
+                else { continue }
+                slots[String(words[0])] = Slot(flushed: flushed, applied: applied, consistentAfter: consistentAfter)
             }
         } catch {
             guard error.errno == .noEntry else { throw error }
@@ -53,8 +55,14 @@ package final class Slots: Sendable {
     package func connect(_ name: String, flushed: Position, applied: Position, isSeeding: Bool, now: Timestamp) {
         slots.withLock {
             $0[name] = Slot(
-                flushed: flushed, applied: applied, isConnected: true, lastHeard: now, isSeeding: isSeeding)
+                flushed: flushed, applied: applied, consistentAfter: $0[name]?.consistentAfter ?? .zero,
+                isConnected: true, lastHeard: now, isSeeding: isSeeding)
         }
+    }
+
+    /// A jump or a seed was sent, and makes the replica consistent from `position` on.
+    package func settle(_ name: String, after position: Position) {
+        slots.withLock { $0[name]?.consistentAfter = position }
     }
 
     /// Positions only grow; what is behind is an old ack, and dropped.
@@ -74,7 +82,9 @@ package final class Slots: Sendable {
 
     /// On disk on return.
     package func save() throws(SystemError) {
-        let lines = all.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.flushed) \($0.value.applied)\n" }
+        let lines = all.sorted { $0.key < $1.key }.map {
+            "\($0.key) \($0.value.flushed) \($0.value.applied) \($0.value.consistentAfter)\n"
+        }
         try AtomicFile.replace(
             directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)
     }

@@ -79,7 +79,10 @@ package enum Handshake {
                 .diverged, text: "the replica is at \(hello.flushed), ahead of this log's end \(ours.newest)")
         }
         guard hello.flushed.sequence >= ours.oldest.sequence else {
-            if let since = ours.knownSince, hello.flushed >= since { return .jump }
+            // Of the epoch that the kept log begins in, what was before cannot have forked from it.
+            if let since = ours.knownSince, hello.flushed >= since, hello.flushed.epoch == ours.oldest.epoch {
+                return .jump
+            }
             return .refuse(
                 .trimmed, text: "the log after \(hello.flushed) is no longer kept; it begins at \(ours.oldest)")
         }

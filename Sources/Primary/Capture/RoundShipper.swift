@@ -1,0 +1,120 @@
+import Digests
+import Formats
+import Linux
+import Logging
+import ReplicationLog
+import Store
+
+/// From what a round captured to batches in the journal, and to what is remembered of them.
+///
+/// Order: records in the order of dependence, sealed, appended; one flush; only then catalogue and shadows, so that these
+/// are never ahead of the log. The capturer's thread uses it.
+struct RoundShipper {
+    private let parts: Capturer.Parts
+    private let epoch: Epoch
+    private let shadows: ShadowStore
+    private let encoder: RecordEncoder
+    private let alarm: (StorePath, String) -> Void
+
+    private static let batchBytes = 4 << 20
+    private static let retryInterval = Duration.seconds(1)
+
+    init(_ parts: Capturer.Parts, epoch: Epoch, shadows: ShadowStore, alarm: @escaping (StorePath, String) -> Void) {
+        self.parts = parts
+        self.epoch = epoch
+        self.shadows = shadows
+        self.alarm = alarm
+        encoder = RecordEncoder(roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, alarm: alarm)
+    }
+
+    /// Encodes and journals what was captured, and forgets it.
+    func ship(_ round: inout CaptureRound) throws {
+        defer { round.forgetCaptured() }
+        let layout = parts.roots.layout
+        func rank(_ captured: Captured) -> Int {
+            if case .nothing = captured.found { return 100 }
+            if case .directory = captured.found { return ApplyRank.directory.rawValue }
+            return layout.applyRank(of: captured.path).rawValue
+        }
+        let ordered = round.captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
+        var writer = BatchWriter(bytesMax: Self.batchBytes)
+        var shipped: [Shipped] = []
+        for (_, captured) in ordered {
+            guard let encoded = try encode(captured, &round) else { continue }
+            for record in encoded.records {
+                writer.add(record)
+                if writer.isFull { try append(&writer) }
+            }
+            if !encoded.records.isEmpty, round.suspicions.contains(captured.path) {
+                parts.status.update { $0.missedCount += 1 }
+            }
+            shipped.append(encoded.shipped)
+        }
+        if !writer.isEmpty { try append(&writer) }
+        if newest.position != parts.journal.flushed.position { try parts.journal.flush() }
+        for item in shipped { try note(item) }
+        parts.journaled(parts.journal.flushed.position)
+    }
+
+    /// One that fails is an alarm, and nobody else's concern.
+    private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
+        do {
+            let encoded = try encoder.encode(captured, linkTargets: &round.linkTargets)
+            if encoded != nil { parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) } }
+            return encoded
+        } catch let error as SystemError {
+            alarm(captured.path, "\(error)")
+            return nil
+        }
+    }
+
+    /// The newest batch appended, and the chain hash there.
+    private var newest: (position: Position, hash: ChainHash) { parts.journal.newest }
+
+    private func append(_ writer: inout BatchWriter) throws {
+        let newest = newest
+        let position = Position(epoch: epoch, sequence: newest.position.sequence.next)
+        let batch = try writer.seal(at: position, after: newest.hash, time: parts.now())
+        try journal(batch)
+        parts.status.update { status in
+            status.batchCount += 1
+            status.recordCount += UInt64(batch.header.recordCount)
+            status.batchBytes += UInt64(batch.bytes.count)
+        }
+        writer = BatchWriter(bytesMax: Self.batchBytes)
+    }
+
+    /// Waits while the disk is full: Cyrus goes on, what is dirty stays dirty, and nothing is lost.
+    private func journal(_ batch: SealedBatch) throws(JournalError) {
+        while true {
+            do throws(JournalError) {
+                return try parts.journal.append([batch])
+            } catch {
+                guard case .system(let system) = error, system.errno == .noSpace || system.errno == .quotaExceeded
+                else {
+                    throw error
+                }
+                parts.status.update { $0.lastError = CaptureStatus.Alarm(why: "paused: \(error)", since: parts.now()) }
+                parts.log.error("paused: \(error): free some space, it goes on by itself")
+                let isStopping = parts.inbox.wait(timeout: Self.retryInterval) { $0.isStopping }
+                if isStopping { throw error }
+            }
+        }
+    }
+
+    private func note(_ item: Shipped) throws {
+        guard let entry = item.entry else {
+            try parts.catalogue.remove(item.path)
+            return try shadows.remove(item.path)
+        }
+        try parts.catalogue.set(item.path, entry)
+        guard let shadow = item.shadow else { return }
+        do throws(SystemError) {
+            try shadows.update(item.path, to: shadow.version, from: shadow.old)
+        } catch {
+            // Without a shadow the file is shipped whole the next time.
+            parts.log.warning("shadow of \(item.path): \(error)")
+            try shadows.remove(item.path)
+        }
+    }
+}
