@@ -222,5 +222,10 @@ private let onlyNaming = CInt(MS_O_PATH)
 private func openat2(_ directory: CInt, _ path: [CChar], _ flags: CInt, _ mode: UInt16) -> CInt {
     // With O_PATH the kernel accepts few other flags, O_CLOEXEC among them.
     let resolve = UInt64(MS_RESOLVE_BENEATH | MS_RESOLVE_NO_SYMLINKS | MS_RESOLVE_NO_MAGICLINKS)
+    // EAGAIN: something was renamed while a `..` was resolved, so the kernel could not be sure; it says to try again.
+    for _ in 0..<64 {
+        let raw = ms_openat2(directory, path, UInt64(flags | O_CLOEXEC), UInt64(mode), resolve)
+        if raw >= 0 || Errno.current != .wouldBlock { return raw }
+    }
     return ms_openat2(directory, path, UInt64(flags | O_CLOEXEC), UInt64(mode), resolve)
 }

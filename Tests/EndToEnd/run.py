@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -77,8 +78,15 @@ def main():
             if not os.path.exists(program):
                 print(f'run.py: {program}: not there\nrun.py: hint: build it, or name it in MAILSYNC', file=sys.stderr)
                 return 1
-            run.program = own_copy(program, run.dir)
-            bad = works(run.program, processes.account(user) if user != 'root' else {})
+            account = processes.account(user) if user != 'root' else {}
+            deadline = time.monotonic() + 60
+            while True:
+                run.program = own_copy(program, run.dir)
+                bad = works(run.program, account)
+                # one that was written a moment ago may still be in the making
+                if not bad or time.time() - os.path.getmtime(program) > 10 or time.monotonic() > deadline:
+                    break
+                time.sleep(1)
             if bad:
                 print(f'run.py: {program}: not a mailsync that {user} can run: {bad}', file=sys.stderr)
                 return 1

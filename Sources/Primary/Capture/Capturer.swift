@@ -234,7 +234,8 @@ final class Capturer {
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard round.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
         try fetchEvents()
-        try sort(dirty.take(now: .now()), into: &round)
+        // Those too that were put back: a mailbox of somebody who is still writing may be among them.
+        try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
         // What was read already stays as it was then, and is read again in the next round.
         let known = Set(round.capturedGlobals.map(\.path))
         for var job in round.globals {

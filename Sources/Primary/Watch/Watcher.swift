@@ -154,8 +154,9 @@ final class Watcher: Sendable {
                 watcher.counts.withLock { $0.unwatched += 1 }
             }
             if hinting { hinted([.directory(directory)]) }
+            // Not while events are being interpreted: those read later would overtake them, cookies too.
             sinceDrain += 1
-            if sinceDrain >= Watcher.drainInterval {
+            if !hinting, sinceDrain >= Watcher.drainInterval {
                 sinceDrain = 0
                 try drain()
             }

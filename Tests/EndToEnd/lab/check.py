@@ -234,7 +234,8 @@ class Store:
                             r = db.execute('pragma integrity_check').fetchone()[0]
                             if r != 'ok':
                                 raise Bad(r)
-                            if db.execute('pragma user_version').fetchone()[0] != 14:
+                            # 0: just being made, as a crash may leave it; Cyrus writes the number last
+                            if db.execute('pragma user_version').fetchone()[0] not in (0, 14):
                                 raise Bad('schema version')
                             for m, uid, cid in db.execute('select mailbox, imap_uid, contentid from sieve_scripts where alive'):
                                 e = E.get(m.encode())

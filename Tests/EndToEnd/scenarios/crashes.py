@@ -7,10 +7,10 @@ from .common import PairGroup, told
 class Crashes(PairGroup):
     """crashes"""
 
-    def kill_some(self, kills):
-        """kills one side or both, some right after their start, and sees that things move on each time"""
+    def kill_some(self, kills, *turns):
+        """kills in turn one side or both, some right after their start, and sees that things move on each time"""
         for k in range(kills):
-            sides = ('p', 'r', 'pr')[k % 3]
+            sides = turns[k % len(turns)]
             self.watch(self.rng.uniform(.2, 1.2))
             for s in sides:
                 self.pair.kill(s)
@@ -21,19 +21,30 @@ class Crashes(PairGroup):
                     self.pair.start_daemon(s)
             self.pair.wait_now()
 
-    @scenario('daemons killed with -9 while clients are at work')
-    def under_load(self):
+    def under_load(self, *turns):
         self.make(users=range(10)).start()
         with self.pair.load(seed=self.run.seed) as b:
-            self.kill_some(self.run.kills)
+            self.kill_some(self.run.kills, *turns)
         self.judge()
         return f'{self.run.kills} kills, ' + told(b)
+
+    @scenario('the daemon of the primary killed with -9 while clients are at work')
+    def primary(self):
+        return self.under_load('p')
+
+    @scenario('the daemon of the replica killed with -9 while clients are at work')
+    def replica(self):
+        return self.under_load('r')
+
+    @scenario('both daemons killed with -9 while clients are at work')
+    def both(self):
+        return self.under_load('pr', 'p', 'r')
 
     @scenario('daemons killed with -9 in a storm')
     def in_a_storm(self):
         self.make(store=['--users', 20, '--messages', 2000, '--median', 1500]).start(cyrus=False)
         with self.pair.storm(rate=400, seed=self.run.seed) as b:
-            self.kill_some(self.run.kills)
+            self.kill_some(self.run.kills, 'p', 'r', 'pr')
         self.judge()
         return f'{self.run.kills} kills, ' + told(b)
 
