@@ -62,7 +62,7 @@ import Testing
     }
 
     @Test func `a line that is no slot is passed over`() throws {
-        try directory.put(utf8("a 1/2 1/1\nb 1/2\nc 1/x 1/1\n\nd 3/4 3/4\n"), at: "slots")
+        try directory.put(utf8("a 1/2 1/1 0/0\nb 1/2 1/1\nc 1/x 1/1 0/0\n\nd 3/4 3/4 3/5\n"), at: "slots")
         #expect(try Slots(in: directory.path).all.keys.sorted() == ["a", "d"])
     }
 }

@@ -179,6 +179,11 @@ final class Shipper: LinkUser {
         let start = parts.journal.flushed
         parts.slots.connect(
             link.peer.description, flushed: start.position, applied: start.position, isSeeding: true, now: parts.now())
+        do throws(SystemError) {
+            try parts.slots.save()
+        } catch {
+            return link.refuse(.failed, "slots: \(error)")
+        }
         parts.log.info("\(link.peer) is being seeded; its log begins after \(start.position)")
         link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: start.position)))
         let session = SeedSession(parts.seeder, link: link, isOverCopy: overCopy)

@@ -51,7 +51,8 @@ package final class Slots: Sendable {
     /// What every replica has on its disk; nothing while there is no replica.
     package var slowest: Position? { slots.withLock { $0.values.map(\.flushed).min() } }
 
-    /// A replica connected, at `flushed`.
+    /// A replica connected, at `flushed`. To be saved before it is sent anything: a primary that forgets it would take what
+    /// it lacks for known.
     package func connect(_ name: String, flushed: Position, applied: Position, isSeeding: Bool, now: Timestamp) {
         slots.withLock {
             $0[name] = Slot(
