@@ -69,6 +69,12 @@ class Crashes(PairGroup):
         self.judge()
         return told(b)
 
+    def is_held_back(self, difference):
+        """a database that the dead Cyrus left unclean, and that nobody has opened since, is not shipped over a good one:
+        status tells of it"""
+        alarms = self.pair.status('p')['capture']['alarms']
+        return any(a['path'] == difference.path and 'left by a writer that died' in a['why'] for a in alarms)
+
     @scenario('Cyrus killed with -9 on the primary, and started again')
     def cyrus(self):
         pair = self.make(users=range(10)).start()
@@ -82,4 +88,4 @@ class Crashes(PairGroup):
             pair.p.cyrus.start()
             # a crash leaves quotas ahead of their mailboxes; quota -f mends it, and stumbles over a *.NEW that was left
             pair.p.cyrus.tool('quota', '-f', check=False)
-            self.judge()
+            self.judge(ignore=self.is_held_back)
