@@ -343,10 +343,4 @@ package final class Replica: Sendable {
         try record.save(in: options.state)
         shared.update { ($0.applied, $0.flushed, $0.received) = (start, start, start) }
     }
-
-    /// Whether the copy is consistent: everything up to the end of the seed is applied.
-    package func isConsistent() throws -> Bool {
-        let record = try ReplicaRecord(in: options.state)
-        return record.phase == .seeded && shared.status.applied >= record.consistentAfter
-    }
 }

@@ -26,6 +26,7 @@ struct Intake {
             guard let work else { continue }
             if !work.arrived.isEmpty {
                 try append(work.arrived)
+                shared.update { $0.journalBytes = journal.byteCount }
                 shared.moved(flushed: journal.flushed.position)
                 // The applier waits for the journal to grow.
                 shared.work.update { _ in }

@@ -32,7 +32,6 @@ final class SeedUser: LinkUser {
         var batches: [SealedBatch] = []
         var batchBytes = 0
         var listings: [SeedListing] = []
-        var busyCount = 0
         var end: SeedEnd?
         var isStopped = false
         var failure: String?
@@ -189,7 +188,6 @@ final class SeedUser: LinkUser {
                 guard !queue.batches.isEmpty else { return nil }
                 let batch = queue.batches.removeFirst()
                 queue.batchBytes -= batch.bytes.count
-                queue.busyCount += 1
                 return batch
             }
             guard let batch = batch ?? nil else { return }
@@ -198,10 +196,7 @@ final class SeedUser: LinkUser {
             } catch {
                 queue.update { $0.failure = "\(error)" }
             }
-            let left = queue.update { queue in
-                queue.busyCount -= 1
-                return queue.batchBytes
-            }
+            let left = queue.withLock { $0.batchBytes }
             let resume =
                 left < Self.queuedBytesMax / 2
                 && isPaused.withLock { paused in
