@@ -35,15 +35,32 @@ struct DirtySet {
         }
     }
 
+    /// What is dirty together: names in a directory, or where every name is for itself, one.
+    private enum Place: Hashable {
+        case directory(StorePath)
+        case name(StorePath)
+
+        var path: StorePath {
+            switch self {
+            case .directory(let path), .name(let path): path
+            }
+        }
+
+        init(of path: StorePath) {
+            let place = DirtySet.place(of: path)
+            self = place == path ? .name(path) : .directory(place)
+        }
+    }
+
     private struct Delayed {
         var dirt: Dirt
         var notBefore: MonotonicTime
     }
 
     /// Marked since they were last taken, by place.
-    private var fresh: [StorePath: Delayed] = [:]
+    private var fresh: [Place: Delayed] = [:]
     /// Put back: kept apart from newer marks, so that what is old is known to be.
-    private var delayed: [StorePath: [Delayed]] = [:]
+    private var delayed: [Place: [Delayed]] = [:]
     /// Marks so far.
     private var generation: UInt64 = 0
     private var cookies: [(number: UInt64, generation: UInt64)] = []
@@ -62,7 +79,7 @@ struct DirtySet {
     /// `path` itself may have changed; looked at `notBefore` this time, unless its directory is due earlier.
     mutating func mark(_ path: StorePath, notBefore: MonotonicTime = .distantPast) {
         guard !path.isRoot else { return markAll(path) }
-        add(path.parent, .some([Array(path.name)]), isSuspicion: false, notBefore, at: Self.place(of: path))
+        add(path.parent, .some([Array(path.name)]), isSuspicion: false, notBefore, at: Place(of: path))
     }
 
     /// What may belong to one user and what to another is kept apart: a mailbox's directory is somebody's as a whole,
@@ -73,12 +90,12 @@ struct DirtySet {
 
     /// Any name in `directory` may have changed.
     mutating func markAll(_ directory: StorePath) {
-        add(directory, .all, isSuspicion: false, .distantPast, at: directory)
+        add(directory, .all, isSuspicion: false, .distantPast, at: .directory(directory))
     }
 
     /// The sweep found `path` to differ, and no event told of it.
     mutating func suspect(_ path: StorePath) {
-        let place = Self.place(of: path)
+        let place = Place(of: path)
         guard !path.isRoot, fresh[place] == nil, delayed[place] == nil else { return mark(path) }
         add(path.parent, .some([Array(path.name)]), isSuspicion: true, .distantPast, at: place)
     }
@@ -87,7 +104,7 @@ struct DirtySet {
     mutating func note(cookie number: UInt64) { cookies.append((number, generation)) }
 
     private mutating func add(
-        _ directory: StorePath, _ names: Names, isSuspicion: Bool, _ notBefore: MonotonicTime, at place: StorePath
+        _ directory: StorePath, _ names: Names, isSuspicion: Bool, _ notBefore: MonotonicTime, at place: Place
     ) {
         generation += 1
         if let index = fresh.index(forKey: place) {
@@ -104,8 +121,8 @@ struct DirtySet {
 
     /// What is dirty at these places is due now.
     mutating func hurry(where isChosen: (StorePath) -> Bool) {
-        for place in fresh.keys where isChosen(place) { fresh[place]!.notBefore = .distantPast }
-        for place in delayed.keys where isChosen(place) {
+        for place in fresh.keys where isChosen(place.path) { fresh[place]!.notBefore = .distantPast }
+        for place in delayed.keys where isChosen(place.path) {
             for index in delayed[place]!.indices { delayed[place]![index].notBefore = .distantPast }
         }
     }
@@ -134,11 +151,11 @@ struct DirtySet {
         delayed[Self.place(of: dirt), default: []].append(Delayed(dirt: dirt, notBefore: notBefore))
     }
 
-    private static func place(of dirt: Dirt) -> StorePath {
+    private static func place(of dirt: Dirt) -> Place {
         guard case .some(let names) = dirt.names, names.count == 1, let name = names.first else {
-            return dirt.directory
+            return .directory(dirt.directory)
         }
-        return place(of: dirt.directory.appending(name))
+        return Place(of: dirt.directory.appending(name))
     }
 
     /// When `take` will next give something; nothing if nothing is dirty.
