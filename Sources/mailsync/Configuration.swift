@@ -15,6 +15,7 @@ struct Configuration: Sendable {
     let peers: [Peer]
     let sweepPeriod: Duration
     let journalBytesMax: Int
+    let journalKeep: Duration
     let quarantineKeep: Duration
     /// Of a replica's files, what may be removed in an hour; nothing: no limit.
     let removalShareMax: Double?
@@ -30,7 +31,7 @@ struct Configuration: Sendable {
     static let defaultFile = "/etc/mailsync.conf"
     private static let keys: Set<String> = [
         "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
-        "quarantine_keep", "lock_path", "removal_brake",
+        "journal_keep", "quarantine_keep", "lock_path", "removal_brake",
     ]
 
     /// Throws `Failure` with exit code 78, naming the line.
@@ -72,6 +73,7 @@ struct Configuration: Sendable {
         peers = try Self.peers(values)
         sweepPeriod = try Self.duration(values.entry("sweep_period"), default: .seconds(3600))
         quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
+        journalKeep = try Self.duration(values.entry("journal_keep"), default: .seconds(7 * 86400))
         removalShareMax = try Self.share(values.entry("removal_brake"), default: 0.2)
         journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
         guard state.hasPrefix("/") else {
