@@ -319,7 +319,9 @@ final class Daemon: Sendable {
     }
 
     private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
-        guard case .primary(let primary) = current.withLock({ $0 }) else {
+        let current = current.withLock { $0 }
+        if case .paused = current { return .notInTime }
+        guard case .primary(let primary) = current else {
             throw Failure(
                 .unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
         }
