@@ -13,7 +13,9 @@ package enum DatabaseImage {
             switch kind {
             case .twoskip:
                 let database = try TwoskipDatabase(bytes)
-                return told { database.findings(max: 10, order: $0) }
+                let found = told { database.findings(max: 10, order: $0) }
+                guard found.isEmpty, let damage = database.firstDamagedRecord() else { return found }
+                return [Problem(why: "\(damage)", isUnfinished: false)]
             case .skiplist:
                 let database = try SkiplistDatabase(bytes)
                 return told { database.findings(max: 10, order: $0) }

@@ -10,6 +10,7 @@ package import Linux
 package final class CyrusCheck: Sendable {
     let roots: StoreRoots
     private let standing: Standing
+    private let patience: Duration
     /// Told how many bytes were read, after each piece: may sleep.
     let read: @Sendable (Int) -> Void
 
@@ -28,9 +29,14 @@ package final class CyrusCheck: Sendable {
         case contents
     }
 
-    package init(roots: StoreRoots, standing: Standing, read: @escaping @Sendable (Int) -> Void = { _ in }) {
+    /// `patience`: how long a user is tried for before what is theirs counts as busy.
+    package init(
+        roots: StoreRoots, standing: Standing, patience: Duration = .seconds(5),
+        read: @escaping @Sendable (Int) -> Void = { _ in }
+    ) {
         self.roots = roots
         self.standing = standing
+        self.patience = patience
         self.read = read
     }
 
@@ -54,9 +60,6 @@ package final class CyrusCheck: Sendable {
 
     // MARK: stillness
 
-    /// How long a user is tried for before what is theirs counts as busy.
-    private static let patience = Duration.seconds(5)
-
     /// What `body` gives while nobody writes the mailboxes of `users`; nothing if somebody always did. `body` must be
     /// quick: Cyrus waits for it.
     func still<Result>(
@@ -67,7 +70,7 @@ package final class CyrusCheck: Sendable {
         var pause = Duration.milliseconds(1)
         while true {
             if let result = try locked(users[...], locks, body) { return result }
-            guard MonotonicTime.now() - start < Self.patience else { return nil }
+            guard MonotonicTime.now() - start < patience else { return nil }
             // Nothing to wait for but time: Cyrus tells nobody that it lets go of a lock.
             _ = Condition(()).wait(timeout: pause) { _ in false }
             pause = min(pause * 2, .milliseconds(50))

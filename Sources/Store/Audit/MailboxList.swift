@@ -10,7 +10,7 @@ struct MailboxList {
     let path: StorePath
     let rules: PathRules
 
-    /// Nothing while it is being written, or if it cannot be read: `DatabaseCheck` tells why.
+    /// Nothing while it is being written, or if it is not there or cannot be read: `DatabaseCheck` tells why.
     static func read(_ check: CyrusCheck) throws(SystemError) -> MailboxList? {
         let layout = check.layout
         let path = layout.path(of: .mailboxes)
