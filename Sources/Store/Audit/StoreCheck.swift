@@ -22,7 +22,14 @@ struct StoreCheck {
         var databases = DatabaseCheck(check: check)
         try databases.run()
         found = databases.found
-        guard let list = try MailboxList.read(check), !list.isOld else { return found }
+        guard let list = try MailboxList.read(check) else {
+            let path = layout.path(of: .mailboxes)
+            if !found.findings.contains(where: { $0.path == path }), !found.busy.contains(path) {
+                found.busy.append(path)
+            }
+            return found
+        }
+        guard !list.isOld else { return found }
         var usage = QuotaUsage()
         for (name, entry) in list.live {
             if let problem = try problem(name, entry, list, &usage) { try confirm(name, suspected: problem.path) }
@@ -157,11 +164,8 @@ package struct StoreWalk {
                 let path = directory.appending(entry.name)
                 let kind: FileKind?
                 if let known = entry.kind { kind = known } else { kind = try roots.status(of: path)?.kind }
-                switch kind {
-                case .directory: if roots.isShipped(path) { directories.append(path) }
-                case .file: try body(path)
-                case .symlink, .other, nil: break
-                }
+                if kind == .directory, roots.isShipped(path) { directories.append(path) }
+                if kind == .file { try body(path) }
             }
         }
     }
