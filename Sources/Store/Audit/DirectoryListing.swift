@@ -8,6 +8,11 @@ package struct DirectoryListing: Sendable {
     /// Sorted by name. Sockets, pipes and what is never shipped are not in it.
     package var items: [Item]
 
+    package init(directory: StorePath, items: [Item]) {
+        self.directory = directory
+        self.items = items
+    }
+
     package struct Item: Sendable {
         /// Without a digest until it was read; a symbolic link has it.
         package var entry: AuditEntry
@@ -91,8 +96,8 @@ package final class ListingReader {
                 listing.items[index].entry.digest = digest
                 read(Int(item.status.byteCount))
             } catch {
-                guard [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) else { throw error }
-                gone.append(item.entry.name)
+                // What is there and cannot be read stays without a digest, and is like nothing that has one.
+                if [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) { gone.append(item.entry.name) }
             }
         }
         return gone

@@ -87,6 +87,8 @@ extension Record {
             case .symlink(_, let target): "symbolic link to \(String(decoding: target, as: UTF8.self))"
             case .metadata(let metadata, _): "metadata, mode \(String(metadata.mode, radix: 8))"
             case .remove: "removed"
+            case .keep: "kept in the quarantine"
+            case .check(let check): "check \(check.number) of \(check.directories.count) directories"
             }
         return "\(path): \(what)"
     }
