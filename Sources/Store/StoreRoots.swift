@@ -82,6 +82,16 @@ package final class StoreRoots: Sendable {
         }
     }
 
+    /// Held open, to be looked through. Nothing if there is no such directory.
+    package func directory(_ path: StorePath) throws(SystemError) -> Directory? {
+        do throws(SystemError) {
+            return try root(path.root).openDirectory(path.path)
+        } catch {
+            guard [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) else { throw error }
+            return nil
+        }
+    }
+
     package func readLink(_ path: StorePath) throws(SystemError) -> [UInt8] {
         try root(path.root).readLink(path.path)
     }

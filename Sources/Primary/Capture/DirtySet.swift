@@ -48,6 +48,8 @@ struct DirtySet {
     /// Directories.
     var count: Int { Set(fresh.keys).union(delayed.keys).count }
 
+    func contains(_ directory: StorePath) -> Bool { fresh[directory] != nil || delayed[directory] != nil }
+
     /// `path` itself may have changed.
     mutating func mark(_ path: StorePath) {
         guard !path.isRoot else { return markAll(path) }

@@ -35,6 +35,23 @@ final class Quarantine: Sendable {
         }
     }
 
+    /// The same, and leaves it where it is: another name for it, or a copy. What replaces it is another file.
+    func keep(
+        _ path: StorePath, _ status: FileStatus, from root: Directory, at sequence: SequenceNumber
+    ) throws(SystemError) {
+        var place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
+        try makeParents(of: place)
+        if try directory.status(of: place) != nil {
+            place += Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+        }
+        do throws(SystemError) {
+            try root.link(path.path, to: place, in: directory)
+        } catch {
+            guard error.errno == .crossDevice || error.errno == .tooManyLinks else { throw error }
+            try copyAside(path.path, status, from: root, to: place)
+        }
+    }
+
     private func copy(
         _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8]
     ) throws(SystemError) {
@@ -47,6 +64,18 @@ final class Quarantine: Sendable {
                 try copy(below, status, from: root, to: place + [slash] + entry.name)
             }
             return try root.removeDirectory(path)
+        case .symlink, .file:
+            try copyAside(path, status, from: root, to: place)
+        case .other:
+            break
+        }
+        try root.unlink(path)
+    }
+
+    private func copyAside(
+        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8]
+    ) throws(SystemError) {
+        switch status.kind {
         case .symlink:
             try directory.symlink(try root.readLink(path), at: place)
         case .file:
@@ -58,10 +87,9 @@ final class Quarantine: Sendable {
                 offset += Int64(piece.count)
             }
             try target.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
-        case .other:
+        case .directory, .other:
             break
         }
-        try root.unlink(path)
     }
 
     private func makeParents(of place: [UInt8]) throws(SystemError) {

@@ -9,6 +9,7 @@ from .link import Link
 from .load import Load
 from .promotion import Promotion
 from .seeding import Seeding
+from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, Verify, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]
