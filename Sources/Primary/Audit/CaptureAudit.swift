@@ -24,6 +24,8 @@ final class CaptureAudit {
     /// Directories of which events told since the first of the open checks began.
     private var told: Set<StorePath> = []
     private var allWasTold = false
+    /// Directories that the round under way has in hand: what is new of them was told before.
+    private var inHand: Set<StorePath> = []
     private let now: @Sendable () -> Timestamp
 
     /// A request that is under way.
@@ -68,7 +70,9 @@ final class CaptureAudit {
         var waiting: Set<StorePath> = []
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
-            if dirty.contains(listing.directory) { told.insert(listing.directory) }
+            if dirty.contains(listing.directory) || inHand.contains(listing.directory) {
+                told.insert(listing.directory)
+            }
             for item in listing.items where !item.isMessage {
                 waiting.insert(listing.directory.appending(item.entry.name))
             }
@@ -78,8 +82,16 @@ final class CaptureAudit {
             OpenCheck(request: request, deadline: MonotonicTime.now() + Self.patience, waiting: waiting))
     }
 
+    /// A round took these out of the dirty set.
+    func took(_ dirt: [DirtySet.Dirt]) {
+        for item in dirt { inHand.insert(item.directory) }
+    }
+
+    func roundBegins() { inHand = [] }
+
     func note(_ hint: Hint) {
-        guard !checks.isEmpty else { return }
+        // Until the last doubt is settled, which is after the last check was closed.
+        guard !wanted.isEmpty else { return }
         switch hint {
         case .name(let path): told.insert(path.parent)
         case .directory(let directory):
@@ -222,7 +234,8 @@ final class CaptureAudit {
         var unseen: [StorePath] = []
         for listing in request.listings {
             var view = DirectoryView(
-                listing, depth: request.depth, keepsEntries: { if case .entries = request.kind { true } else { false } }())
+                listing, depth: request.depth,
+                keepsEntries: { if case .entries = request.kind { true } else { false } }())
             try view.merge(try catalogue.entries(of: listing.directory), roots) { check.looked.contains($0) }
             for (path, row) in view.unseen where !check.looked.contains(path) {
                 doubts.append(Doubt(path: path, row: row, check: request.number))

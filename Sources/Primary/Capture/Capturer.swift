@@ -167,6 +167,7 @@ final class Capturer {
     // MARK: - a round
 
     private func round() throws {
+        audit.roundBegins()
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
             if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
@@ -187,6 +188,7 @@ final class Capturer {
     }
 
     private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
+        audit.took(taken)
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             do {

@@ -5,7 +5,8 @@ import Linux
 
 struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "verify", abstract: "Compare the live stores of both ends, through the log, and heal what differs.",
+        commandName: "verify",
+        abstract: "Compare the live stores of both ends, through the log, and heal what differs.",
         discussion: """
             On either end, while Cyrus and both daemons run. Exit status 0 when the stores are equal, 1 when they \
             differed (healed or not), 69 without a daemon or a link, 75 when it could not be completed.

@@ -29,7 +29,8 @@ extension Daemon {
 
     private static func relay(_ request: VerifyRequest, to replica: Replica, _ output: VerifyOutput) {
         do {
-            let end = replica.audit(Array(try JSONEncoder().encode(request)), isCancelled: { output.isClosed }) { line in
+            let end = replica.audit(Array(try JSONEncoder().encode(request)), isCancelled: { output.isClosed }) {
+                line in
                 // What is no line of ours comes from another version, and its end is told all the same.
                 if let line = try? JSONDecoder().decode(VerifyLine.self, from: Data(line)) { output.send(line) }
             }
