@@ -77,6 +77,17 @@ package final class StoreRoots: Sendable {
         try root(path.root).readLink(path.path)
     }
 
+    /// A directory held open, for several calls about names in it. Nothing if there is no such directory.
+    package func directory(_ directory: StorePath) throws(SystemError) -> Directory? {
+        do throws(SystemError) {
+            let root = try root(directory.root)
+            return directory.isRoot ? root : try root.openDirectory(directory.path)
+        } catch {
+            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            return nil
+        }
+    }
+
     /// As the kernel knows it, for a call that takes no directory.
     package func absolutePath(of path: StorePath) throws(SystemError) -> String {
         let base = try root(path.root).path

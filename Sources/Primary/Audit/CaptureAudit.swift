@@ -68,9 +68,10 @@ final class CaptureAudit {
 
     func begin(_ request: CheckRequest, _ dirty: inout DirtySet) {
         var waiting: Set<StorePath> = []
+        let dirtyNow = dirty.directories
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
-            if dirty.contains(listing.directory) || inHand.contains(listing.directory) {
+            if dirtyNow.contains(listing.directory) || inHand.contains(listing.directory) {
                 told.insert(listing.directory)
             }
             for item in listing.items where !item.isMessage {
@@ -98,7 +99,7 @@ final class CaptureAudit {
             told.insert(directory)
             told.insert(directory.parent)
         case .overflow: allWasTold = true
-        case .cookie: break
+        case .cookie, .released: break
         }
     }
 
@@ -158,8 +159,10 @@ final class CaptureAudit {
         }
         guard let recorded = row.digest else { return .unknown }
         do throws(SystemError) {
-            guard let file = try roots.openLocked(path, UnitReader.locking(role)) else { return .busy }
-            guard let found = try reader.digest(file, status.byteCount) else { return .busy }
+            guard let place = try roots.directory(path.parent),
+                let locked = try place.openLocked(Array(path.name), UnitReader.locking(role)),
+                row.stillDescribes(locked.status), let found = try reader.digest(locked.file, status.byteCount)
+            else { return .busy }
             if found == recorded { return .proven }
             // Written twice within a tick, its status need not tell; then it is an ordinary change.
             let changed = max(status.mtimeNanoseconds, status.ctimeNanoseconds)
