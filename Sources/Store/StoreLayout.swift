@@ -106,6 +106,10 @@ extension StoreLayout {
     /// A mailbox's file beside its messages.
     package enum MetaFile: String, CaseIterable, Sendable {
         case header, index, cache, annotations, squat, dav, expunge
+        /// The cache of archived messages: cyrus.cache too, and the same file if it has no place of its own.
+        case archiveCache = "archivecache"
+
+        package var fileName: String { self == .archiveCache ? "cyrus.cache" : "cyrus.\(rawValue)" }
     }
 
     /// The root that has this file of the mailboxes of `partition` (imap/mboxname.c, mboxname_metapath).
@@ -114,6 +118,7 @@ extension StoreLayout {
         let directory = file == .annotations ? "index" : file.rawValue
         var names = file == .expunge ? [] : ["metadir-\(directory)-\(partition)"]
         if metapartitionFiles.contains(file.rawValue) { names.append("metapartition-\(partition)") }
+        if file == .archiveCache { names.append("archivepartition-\(partition)") }
         names.append("partition-\(partition)")
         return names.compactMap { root(RootName($0))?.name }.first
     }

@@ -63,6 +63,25 @@ package final class StoreRoots: Sendable {
         }
     }
 
+    /// The same one by one; false if there is no such directory.
+    package func forEachEntry(
+        of directory: StorePath, _ body: (DirectoryEntry) throws(SystemError) -> Void
+    ) throws(SystemError) -> Bool {
+        var inside: SystemError?
+        do throws(SystemError) {
+            try root(directory.root).forEachEntry(of: directory.path) { (entry) throws(SystemError) in
+                do throws(SystemError) { try body(entry) } catch {
+                    inside = error
+                    throw error
+                }
+            }
+            return true
+        } catch {
+            guard inside == nil, error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            return false
+        }
+    }
+
     /// Held open, to be looked through. Nothing if there is no such directory.
     package func directory(_ path: StorePath) throws(SystemError) -> Directory? {
         do throws(SystemError) {
