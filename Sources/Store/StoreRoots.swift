@@ -82,16 +82,6 @@ package final class StoreRoots: Sendable {
         }
     }
 
-    /// Held open, to be looked through. Nothing if there is no such directory.
-    package func directory(_ path: StorePath) throws(SystemError) -> Directory? {
-        do throws(SystemError) {
-            return try root(path.root).openDirectory(path.path)
-        } catch {
-            guard [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) else { throw error }
-            return nil
-        }
-    }
-
     package func readLink(_ path: StorePath) throws(SystemError) -> [UInt8] {
         try root(path.root).readLink(path.path)
     }
@@ -105,6 +95,14 @@ package final class StoreRoots: Sendable {
             guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
             return nil
         }
+    }
+
+    /// Opens and locks one file, as `Directory.openLocked` does.
+    package func openLocked(_ path: StorePath, _ locking: FileLocking) throws(SystemError) -> LockedFile? {
+        guard let place = try directory(path.parent) else {
+            throw SystemError(call: "open", path: "\(path)", errno: .noEntry)
+        }
+        return try place.openLocked(Array(path.name), locking)
     }
 
     /// As the kernel knows it, for a call that takes no directory.
