@@ -41,9 +41,9 @@ struct DirtySet {
     }
 
     /// Marked since they were last taken, by place.
-    private var fresh: [StorePath: Delayed] = [:]
+    private var fresh: [Place: Delayed] = [:]
     /// Put back: kept apart from newer marks, so that what is old is known to be.
-    private var delayed: [StorePath: [Delayed]] = [:]
+    private var delayed: [Place: [Delayed]] = [:]
     /// Marks so far.
     private var generation: UInt64 = 0
     private var cookies: [(number: UInt64, generation: UInt64)] = []
@@ -67,7 +67,7 @@ struct DirtySet {
     /// `path` itself may have changed; looked at `notBefore` this time, unless its directory is due earlier.
     mutating func mark(_ path: StorePath, notBefore: MonotonicTime = .distantPast) {
         guard !path.isRoot else { return markAll(path) }
-        add(path.parent, .some([Array(path.name)]), isSuspicion: false, notBefore, at: Self.place(of: path))
+        add(path.parent, .some([Array(path.name)]), isSuspicion: false, notBefore, at: Place(of: path))
     }
 
     /// What may belong to one user and what to another is kept apart: a mailbox's directory is somebody's as a whole,
@@ -76,14 +76,31 @@ struct DirtySet {
         RootKind(path.root).holdsMailboxes ? path.parent : path
     }
 
+    /// A place, and whether it is meant with all that is in it: outside of mailboxes that is other work than the same
+    /// directory as a name of its parent.
+    private struct Place: Hashable {
+        let path: StorePath
+        let isWhole: Bool
+
+        init(of path: StorePath) {
+            self.path = DirtySet.place(of: path)
+            isWhole = false
+        }
+
+        init(all directory: StorePath) {
+            path = directory
+            isWhole = !RootKind(directory.root).holdsMailboxes
+        }
+    }
+
     /// Any name in `directory` may have changed.
     mutating func markAll(_ directory: StorePath) {
-        add(directory, .all, isSuspicion: false, .distantPast, at: directory)
+        add(directory, .all, isSuspicion: false, .distantPast, at: Place(all: directory))
     }
 
     /// The sweep found `path` to differ, and no event told of it.
     mutating func suspect(_ path: StorePath) {
-        let place = Self.place(of: path)
+        let place = Place(of: path)
         guard !path.isRoot, fresh[place] == nil, delayed[place] == nil else { return mark(path) }
         add(path.parent, .some([Array(path.name)]), isSuspicion: true, .distantPast, at: place)
     }
@@ -92,7 +109,7 @@ struct DirtySet {
     mutating func note(cookie number: UInt64) { cookies.append((number, generation)) }
 
     private mutating func add(
-        _ directory: StorePath, _ names: Names, isSuspicion: Bool, _ notBefore: MonotonicTime, at place: StorePath
+        _ directory: StorePath, _ names: Names, isSuspicion: Bool, _ notBefore: MonotonicTime, at place: Place
     ) {
         generation += 1
         if let index = fresh.index(forKey: place) {
@@ -109,8 +126,8 @@ struct DirtySet {
 
     /// What is dirty at these places is due now.
     mutating func hurry(where isChosen: (StorePath) -> Bool) {
-        for place in fresh.keys where isChosen(place) { fresh[place]!.notBefore = .distantPast }
-        for place in delayed.keys where isChosen(place) {
+        for place in fresh.keys where isChosen(place.path) { fresh[place]!.notBefore = .distantPast }
+        for place in delayed.keys where isChosen(place.path) {
             for index in delayed[place]!.indices { delayed[place]![index].notBefore = .distantPast }
         }
     }
@@ -139,11 +156,11 @@ struct DirtySet {
         delayed[Self.place(of: dirt), default: []].append(Delayed(dirt: dirt, notBefore: notBefore))
     }
 
-    private static func place(of dirt: Dirt) -> StorePath {
+    private static func place(of dirt: Dirt) -> Place {
         guard case .some(let names) = dirt.names, names.count == 1, let name = names.first else {
-            return dirt.directory
+            return Place(all: dirt.directory)
         }
-        return place(of: dirt.directory.appending(name))
+        return Place(of: dirt.directory.appending(name))
     }
 
     /// When `take` will next give something; nothing if nothing is dirty.
