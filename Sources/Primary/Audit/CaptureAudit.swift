@@ -21,11 +21,12 @@ final class CaptureAudit {
     private var checks: [OpenCheck] = []
     private var wanted: [StorePath: Int] = [:]
     private var doubts: [Doubt] = []
-    /// Directories of which events told since the first of the open checks began.
-    private var told: Set<StorePath> = []
-    private var allWasTold = false
-    /// Directories that the round under way has in hand: what is new of them was told before.
-    private var inHand: Set<StorePath> = []
+    /// What events told of since the first of the open checks began.
+    private var told = ToldPaths()
+    /// What the round under way has in hand.
+    private var inHand: [DirtySet.Dirt] = []
+    /// Dirty since a check wants them looked at, and not since an event told of them.
+    private var marked: Set<StorePath> = []
     private let now: @Sendable () -> Timestamp
 
     /// A request that is under way.
@@ -68,39 +69,30 @@ final class CaptureAudit {
 
     func begin(_ request: CheckRequest, _ dirty: inout DirtySet) {
         var waiting: Set<StorePath> = []
-        let dirtyNow = dirty.directories
+        for dirt in inHand + dirty.all { told.insert(dirt, except: marked) }
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
-            if dirtyNow.contains(listing.directory) || inHand.contains(listing.directory) {
-                told.insert(listing.directory)
-            }
             for item in listing.items where !item.isMessage {
                 waiting.insert(listing.directory.appending(item.entry.name))
             }
         }
         for path in waiting { dirty.mark(path) }
+        marked.formUnion(waiting)
         checks.append(
             OpenCheck(request: request, deadline: MonotonicTime.now() + Self.patience, waiting: waiting))
     }
 
     /// A round took these out of the dirty set.
-    func took(_ dirt: [DirtySet.Dirt]) {
-        for item in dirt { inHand.insert(item.directory) }
-    }
+    func took(_ dirt: [DirtySet.Dirt]) { inHand += dirt }
 
-    func roundBegins() { inHand = [] }
+    func roundBegins() {
+        inHand = []
+        if !marked.isEmpty { marked = checks.reduce(into: []) { $0.formUnion($1.waiting) } }
+    }
 
     func note(_ hint: Hint) {
         // Until the last doubt is settled, which is after the last check was closed.
-        guard !wanted.isEmpty else { return }
-        switch hint {
-        case .name(let path): told.insert(path.parent)
-        case .directory(let directory):
-            told.insert(directory)
-            told.insert(directory.parent)
-        case .overflow: allWasTold = true
-        case .cookie, .released: break
-        }
+        if !wanted.isEmpty { told.insert(hint) }
     }
 
     /// A round has looked at these, and what was new of them is shipped when it ends.
@@ -223,8 +215,7 @@ final class CaptureAudit {
             }
         }
         if checks.isEmpty {
-            told = []
-            allWasTold = false
+            told = ToldPaths()
         }
         return ready
     }
@@ -255,7 +246,10 @@ final class CaptureAudit {
             }
         }
         if !unseen.isEmpty, !isLast {
-            for path in unseen where check.waiting.insert(path).inserted { mark(path) }
+            for path in unseen where check.waiting.insert(path).inserted {
+                marked.insert(path)
+                mark(path)
+            }
             return nil
         }
         delivery.findings = check.findings
@@ -354,7 +348,7 @@ final class CaptureAudit {
         }
         guard !changed.isEmpty else { return }
         try fetchEvents()
-        for (doubt, row) in changed where !allWasTold && !told.contains(doubt.path.parent) {
+        for (doubt, row) in changed where !told.contains(doubt.path) {
             let name = Array(doubt.path.name)
             let what = LocalFinding.What.missed(
                 before: doubt.row.flatMap { AuditEntry(name, $0, roots) },

@@ -59,10 +59,7 @@ struct DirtySet {
     /// Places.
     var count: Int { Set(fresh.keys).union(delayed.keys).count }
 
-    /// Those that something is dirty in.
-    var directories: Set<StorePath> {
-        Set(fresh.values.map(\.dirt.directory)).union(delayed.values.joined().map(\.dirt.directory))
-    }
+    var all: [Dirt] { fresh.values.map(\.dirt) + delayed.values.joined().map(\.dirt) }
 
     /// `path` itself may have changed; looked at `notBefore` this time, unless its directory is due earlier.
     mutating func mark(_ path: StorePath, notBefore: MonotonicTime = .distantPast) {
