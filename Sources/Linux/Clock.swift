@@ -25,6 +25,9 @@ package struct MonotonicTime: Hashable, Comparable, Sendable {
 
     package init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
 
+    /// Before every time that `now` gives.
+    package static let distantPast = MonotonicTime(nanoseconds: .min)
+
     /// clock_gettime CLOCK_MONOTONIC
     package static func now() -> MonotonicTime { MonotonicTime(nanoseconds: read(CLOCK_MONOTONIC)) }
 

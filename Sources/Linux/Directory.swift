@@ -62,10 +62,22 @@ extension Directory {
     /// Opens a file (openat2). `mode` is for a new one, less the umask.
     ///
     /// A directory can be opened `.reading`; a pipe too, and does not wait for a writer: look at `status().kind`.
+    /// Reading leaves the access time as it is, where the file is ours.
     package func open(
         _ path: [UInt8], for access: Access, mode: UInt16 = 0o600
     ) throws(SystemError) -> Descriptor {
-        let flags = access.flags | O_NONBLOCK | O_NOCTTY
+        guard access == .reading else { return try open(path, access, access.flags, mode) }
+        do {
+            return try open(path, access, access.flags | CInt(MS_O_NOATIME), mode)
+        } catch let error where error.errno == .notPermitted {
+            return try open(path, access, access.flags, mode)
+        }
+    }
+
+    private func open(
+        _ path: [UInt8], _ access: Access, _ flags: CInt, _ mode: UInt16
+    ) throws(SystemError) -> Descriptor {
+        let flags = flags | O_NONBLOCK | O_NOCTTY
         let permissions = access.mayCreate ? mode : 0
         let opened = fullPath(path)
         guard parents != nil, !path.isEmpty else {
@@ -157,7 +169,8 @@ extension Directory {
 
     /// Calls `call` with the directory that `path` is in, and its last component.
     ///
-    /// A parent from the cache that no longer has the name may have been moved away: then it is looked up anew.
+    /// A parent from the cache that no longer has the name may have been removed, and made again: then it is looked up
+    /// anew.
     @discardableResult
     func inParent<Result>(
         of path: [UInt8], _ callName: String, _ call: (CInt, [CChar]) throws(SystemError) -> Result
@@ -171,6 +184,7 @@ extension Directory {
             do {
                 return try call(cached.descriptor.raw, name)
             } catch let error where error.errno == .noEntry {
+                guard try cached.descriptor.status().linkCount == 0 else { throw error }
                 parents?.forget(within: parentPath)
             }
         }

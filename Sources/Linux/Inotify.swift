@@ -11,6 +11,9 @@ package final class Inotify: Sendable {
     /// What `read` wants for a buffer.
     package static let bufferBytes = 262_144
 
+    /// A read that gave fewer events than this was not cut short by such a buffer: nothing else was there.
+    package static let eventsOfFullBuffer = bufferBytes / (InotifyEvent.headerBytes + 256)
+
     private let descriptor: Descriptor
 
     /// `Errno.tooManyOpenFiles` also when this user has `InotifyLimits.instancesMax` (inotify_init1).

@@ -104,12 +104,13 @@ package struct InotifyEvent: Hashable, Sendable {
         let nameBytes = Int(bytes.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self))
         guard bytes.count - offset - Self.headerBytes >= nameBytes else { return nil }
         let start = offset + Self.headerBytes
-        let name = bytes[start..<start + nameBytes]
+        let name = UnsafeRawBufferPointer(rebasing: bytes[start..<start + nameBytes])
+        let length = name.firstIndex(of: 0) ?? nameBytes
         self.init(
             watch: WatchNumber(rawValue: bytes.loadUnaligned(fromByteOffset: offset, as: CInt.self)),
             mask: InotifyMask(rawValue: bytes.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self)),
             cookie: bytes.loadUnaligned(fromByteOffset: offset + 8, as: UInt32.self),
-            name: Array(name.prefix { $0 != 0 }))
+            name: Array(name[..<length]))
         offset = start + nameBytes
     }
 }

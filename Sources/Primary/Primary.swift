@@ -77,7 +77,7 @@ package final class Primary: Sendable {
         slots.keep(only: options.replicas)
         catalogue = try Catalogue(path: options.state + "/catalogue")
         desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
-        watcher = try Watcher(roots, cookies: options.state + "/cookies", log: log)
+        watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
         // While no replica ever was here, none can lack what no row tells of.
         isBaseline = try catalogue.position() == nil && slots.all.isEmpty
         sweeper = Sweeper(
@@ -142,10 +142,19 @@ package final class Primary: Sendable {
 
     private func watch() throws {
         try watcher.run { hints in
-            self.inbox.update { $0.hints.append(contentsOf: hints) }
+            self.take(hints)
         } watching: {
             watching.resume(returning: true)
         }
+    }
+
+    /// Wakes the capturer only for what it would act on: a delivery makes some dozen events, and the last counts.
+    private func take(_ hints: [Hint]) {
+        let isAwaited = inbox.withLock { inbox in
+            inbox.hints.append(contentsOf: hints)
+            return inbox.isIdle || hints.contains { $0.urgency > .whenDue }
+        }
+        if isAwaited { inbox.update { _ in } }
     }
 
     private func sweep() throws {

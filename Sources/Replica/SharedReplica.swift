@@ -83,7 +83,7 @@ final class SharedReplica: Sendable {
         ack()
     }
 
-    /// A batch is in the store; `needed` could not be applied.
+    /// A batch is in the store; `needed` could not be applied. The primary hears of it with the next `ack`.
     func applied(_ position: Position, exactAt: Timestamp?, needed: [StorePath]) {
         let (link, new) = state.withLock { state in
             state.status.applied = max(state.status.applied, position)
@@ -101,7 +101,6 @@ final class SharedReplica: Sendable {
             return (state.link, new)
         }
         if !new.isEmpty { link?.send(.resend(new)) }
-        ack()
     }
 
     /// A record was applied: if its file was awaited, it is no more.

@@ -8,18 +8,14 @@ package import Linux
 /// reads all the user's files between two transactions. No lock file is ever made here: one that does not exist is
 /// held by nobody, and who made it meanwhile is found out afterwards.
 package final class CyrusLocks: Sendable {
-    private let directory: Directory?
+    package let directory: String
     private let rules: PathRules
 
-    /// `directory`: mboxname_lockpath. It may not exist before Cyrus's first start after a boot.
-    package init(directory path: String, rules: PathRules) throws(SystemError) {
+    /// `directory`: mboxname_lockpath. It may not exist before Cyrus's first start after a boot, and it may go and come
+    /// again with the server, so it is looked up each time.
+    package init(directory: String, rules: PathRules) {
+        self.directory = directory
         self.rules = rules
-        do throws(SystemError) {
-            directory = try Directory(path)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            directory = nil
-        }
     }
 
     /// A shared lock on a user's namespace, or the knowledge that nobody could hold one.
@@ -43,9 +39,8 @@ package final class CyrusLocks: Sendable {
     }
 
     private func open(_ path: [UInt8]) throws(SystemError) -> Descriptor? {
-        guard let directory else { return nil }
         do throws(SystemError) {
-            return try directory.open(path, for: .reading)
+            return try .open(directory + "/" + String(decoding: path, as: UTF8.self), for: .reading)
         } catch {
             guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
             return nil
@@ -63,16 +58,28 @@ package enum FileLocking: Sendable {
     case sqlite
 }
 
-extension StoreRoots {
-    /// Opens `path` and locks it as told; nothing while it is being written, or was just replaced.
+/// A file that nobody writes while this lives, and its status then.
+package final class LockedFile: Sendable {
+    package let file: Descriptor
+    package let status: FileStatus
+
+    init(status: FileStatus, file: consuming Descriptor) {
+        self.status = status
+        self.file = file
+    }
+}
+
+extension Directory {
+    /// Opens the file `name` in this directory and locks it as told; nothing while it is being written, or was just
+    /// replaced.
     ///
     /// Cyrus replaces databases and repacked indexes under their lock, so a lock counts only if the name still leads to
     /// the file that was locked (lib/cyrusdb_twoskip.c, lock_reopen).
-    package func openLocked(_ path: StorePath, _ locking: FileLocking) throws(SystemError) -> Descriptor? {
-        let file = try open(path)
+    package func openLocked(_ name: [UInt8], _ locking: FileLocking) throws(SystemError) -> LockedFile? {
+        let file = try open(name, for: .reading)
         switch locking {
         case .none:
-            return file
+            return LockedFile(status: try file.status(), file: file)
         case .whole:
             guard try FileLock.tryShared(file) else { return nil }
         case .sqlite:
@@ -82,7 +89,8 @@ extension StoreRoots {
             try FileLock.unlock(file, pending)
             guard locked else { return nil }
         }
-        guard try status(of: path)?.inode == file.status().inode else { return nil }
-        return file
+        let status = try file.status()
+        guard try self.status(of: name)?.inode == status.inode else { return nil }
+        return LockedFile(status: status, file: file)
     }
 }

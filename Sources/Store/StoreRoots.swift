@@ -82,18 +82,27 @@ package final class StoreRoots: Sendable {
         }
     }
 
-    /// Held open, to be looked through. Nothing if there is no such directory.
-    package func directory(_ path: StorePath) throws(SystemError) -> Directory? {
+    package func readLink(_ path: StorePath) throws(SystemError) -> [UInt8] {
+        try root(path.root).readLink(path.path)
+    }
+
+    /// A directory held open, for several calls about names in it. Nothing if there is no such directory.
+    package func directory(_ directory: StorePath) throws(SystemError) -> Directory? {
         do throws(SystemError) {
-            return try root(path.root).openDirectory(path.path)
+            let root = try root(directory.root)
+            return directory.isRoot ? root : try root.openDirectory(directory.path)
         } catch {
-            guard [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) else { throw error }
+            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
             return nil
         }
     }
 
-    package func readLink(_ path: StorePath) throws(SystemError) -> [UInt8] {
-        try root(path.root).readLink(path.path)
+    /// Opens and locks one file, as `Directory.openLocked` does.
+    package func openLocked(_ path: StorePath, _ locking: FileLocking) throws(SystemError) -> LockedFile? {
+        guard let place = try directory(path.parent) else {
+            throw SystemError(call: "open", path: "\(path)", errno: .noEntry)
+        }
+        return try place.openLocked(Array(path.name), locking)
     }
 
     /// As the kernel knows it, for a call that takes no directory.

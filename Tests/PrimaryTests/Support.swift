@@ -87,8 +87,9 @@ extension FileVersion {
     static func read(
         _ directory: TemporaryDirectory, _ name: String, old: PageTable? = nil, appendOnly: Bool = false
     ) throws -> FileVersion {
-        try FileVersion(
-            reading: try directory.file(name), old: old, appendOnly: appendOnly,
+        let file = try directory.file(name)
+        return try FileVersion(
+            reading: file, try file.status(), old: old, appendOnly: appendOnly,
             copyingTo: try OwnFiles(directory("spare")))
     }
 }

@@ -10,6 +10,7 @@
 // kernel.c asserts that each number below is the system's.
 enum {
     MS_O_PATH = 010000000,
+    MS_O_NOATIME = 01000000,
     MS_RESOLVE_NO_MAGICLINKS = 0x02,
     MS_RESOLVE_NO_SYMLINKS = 0x04,
     MS_RESOLVE_BENEATH = 0x08,

@@ -90,6 +90,12 @@ package enum MailboxPath {
         lock(named: Array("*U*".utf8) + userID, rules: rules)
     }
 
+    /// Whose lock the file of this name is, wherever below the lock root; nothing for other locks.
+    package static func user(ofLock name: some BidirectionalCollection<UInt8>) -> [UInt8]? {
+        guard name.hasPrefix("*U*"), name.hasSuffix(".lock") else { return nil }
+        return MailboxName.unescaped(name.dropFirst(3).dropLast(lockSuffix.count))
+    }
+
     /// The name lock of a mailbox in a uuid directory.
     package static func mailboxLock(uniqueID: some Collection<UInt8>, rules: PathRules) -> [UInt8] {
         lock(named: Array(uniqueID), rules: rules)

@@ -49,9 +49,16 @@ package struct StorePath: Hashable, Sendable {
     }
 
     package static func isName(_ name: some Collection<UInt8>) -> Bool {
-        guard !name.isEmpty, name.count <= nameBytesMax else { return false }
-        if name.first == dot, name.count == 1 || name.count == 2 && name.dropFirst().first == dot { return false }
-        return !name.contains(slash) && !name.contains(0)
+        let count = name.count
+        guard count > 0, count <= nameBytesMax else { return false }
+        if count <= 2, name.allSatisfy({ $0 == dot }) { return false }
+        // Every path that is made passes here: in one go over the bytes, where they lie together.
+        return name.withContiguousStorageIfAvailable(areInName) ?? Array(name).withUnsafeBufferPointer(areInName)
+    }
+
+    private static func areInName(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
+        for byte in bytes where byte == slash || byte == 0 { return false }
+        return true
     }
 
     package var isRoot: Bool { path.isEmpty }
@@ -89,6 +96,11 @@ package struct StorePath: Hashable, Sendable {
     package func isWithin(_ directory: StorePath) -> Bool {
         guard root == directory.root, path.starts(with: directory.path) else { return false }
         return directory.isRoot || path.count == directory.path.count || path[directory.path.count] == Self.slash
+    }
+
+    /// By all bytes of the path at once; two roots rarely have the same paths.
+    package func hash(into hasher: inout Hasher) {
+        path.withUnsafeBytes { hasher.combine(bytes: $0) }
     }
 
     static let slash = UInt8(ascii: "/")

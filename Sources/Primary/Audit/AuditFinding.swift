@@ -60,7 +60,8 @@ enum Classification {
         switch (claimed, found) {
         case (let claimed?, nil):
             return AuditFinding(
-                kind: .missing, side: .replica, path: path, evidence: "the primary has \(describe(claimed))", cure: .whole)
+                kind: .missing, side: .replica, path: path, evidence: "the primary has \(describe(claimed))",
+                cure: .whole)
         case (nil, let found?):
             return AuditFinding(
                 kind: .extra, side: .replica, path: path,
@@ -105,7 +106,8 @@ enum Classification {
             return "\(claimed.byteCount) bytes on the primary, \(found.byteCount) on the replica"
         }
         let name = claimed.kind == .symlink ? "target" : "content"
-        return "\(name) \(short(claimed.digest)) on the primary and by our record, \(short(found.digest)) on the replica"
+        return
+            "\(name) \(short(claimed.digest)) on the primary and by our record, \(short(found.digest)) on the replica"
     }
 
     private static func metadataDifferences(_ one: AuditEntry, _ other: AuditEntry) -> [String] {

@@ -100,7 +100,9 @@ final class AuditWalk {
         var plan = try AuditPlan(options, parts.roots, reader)
         while let (listing, depth) = try plan.next(read: { self.pace($0) }) {
             try checkCancelled()
-            if depth == options.checkDepth { try add(listing, to: &group, depth) } else {
+            if depth == options.checkDepth {
+                try add(listing, to: &group, depth)
+            } else {
                 try add(listing, to: &metadataGroup, depth)
             }
         }
@@ -126,7 +128,9 @@ final class AuditWalk {
             parts.desk.pause(.milliseconds(min(20 * most, 500)))
             for (directory, depth) in again {
                 let listing = try plan.again(directory, depth)
-                if depth == options.checkDepth { try add(listing, to: &group, depth) } else {
+                if depth == options.checkDepth {
+                    try add(listing, to: &group, depth)
+                } else {
                     try add(listing, to: &metadataGroup, depth)
                 }
             }
@@ -181,7 +185,9 @@ final class AuditWalk {
         try comeAgain(result.delivery.postponed, group.depth)
         let expected = result.delivery.expected
         var open: Set<StorePath> = []
-        if result.verdicts.isEmpty, result.delivery.position != nil { try comeAgain(expected.map(\.directory), group.depth) }
+        if result.verdicts.isEmpty, result.delivery.position != nil {
+            try comeAgain(expected.map(\.directory), group.depth)
+        }
         for (_, verdict) in result.verdicts {
             switch verdict {
             case .equal:
@@ -339,7 +345,8 @@ final class AuditWalk {
         var left = different
         // A cure is seen to work; what the load did meanwhile may make a second one necessary.
         for _ in 0..<3 where !left.isEmpty {
-            parts.desk.repair(left.flatMap(\.findings).compactMap { f in f.cure.map { Repair(path: f.path, cure: $0) } })
+            parts.desk.repair(
+                left.flatMap(\.findings).compactMap { f in f.cure.map { Repair(path: f.path, cure: $0) } })
             var uncertain = Array(Set(left.map(\.directory)))
             var still: [Different] = []
             for _ in 0..<Self.attemptsMax where !uncertain.isEmpty {
@@ -373,13 +380,15 @@ final class AuditWalk {
             case .rot(let recorded, let found, .forDisk):
                 finding = AuditFinding(
                     kind: .ours, side: .primary, path: local.path,
-                    evidence: "content \(short(found)), and the index's GUID says so too; our record says \(short(recorded))",
+                    evidence:
+                        "content \(short(found)), and the index's GUID says so too; our record says \(short(recorded))",
                     cure: .whole)
             case .rot(let recorded, let found, let witness):
                 let word = witness == .againstDisk ? ", and its SHA-1 is not the GUID in the index" : ""
                 finding = AuditFinding(
                     kind: .rot, side: .primary, path: local.path,
-                    evidence: "content \(short(found)), recorded \(short(recorded)); size and times are as recorded\(word)")
+                    evidence:
+                        "content \(short(found)), recorded \(short(recorded)); size and times are as recorded\(word)")
             }
             if finding.side == .primary, finding.kind == .rot { finding.restore = restoring(local.path) }
             if let cure = finding.cure, case .repair = options.repair {
@@ -401,7 +410,9 @@ final class AuditWalk {
     func tell(_ finding: AuditFinding, _ outcome: AuditFinding.Outcome) {
         var finding = finding
         finding.outcome = outcome
-        guard told.insert(Told(path: finding.path, replica: finding.replica, kind: finding.kind)).inserted else { return }
+        guard told.insert(Told(path: finding.path, replica: finding.replica, kind: finding.kind)).inserted else {
+            return
+        }
         if let owner = try? names.owner(of: finding.path) {  // a name helps to read it, and is no part of the finding
             finding.mailbox = owner.mailbox.map { String(decoding: $0, as: UTF8.self) }
             finding.user = owner.user.map { String(decoding: $0, as: UTF8.self) }

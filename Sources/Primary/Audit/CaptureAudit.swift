@@ -21,9 +21,12 @@ final class CaptureAudit {
     private var checks: [OpenCheck] = []
     private var wanted: [StorePath: Int] = [:]
     private var doubts: [Doubt] = []
-    /// Directories of which events told since the first of the open checks began.
-    private var told: Set<StorePath> = []
-    private var allWasTold = false
+    /// What events told of since the first of the open checks began.
+    private var told = ToldPaths()
+    /// What the round under way has in hand.
+    private var inHand: [DirtySet.Dirt] = []
+    /// Dirty since a check wants them looked at, and not since an event told of them.
+    private var marked: Set<StorePath> = []
     private let now: @Sendable () -> Timestamp
 
     /// A request that is under way.
@@ -66,28 +69,30 @@ final class CaptureAudit {
 
     func begin(_ request: CheckRequest, _ dirty: inout DirtySet) {
         var waiting: Set<StorePath> = []
+        for dirt in inHand + dirty.all { told.insert(dirt, except: marked) }
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
-            if dirty.contains(listing.directory) { told.insert(listing.directory) }
             for item in listing.items where !item.isMessage {
                 waiting.insert(listing.directory.appending(item.entry.name))
             }
         }
         for path in waiting { dirty.mark(path) }
+        marked.formUnion(waiting)
         checks.append(
             OpenCheck(request: request, deadline: MonotonicTime.now() + Self.patience, waiting: waiting))
     }
 
+    /// A round took these out of the dirty set.
+    func took(_ dirt: [DirtySet.Dirt]) { inHand += dirt }
+
+    func roundBegins() {
+        inHand = []
+        if !marked.isEmpty { marked = checks.reduce(into: []) { $0.formUnion($1.waiting) } }
+    }
+
     func note(_ hint: Hint) {
-        guard !checks.isEmpty else { return }
-        switch hint {
-        case .name(let path): told.insert(path.parent)
-        case .directory(let directory):
-            told.insert(directory)
-            told.insert(directory.parent)
-        case .overflow: allWasTold = true
-        case .cookie: break
-        }
+        // Until the last doubt is settled, which is after the last check was closed.
+        if !wanted.isEmpty { told.insert(hint) }
     }
 
     /// A round has looked at these, and what was new of them is shipped when it ends.
@@ -146,8 +151,10 @@ final class CaptureAudit {
         }
         guard let recorded = row.digest else { return .unknown }
         do throws(SystemError) {
-            guard let file = try roots.openLocked(path, UnitReader.locking(role)) else { return .busy }
-            guard let found = try reader.digest(file, status.byteCount) else { return .busy }
+            guard let place = try roots.directory(path.parent),
+                let locked = try place.openLocked(Array(path.name), UnitReader.locking(role)),
+                row.stillDescribes(locked.status), let found = try reader.digest(locked.file, status.byteCount)
+            else { return .busy }
             if found == recorded { return .proven }
             // Written twice within a tick, its status need not tell; then it is an ordinary change.
             let changed = max(status.mtimeNanoseconds, status.ctimeNanoseconds)
@@ -208,8 +215,7 @@ final class CaptureAudit {
             }
         }
         if checks.isEmpty {
-            told = []
-            allWasTold = false
+            told = ToldPaths()
         }
         return ready
     }
@@ -222,7 +228,8 @@ final class CaptureAudit {
         var unseen: [StorePath] = []
         for listing in request.listings {
             var view = DirectoryView(
-                listing, depth: request.depth, keepsEntries: { if case .entries = request.kind { true } else { false } }())
+                listing, depth: request.depth,
+                keepsEntries: { if case .entries = request.kind { true } else { false } }())
             try view.merge(try catalogue.entries(of: listing.directory), roots) { check.looked.contains($0) }
             for (path, row) in view.unseen where !check.looked.contains(path) {
                 doubts.append(Doubt(path: path, row: row, check: request.number))
@@ -239,7 +246,10 @@ final class CaptureAudit {
             }
         }
         if !unseen.isEmpty, !isLast {
-            for path in unseen where check.waiting.insert(path).inserted { mark(path) }
+            for path in unseen where check.waiting.insert(path).inserted {
+                marked.insert(path)
+                mark(path)
+            }
             return nil
         }
         delivery.findings = check.findings
@@ -338,7 +348,7 @@ final class CaptureAudit {
         }
         guard !changed.isEmpty else { return }
         try fetchEvents()
-        for (doubt, row) in changed where !allWasTold && !told.contains(doubt.path.parent) {
+        for (doubt, row) in changed where !told.contains(doubt.path) {
             let name = Array(doubt.path.name)
             let what = LocalFinding.What.missed(
                 before: doubt.row.flatMap { AuditEntry(name, $0, roots) },

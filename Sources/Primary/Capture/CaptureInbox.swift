@@ -15,10 +15,32 @@ struct CaptureInbox: Sendable {
     /// Rows for what is there at the first start, when there is no replica that could lack it.
     var baseline: [(path: StorePath, status: FileStatus)] = []
     var isStopping = false
+    /// The capturer has nothing to do: any hint is to wake it, so that what is dirty gets its time.
+    var isIdle = false
+
+    /// That of the most urgent thing.
+    var urgency: Urgency {
+        let isAsked =
+            isStopping || !suspects.isEmpty || !resends.isEmpty || !seedRequests.isEmpty || !baseline.isEmpty
+            || !checkRequests.isEmpty || !repairs.isEmpty
+        return isAsked ? .now : hints.lazy.map(\.urgency).max() ?? .whenDue
+    }
 
     var isEmpty: Bool {
         hints.isEmpty && suspects.isEmpty && resends.isEmpty && seedRequests.isEmpty && checkRequests.isEmpty
             && repairs.isEmpty && baseline.isEmpty && !isStopping
+    }
+}
+
+extension CaptureInbox {
+    mutating func takeAll() -> CaptureInbox {
+        defer { self = CaptureInbox() }
+        return self
+    }
+
+    /// Nothing if nothing in it is as urgent as that.
+    mutating func takeAll(from urgency: Urgency) -> CaptureInbox? {
+        self.urgency >= urgency ? takeAll() : nil
     }
 }
 

@@ -47,16 +47,19 @@ final class Capturer {
     private var seeds: [StorePath: PendingSeed] = [:]
     /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
     private var owners: [StorePath: OwnerFinder.Owner] = [:]
-    /// Somebody was writing in the last round.
-    private var wasBusy = false
     private var lastCommit = MonotonicTime.now()
+    /// The last that shipped something.
+    private var lastRound = MonotonicTime.distantPast
     private var isCommitted = true
     /// Our own, while `fetchEvents` waits for it.
     private var awaitedCookie: UInt64?
 
     private static let ownerCountMax = 10_000
-    /// While somebody writes, events come one by one: they are gathered, as the lock would be tried in vain.
-    private static let gatherInterval = Duration.milliseconds(1)
+    /// How long a name waits for its writer to let go of the lock: events come one by one while somebody writes, and
+    /// the lock would be tried in vain.
+    private static let gatherInterval = Duration.milliseconds(10)
+    /// From one round that shipped something to the next: under load, one flush and one frame are for several users.
+    private static let paceInterval = Duration.milliseconds(10)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
     /// How long mailboxes.db waits for users who are writing, and how often it is read again.
@@ -93,19 +96,27 @@ final class Capturer {
     /// Until told to stop.
     func run() throws {
         while true {
-            if wasBusy { _ = parts.inbox.wait(timeout: Self.gatherInterval) { _ in false } }
-            let timeout = waitingTime()
-            let inbox = parts.inbox.take(timeout: timeout) { inbox -> CaptureInbox? in
-                guard !inbox.isEmpty else { return nil }
-                defer { inbox = CaptureInbox() }
-                return inbox
-            }
-            if let inbox { try absorb(inbox) }
+            let inbox = nextInbox()
+            try absorb(inbox)
             try round()
             try commitIfDue()
-            if inbox?.isStopping == true { break }
+            if inbox.isStopping { break }
         }
         try parts.catalogue.commit(at: parts.journal.flushed.position)
+    }
+
+    /// Waits until there is something to do; what has come by then.
+    private func nextInbox() -> CaptureInbox {
+        let pause = lastRound + Self.paceInterval - .now()
+        if pause > .zero, let pressing = parts.inbox.take(timeout: pause, { $0.takeAll(from: .now) }) {
+            return pressing
+        }
+        let isIdle = dirty.isEmpty
+        parts.inbox.withLock { $0.isIdle = isIdle }
+        let woken = parts.inbox.take(timeout: waitingTime()) { inbox in
+            isIdle && !inbox.isEmpty ? inbox.takeAll() : inbox.takeAll(from: .soon)
+        }
+        return woken ?? parts.inbox.withLock { $0.takeAll() }
     }
 
     private func waitingTime() -> Duration? {
@@ -125,7 +136,8 @@ final class Capturer {
             try parts.catalogue.set(path, CatalogueEntry(status, digest: nil))
             isCommitted = false
         }
-        for hint in inbox.hints { absorb(hint) }
+        let due = MonotonicTime.now() + Self.gatherInterval
+        for hint in inbox.hints { absorb(hint, due: due) }
         for path in inbox.suspects where try isStillSuspect(path) { dirty.suspect(path) }
         for path in inbox.resends {
             // A row that no file is like: what is there is sent whole, what is gone is told to be gone.
@@ -137,13 +149,19 @@ final class Capturer {
         if !inbox.repairs.isEmpty { try absorb(inbox.repairs) }
     }
 
-    private func absorb(_ hint: Hint) {
+    private func absorb(_ hint: Hint, due: MonotonicTime) {
         audit.note(hint)
         switch hint {
-        case .name(let path): dirty.mark(path)
+        case .name(let path): dirty.mark(path, notBefore: due)
         case .directory(let directory): dirty.markAll(directory)
+        case .released(let user):
+            let owner: OwnerFinder.Owner = user.isEmpty ? .shared : .user(user)
+            // What is not known to be somebody else's may well be theirs.
+            dirty.hurry { owners[$0] ?? owner == owner }
         case .cookie(let number) where number == awaitedCookie: awaitedCookie = nil
-        case .cookie(let number): dirty.note(cookie: number)
+        case .cookie(let number):
+            dirty.note(cookie: number)
+            dirty.hurry { _ in true }
         case .overflow:
             parts.log.warning("inotify's queue overflowed: looking everywhere")
             parts.sweepWanted()
@@ -167,6 +185,7 @@ final class Capturer {
     // MARK: - a round
 
     private func round() throws {
+        audit.roundBegins()
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
             if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
@@ -181,12 +200,12 @@ final class Capturer {
             try finish(&round)
         }
         try closeChecks()
-        wasBusy = !dirty.isEmpty
         for cookie in dirty.takeDueCookies() { parts.cookieDue(cookie, parts.journal.flushed.position) }
         parts.status.update { $0.dirtyCount = dirty.count }
     }
 
     private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
+        audit.took(taken)
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             do {
@@ -211,7 +230,7 @@ final class Capturer {
 
     /// In a mailbox's directory all names have one owner; elsewhere each is asked.
     private func owner(of path: StorePath, in directory: StorePath) throws(SystemError) -> OwnerFinder.Owner {
-        let place = RootKind(directory.root).holdsMailboxes ? directory : path
+        let place = DirtySet.place(of: path)
         if let known = owners[place] { return known }
         let isDirectory = try parts.roots.status(of: path)?.kind == .directory
         let owner = try finder.owner(of: path, isDirectory: isDirectory)
@@ -261,11 +280,7 @@ final class Capturer {
     func fetchEvents() throws {
         awaitedCookie = try parts.makeCookie()
         while awaitedCookie != nil {
-            let inbox = parts.inbox.take(timeout: .seconds(5)) { inbox -> CaptureInbox? in
-                guard !inbox.isEmpty else { return nil }
-                defer { inbox = CaptureInbox() }
-                return inbox
-            }
+            let inbox = parts.inbox.take(timeout: .seconds(5)) { $0.takeAll(from: .now) }
             guard let inbox else { return parts.log.warning("the watcher is silent; going on without it") }
             if inbox.isStopping { parts.inbox.withLock { $0.isStopping = true } }
             try absorb(inbox)
@@ -460,6 +475,7 @@ final class Capturer {
 
     private func ship(_ round: inout CaptureRound) throws {
         isCommitted = false
+        if !round.captured.isEmpty { lastRound = .now() }
         try shipper.ship(&round)
     }
 }

@@ -24,14 +24,14 @@ struct FileVersion: Sendable {
     /// When more than this changed, the pages are not worth picking out.
     private static let changedBytesMax = 2 << 20
 
-    /// Reads `file`, which must not change meanwhile (a lock, or a file that is only ever replaced).
+    /// Reads `file` of `status`, which must not change meanwhile (a lock, or a file that is only ever replaced).
     ///
     /// `old` is the table of the version last shipped, if there is one. `appendOnly`: bytes that `old` covers are known
     /// not to change, as of cyrus.cache (imap/mailbox.c, mailbox_append_cache), and are not read again.
     init(
-        reading file: borrowing Descriptor, old: PageTable?, appendOnly: Bool = false, copyingTo spare: OwnFiles
+        reading file: borrowing Descriptor, _ status: FileStatus, old: PageTable?, appendOnly: Bool = false,
+        copyingTo spare: OwnFiles
     ) throws(SystemError) {
-        let status = try file.status()
         self.status = status
         attributes = try file.extendedAttributes()
         let byteCount = Int(status.byteCount)
@@ -77,10 +77,12 @@ struct FileVersion: Sendable {
         }
         var pages: [Int: [UInt8]] = [:]
         var changedBytes = 0
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: pieceBytes, alignment: 64)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: max(0, min(pieceBytes, byteCount - offset)), alignment: 64)
         defer { buffer.deallocate() }
         while offset < byteCount {
-            let count = try file.read(into: buffer, at: Int64(offset))
+            let wanted = min(buffer.count, byteCount - offset)
+            let count = try file.read(into: .init(rebasing: buffer[..<wanted]), at: Int64(offset))
             if count == 0 { break }
             let first = table.leaves.count
             let piece = UnsafeRawBufferPointer(rebasing: buffer[..<count])
@@ -94,7 +96,7 @@ struct FileVersion: Sendable {
             guard changedBytes <= changedBytesMax else { return nil }
             offset += count
             // Cut while it was read: what would follow now is of another version.
-            if count < buffer.count { break }
+            if count < wanted { break }
         }
         guard table.byteCount == byteCount else { throw changedWhileRead(file.path) }
         return (table, pages)

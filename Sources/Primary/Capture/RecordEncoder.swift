@@ -12,8 +12,6 @@ struct RecordEncoder {
     /// Called with what an operator should know.
     let alarm: (StorePath, String) -> Void
 
-    /// A file below this is shipped whole, and has no shadow.
-    static let shadowBytesMin = 1024
     private static let partBytes = 8 << 20
 
     struct Encoded {
@@ -63,7 +61,7 @@ struct RecordEncoder {
             let records = sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))]
             return Encoded(records: records, shipped: shipped)
         }
-        if version.table.byteCount >= Self.shadowBytesMin { shipped.shadow = (version, old) }
+        if version.table.byteCount >= ShadowStore.fileBytesMin { shipped.shadow = (version, old) }
         // A row from the first start, before there was a replica: whoever is seeded gets the file as it is.
         if let entry, entry.digest == nil, entry.stillDescribes(version.status) {
             return Encoded(records: [], shipped: shipped)

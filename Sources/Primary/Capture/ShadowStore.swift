@@ -14,23 +14,32 @@ import Linux
 ///
 /// One thread uses it.
 final class ShadowStore {
-    private let directory: String
     private let files: Directory
     /// Tables of the shadows used lately.
     private var tables: [StorePath: Known] = [:]
     private var tableBytes = 0
     private var uses: UInt64 = 0
+    /// Shadows used lately, open.
+    private var opened: [StorePath: OwnFile] = [:]
 
     private struct Known {
         var table: PageTable
         var lastUse: UInt64
     }
 
+    /// A file below this has no shadow: it is shipped whole.
+    static let fileBytesMin = 1024
     private static let tableBytesMax = 6 << 20
+    private static let openedMax = 128
 
     init(_ directory: String) throws(SystemError) {
-        self.directory = directory
         files = try Directory.make(directory)
+    }
+
+    /// The table of the shadow of `path`, if there is one and its content is what was shipped.
+    func table(of path: StorePath, shippedAs entry: CatalogueEntry?) throws(SystemError) -> PageTable? {
+        guard let entry, entry.byteCount < 0 || entry.byteCount >= Self.fileBytesMin else { return nil }
+        return try table(of: path, expected: entry.digest)
     }
 
     /// The table of the shadow of `path`, if there is one and its content is `expected`.
@@ -41,9 +50,9 @@ final class ShadowStore {
             remember(path, known.table)
             return known.table
         }
-        guard let file = try open(path, for: .reading) else { return nil }
+        guard let shadow = try find(path) else { return nil }
         var table = PageTable()
-        try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
+        try shadow.file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
         guard table.digest == expected else { return nil }
         remember(path, table)
         return table
@@ -51,15 +60,15 @@ final class ShadowStore {
 
     /// Bytes of the shadow, which `table(of:expected:)` just told to be there.
     func bytes(of path: StorePath, _ range: Range<Int>) throws(SystemError) -> [UInt8] {
-        guard let file = try open(path, for: .reading) else {
+        guard let shadow = try find(path) else {
             throw SystemError(call: "open", path: "shadow of \(path)", errno: .noEntry)
         }
-        return try file.read(at: Int64(range.lowerBound), count: range.count)
+        return try shadow.file.read(at: Int64(range.lowerBound), count: range.count)
     }
 
     /// Makes the shadow of `path` what `version` is, which was shipped; `old` is what the shadow is now, if that is known.
     func update(_ path: StorePath, to version: FileVersion, from old: PageTable?) throws(SystemError) {
-        let file = try make(path)
+        let shadow = try findOrMake(path)
         let table = version.table
         let pages = table.changedPages(against: old ?? PageTable())
         for run in Self.runs(of: pages) {
@@ -68,9 +77,9 @@ final class ShadowStore {
             let bytes = try version.bytes(range) { (_) throws(SystemError) in
                 throw SystemError(call: "read", path: "shadow of \(path)", errno: .invalid)
             }
-            try file.write(bytes, at: Int64(range.lowerBound))
+            try shadow.file.write(bytes, at: Int64(range.lowerBound))
         }
-        try file.truncate(to: Int64(table.byteCount))
+        if old.map({ $0.byteCount > table.byteCount }) ?? true { try shadow.file.truncate(to: Int64(table.byteCount)) }
         remember(path, table)
     }
 
@@ -89,6 +98,7 @@ final class ShadowStore {
 
     func remove(_ path: StorePath) throws(SystemError) {
         forget(path)
+        opened[path] = nil
         do throws(SystemError) {
             try files.unlink(name(of: path))
         } catch {
@@ -98,19 +108,29 @@ final class ShadowStore {
 
     // MARK: - files
 
-    private func open(_ path: StorePath, for access: Access) throws(SystemError) -> Descriptor? {
+    /// Nothing if there is none.
+    private func find(_ path: StorePath) throws(SystemError) -> OwnFile? {
+        if let known = opened[path] { return known }
         do throws(SystemError) {
-            return try files.open(name(of: path), for: access)
+            return keep(try files.open(name(of: path), for: .updating), for: path)
         } catch {
             guard error.errno == .noEntry else { throw error }
             return nil
         }
     }
 
-    private func make(_ path: StorePath) throws(SystemError) -> Descriptor {
+    private func findOrMake(_ path: StorePath) throws(SystemError) -> OwnFile {
+        if let found = try find(path) { return found }
         let name = name(of: path)
         _ = try files.makeDirectory(Array(name.prefix(2)))
-        return try files.open(name, for: .updatingOrCreating)
+        return keep(try files.open(name, for: .updatingOrCreating), for: path)
+    }
+
+    private func keep(_ file: consuming Descriptor, for path: StorePath) -> OwnFile {
+        if opened.count >= Self.openedMax { opened = [:] }
+        let file = OwnFile(file)
+        opened[path] = file
+        return file
     }
 
     /// `ab/ab…`: by digest of the path, in 256 directories.

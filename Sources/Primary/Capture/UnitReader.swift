@@ -15,6 +15,8 @@ final class UnitReader {
     private let spare: OwnFiles
     private let alarm: (StorePath, String) -> Void
     private let rules: StoreRules
+    /// Directories opened during this `read`: while their owner's lock is held nobody moves them.
+    private var places: [StorePath: Directory?] = [:]
 
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
@@ -69,6 +71,8 @@ final class UnitReader {
     func read(
         _ directory: StorePath, _ names: Set<[UInt8]>, shippedAlready: Set<StorePath>, wholly: Set<StorePath>
     ) throws -> Outcome {
+        places = [:]
+        defer { places = [:] }
         var captured: [Captured] = []
         var messages: [StorePath: MessageGUID?] = [:]
         var mutable: [(path: StorePath, role: FileRole)] = []
@@ -115,7 +119,7 @@ final class UnitReader {
                 guard let place = StorePath(root: root, path: directory.path) else { continue }
                 let path = place.appending(name)
                 guard !mutable.contains(where: { $0.path == path }) else { continue }
-                guard let status = try roots.status(of: path) else { continue }
+                guard let status = try status(of: path) else { continue }
                 if let entry = try catalogue.entry(path), entry.stillDescribes(status) { continue }
                 mutable.append((path, role))
             }
@@ -147,7 +151,7 @@ final class UnitReader {
     }
 
     private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
-        guard let status = try roots.status(of: path) else {
+        guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
             return .read([Captured(path: path, found: .nothing)], named: [:])
         }
         switch status.kind {
@@ -161,24 +165,25 @@ final class UnitReader {
         case .file:
             break
         }
-        let file: Descriptor
+        let locked: LockedFile
         do throws(SystemError) {
-            guard let opened = try roots.openLocked(path, Self.locking(role)) else { return .busy }
-            file = opened
+            guard let opened = try place.openLocked(Array(path.name), Self.locking(role)) else { return .busy }
+            locked = opened
         } catch {
             // Replaced or removed between two calls: its own event brings us back.
             if error.errno == .noEntry || error.errno == .symbolicLink { return .busy }
             throw error
         }
         let entry = try catalogue.entry(path)
-        let old = try shadows.table(of: path, expected: entry?.digest)
+        let old = try shadows.table(of: path, shippedAs: entry)
         let version: FileVersion
         do throws(SystemError) {
-            let isSameFile = entry?.inode == (try file.status().inode)
+            let isSameFile = entry?.inode == locked.status.inode
             // An index is looked at record by record, so it is read whole unless it is very large.
-            let isWhole = wholly || role == .index && status.byteCount <= Int64(FileVersion.wholeBytesMax)
+            let isWhole = wholly || role == .index && locked.status.byteCount <= Int64(FileVersion.wholeBytesMax)
             version = try FileVersion(
-                reading: file, old: isWhole ? nil : old, appendOnly: role == .cache && isSameFile, copyingTo: spare)
+                reading: locked.file, locked.status, old: isWhole ? nil : old,
+                appendOnly: role == .cache && isSameFile, copyingTo: spare)
         } catch {
             guard error.errno == .busy else { throw error }
             return .busy
@@ -216,15 +221,34 @@ final class UnitReader {
 
     /// The bytes of the cyrus.header that belongs to the index at `path`.
     private func mailboxHeader(for path: StorePath) throws(SystemError) -> [UInt8]? {
-        for root in roots.names where root == path.root || RootKind(root).holdsMailboxes {
-            guard let directory = StorePath(root: root, path: path.parent.path) else { continue }
+        for root in [path.root] + roots.names.filter({ $0 != path.root && RootKind($0).holdsMailboxes }) {
+            guard let directory = StorePath(root: root, path: path.parent.path),
+                let place = try place(directory)
+            else { continue }
             do throws(SystemError) {
-                return try roots.open(directory.appending("cyrus.header")).readAll(max: 1 << 20)
+                return try place.open(Self.headerName, for: .reading).readAll(max: 1 << 20)
             } catch {
-                guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+                guard error.errno == .noEntry else { throw error }
             }
         }
         return nil
+    }
+
+    private static let headerName = Array("cyrus.header".utf8)
+
+    // MARK: - places
+
+    private func place(of path: StorePath) throws(SystemError) -> Directory? { try place(path.parent) }
+
+    private func place(_ directory: StorePath) throws(SystemError) -> Directory? {
+        if let known = places[directory] { return known }
+        let place = try roots.directory(directory)
+        places[directory] = .some(place)
+        return place
+    }
+
+    private func status(of path: StorePath) throws(SystemError) -> FileStatus? {
+        path.isRoot ? try roots.status(of: path) : try place(of: path)?.status(of: Array(path.name))
     }
 
     // MARK: - messages
@@ -262,10 +286,10 @@ final class UnitReader {
     /// In the archive partition if the record says so, else where the mailbox's messages are.
     private func file(of record: IndexRecord, _ directory: StorePath) throws(SystemError) -> StorePath? {
         let name = "\(record.uid)."
-        for root in roots.names where root == directory.root || RootKind(root).holdsMessages {
+        for root in [directory.root] + roots.names.filter({ $0 != directory.root && RootKind($0).holdsMessages }) {
             guard let place = StorePath(root: root, path: directory.path) else { continue }
             let path = place.appending(name)
-            if try roots.status(of: path)?.kind == .file { return path }
+            if try status(of: path)?.kind == .file { return path }
         }
         return nil
     }
@@ -273,13 +297,14 @@ final class UnitReader {
     /// Opens a message if it is not shipped as it is. A record of it is not needed; its name is enough.
     func open(_ path: StorePath, guid: MessageGUID?) throws -> Captured? {
         let entry = try catalogue.entry(path)
-        guard let status = try roots.status(of: path) else {
+        guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
             return entry == nil ? nil : Captured(path: path, found: .nothing)
         }
         guard status.kind == .file else { return nil }
         if let entry, entry.stillDescribes(status, asMessage: true) { return nil }
         do throws(SystemError) {
-            return Captured(path: path, found: .message(try OpenMessage(try roots.open(path), guid: guid)))
+            let file = try place.open(Array(path.name), for: .reading)
+            return Captured(path: path, found: .message(try OpenMessage(file, guid: guid)))
         } catch {
             if error.errno != .noEntry { alarm(path, "\(error)") }
             return nil

@@ -3,6 +3,7 @@ import Formats
 import Foundation
 import GRDB
 import Linux
+import Synchronization
 
 /// What the log has told of the store so far: one row for each name, on disk, in SQLite.
 ///
@@ -10,10 +11,36 @@ import Linux
 /// position they stand at, every second or so. After a crash the batches since that position are read from the
 /// journal again (`Primary`). Losing it altogether costs reading the store once.
 ///
-/// One thread writes. `Snapshot` reads beside it, what was committed.
+/// One thread reads and writes rows. What it set since the last commit is kept in memory, with some rows that were read, and goes
+/// into the database at once: most rows change many times a second, and a call of SQLite costs as much as ten of ours.
+/// `CatalogueSnapshot` reads beside it, what was committed.
 final class Catalogue: Sendable {
     private let queue: DatabaseQueue
     private let path: String
+    private let rows = Mutex(Rows())
+
+    /// Rows in memory; a nothing in place of a row: there is none.
+    private struct Rows {
+        /// Not in the database yet.
+        var unwritten: [StorePath: CatalogueEntry?] = [:]
+        /// As the database has them.
+        var known: [StorePath: CatalogueEntry?] = [:]
+        /// Identifiers of directories that the database has.
+        var directories: [StorePath: Int64] = [:]
+
+        static let unwrittenMax = 4096
+        static let knownMax = 8192
+
+        mutating func know(_ more: [StorePath: CatalogueEntry?]) {
+            if known.count + more.count > Self.knownMax { known = [:] }
+            known.merge(more) { $1 }
+        }
+
+        mutating func know(_ directory: StorePath, _ identifier: Int64) {
+            if directories.count >= Self.knownMax { directories = [:] }
+            directories[directory] = identifier
+        }
+    }
 
     /// KiB of pages that SQLite keeps in memory.
     private static let cacheKibibytes = 8192
@@ -67,6 +94,7 @@ final class Catalogue: Sendable {
     ///
     /// Survives the end of the process on return, and with `durably` a power cut too.
     func commit(at position: Position, durably: Bool = false) throws {
+        try write()
         try queue.writeWithoutTransaction { database in
             try database.cachedStatement(sql: "INSERT OR REPLACE INTO standing VALUES (1, ?, ?)")
                 .execute(arguments: [Int64(position.epoch.number), Int64(position.sequence.number)])
@@ -79,22 +107,29 @@ final class Catalogue: Sendable {
     // MARK: - rows
 
     func entry(_ path: StorePath) throws -> CatalogueEntry? {
-        try queue.unsafeRead { database in
-            guard let directory = try Self.directoryID(path.parent, in: database) else { return nil }
+        if let row = rows.withLock({ $0.unwritten[path] ?? $0.known[path] }) { return row }
+        let parent = path.parent
+        let knownDirectory = rows.withLock { $0.directories[parent] }
+        let row = try queue.unsafeRead { database -> CatalogueEntry? in
+            guard let directory = try knownDirectory ?? Self.directoryID(parent, in: database) else { return nil }
             let statement = try database.cachedStatement(
                 sql: "SELECT \(Self.columns) FROM file WHERE directory = ? AND name = ?")
             return try Row.fetchOne(statement, arguments: [directory, Data(path.name)]).map(Self.entry)
         }
+        rows.withLock { $0.know([path: row]) }
+        return row
     }
 
     /// By name, in order.
     func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
-        try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
+        try write()
+        return try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
     }
 
     /// Names of the file with this inode: candidates for a hard link, to be checked.
     func paths(ofInode inode: UInt64) throws -> [StorePath] {
-        try queue.unsafeRead { database in
+        try write()
+        return try queue.unsafeRead { database in
             let statement = try database.cachedStatement(
                 sql: """
                     SELECT root, path, name FROM file JOIN directory ON directory.id = file.directory
@@ -108,33 +143,26 @@ final class Catalogue: Sendable {
     }
 
     func set(_ path: StorePath, _ entry: CatalogueEntry) throws {
-        try queue.writeWithoutTransaction { database in
-            let directory = try Self.makeDirectoryID(path.parent, in: database)
-            let statement = try database.cachedStatement(
-                sql: "INSERT OR REPLACE INTO file (directory, name, \(Self.columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?)")
-            let kind: Int64 =
-                switch entry.kind {
-                case .file: 0
-                case .directory: 1
-                case .symlink: 2
-                case .other: 3
-                }
-            try statement.execute(
-                arguments: [
-                    directory, Data(path.name), kind, Int64(bitPattern: entry.inode), entry.byteCount,
-                    entry.mtimeNanoseconds, entry.ctimeNanoseconds, Int64(entry.mode), Int64(entry.owner),
-                    Int64(entry.group), entry.digest.map(Self.data),
-                ])
+        let isFull = rows.withLock { rows in
+            rows.unwritten[path] = .some(entry)
+            return rows.unwritten.count >= Rows.unwrittenMax
         }
+        if isFull { try write() }
     }
 
     /// Forgets `path` and, if it was a directory, all below it.
     func remove(_ path: StorePath) throws {
+        // A row without an inode says what was shipped, or is to be, and not what there is.
+        if let entry = try entry(path), entry.kind != .directory, entry.inode != 0 {
+            return rows.withLock { $0.unwritten[path] = .some(nil) }
+        }
+        try write()
+        rows.withLock { rows in
+            rows.known = [:]
+            rows.directories = [:]
+        }
         try queue.writeWithoutTransaction { database in
-            if let parent = try Self.directoryID(path.parent, in: database) {
-                try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ? AND name = ?")
-                    .execute(arguments: [parent, Data(path.name)])
-            }
+            try Self.delete(path, in: database)
             for directory in try Self.directories(within: path, in: database) {
                 try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ?").execute(arguments: [directory]
                 )
@@ -145,13 +173,63 @@ final class Catalogue: Sendable {
 
     /// How many names there are.
     func fileCount() throws -> Int {
-        try queue.unsafeRead { try Int.fetchOne($0, sql: "SELECT count(*) FROM file") ?? 0 }
+        try write()
+        return try queue.unsafeRead { try Int.fetchOne($0, sql: "SELECT count(*) FROM file") ?? 0 }
     }
 
     /// A reader of what is committed, for another thread.
     func snapshot() throws -> CatalogueSnapshot { try CatalogueSnapshot(path: path) }
 
     // MARK: - SQL
+
+    /// Brings the database up to date, within its open transaction.
+    private func write() throws {
+        let unwritten = rows.withLock { $0.unwritten }
+        guard !unwritten.isEmpty else { return }
+        try queue.writeWithoutTransaction { database in
+            for (path, row) in unwritten {
+                guard let row else {
+                    try Self.delete(path, in: database)
+                    continue
+                }
+                let parent = path.parent
+                let known = rows.withLock { $0.directories[parent] }
+                let directory = try known ?? Self.makeDirectoryID(parent, in: database)
+                if known == nil { rows.withLock { $0.know(parent, directory) } }
+                try Self.insert(path.name, row, in: directory, database)
+            }
+        }
+        rows.withLock { rows in
+            rows.unwritten = [:]
+            rows.know(unwritten)
+        }
+    }
+
+    private static func insert(
+        _ name: ArraySlice<UInt8>, _ entry: CatalogueEntry, in directory: Int64, _ database: Database
+    ) throws {
+        let statement = try database.cachedStatement(
+            sql: "INSERT OR REPLACE INTO file (directory, name, \(columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?)")
+        let kind: Int64 =
+            switch entry.kind {
+            case .file: 0
+            case .directory: 1
+            case .symlink: 2
+            case .other: 3
+            }
+        try statement.execute(
+            arguments: [
+                directory, Data(name), kind, Int64(bitPattern: entry.inode), entry.byteCount, entry.mtimeNanoseconds,
+                entry.ctimeNanoseconds, Int64(entry.mode), Int64(entry.owner), Int64(entry.group),
+                entry.digest.map(data),
+            ])
+    }
+
+    private static func delete(_ path: StorePath, in database: Database) throws {
+        guard let parent = try directoryID(path.parent, in: database) else { return }
+        try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ? AND name = ?")
+            .execute(arguments: [parent, Data(path.name)])
+    }
 
     private static let columns = "kind, inode, bytes, mtime, ctime, mode, owner, grp, digest"
 

@@ -155,7 +155,9 @@ final class Shipper: LinkUser {
             var paths = missed
             guard var cursor = parts.journal.cursor(after: parts.journal.oldest) else { return }
             while case let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes), !batches.isEmpty {
-                for batch in batches { for record in try BatchReader.records(of: batch) where !record.isCheck { paths.insert(record.path) } }
+                for batch in batches {
+                    for record in try BatchReader.records(of: batch) where !record.isCheck { paths.insert(record.path) }
+                }
             }
             let start = parts.journal.flushed
             parts.log.notice(

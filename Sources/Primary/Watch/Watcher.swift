@@ -12,14 +12,21 @@ import Synchronization
 /// goes and a name that comes.
 ///
 /// What cannot be watched (the user's limit of watches) is counted; the sweep looks there.
+///
+/// Two queues of the kernel's: the store's, which a busy writer fills drop by drop and which is therefore read every
+/// few milliseconds at most; and that of signals, our cookies and Cyrus's user locks (`LockWatch`), which wakes us at
+/// once. A signal's own hint comes after all that is in the store's queue by then, so nothing from before it is missed.
 final class Watcher: Sendable {
     private let roots: StoreRoots
     private let log: Logger
+    /// Of the store's directories.
     private let inotify: Inotify
+    private let signals: Inotify
     private let stopping: WakeEvent
     private let isStopped = Atomic(false)
-    /// Where cookies are made: a directory of our own, watched with the same inotify, so that order holds.
+    /// Where cookies are made: a directory of our own.
     private let cookies: String
+    private let locks: LockWatch
     private let nextCookie = Atomic<UInt64>(1)
     private let counts = Mutex(WatchCounts())
 
@@ -27,15 +34,21 @@ final class Watcher: Sendable {
         .modify, .attributes, .create, .delete, .movedFrom, .movedTo, .deleteSelf, .onlyDirectory, .doNotFollow,
         .excludeUnlinked,
     ]
+    /// How often the lock directory is looked for while there is none.
+    private static let lockInterval = Duration.seconds(1)
+    /// Between two readings of the store's queue while no signal comes.
+    private static let restInterval = Duration.milliseconds(10)
     /// Between so many new watches the queue is read once.
     private static let drainInterval = 256
 
     /// `cookies` is made, or emptied.
-    init(_ roots: StoreRoots, cookies: String, log: Logger) throws(SystemError) {
+    init(_ roots: StoreRoots, cookies: String, lockRoot: String, log: Logger) throws(SystemError) {
         self.roots = roots
         self.cookies = cookies
+        locks = LockWatch(root: lockRoot, rules: roots.layout.rules.paths)
         self.log = log
         inotify = try Inotify()
+        signals = try Inotify()
         stopping = try WakeEvent()
         let directory = try Directory.make(cookies)
         for entry in try directory.entries() { try directory.unlink(entry.name) }
@@ -61,12 +74,18 @@ final class Watcher: Sendable {
     /// Until `stop`. `hinted` gets what one read gave, at once; `watching` is called when the whole tree is watched.
     func run(hinted: @escaping @Sendable ([Hint]) -> Void, watching: () -> Void) throws(SystemError) {
         var loop = WatchLoop(watcher: self, hinted: hinted)
-        loop.tree.note(try inotify.addWatch(cookies, [.create]), .cookies)
+        loop.signalTree.note(try signals.addWatch(cookies, [.create]), .cookies)
         for name in roots.names { try loop.watch(StorePath(root: name), hinting: false) }
+        try loop.watchLocks()
         watching()
         while !isStopped.load(ordering: .relaxed) {
-            _ = try Poller.wait([Poller.Interest(inotify.raw), Poller.Interest(stopping.raw)])
-            try loop.drain()
+            let urgent = [Poller.Interest(signals.raw), Poller.Interest(stopping.raw)]
+            if try Poller.wait(urgent, timeout: Self.restInterval).allSatisfy(\.isEmpty) {
+                _ = try Poller.wait(
+                    urgent + [Poller.Interest(inotify.raw)], timeout: loop.seesLocks ? nil : Self.lockInterval)
+            }
+            try loop.turn()
+            if !loop.seesLocks { try loop.watchLocks() }
         }
     }
 
@@ -75,6 +94,8 @@ final class Watcher: Sendable {
         let watcher: Watcher
         let hinted: @Sendable ([Hint]) -> Void
         var tree = WatchTree()
+        var signalTree = WatchTree()
+        private(set) var seesLocks = false
         private var buffer = [UInt8](repeating: 0, count: Inotify.bufferBytes)
         private var sinceDrain = 0
 
@@ -83,48 +104,94 @@ final class Watcher: Sendable {
             self.hinted = hinted
         }
 
-        mutating func drain() throws(SystemError) {
+        /// What there is: signals are read first and told last.
+        mutating func turn() throws(SystemError) {
+            let signals = try watcher.signals.read(into: &buffer)
+            var hints = try drain()
+            for event in signals { try interpret(signal: event, &hints) }
+            if !hints.isEmpty { hinted(hints) }
+        }
+
+        /// The hints that the store's queue gives; some may have been told already.
+        private mutating func drain() throws(SystemError) -> [Hint] {
+            var hints: [Hint] = []
+            // A delivery touches a database a dozen times; once is enough to look there.
+            var told: Set<Told> = []
             while true {
                 let events = try watcher.inotify.read(into: &buffer)
-                guard !events.isEmpty else { return }
-                var hints: [Hint] = []
-                var last: Hint?
-                for event in events { try interpret(event, &hints, &last) }
-                if !hints.isEmpty { hinted(hints) }
+                for event in events {
+                    let isTold = !event.mask.contains(.isDirectory) && !told.insert(Told(event)).inserted
+                    if !isTold { try interpret(event, &hints) }
+                }
+                guard events.count >= Inotify.eventsOfFullBuffer else { return hints }
             }
         }
 
-        /// Neighbours that say the same are one hint; a delivery touches a database a dozen times.
-        private mutating func interpret(
-            _ event: InotifyEvent, _ hints: inout [Hint], _ last: inout Hint?
-        ) throws(SystemError) {
-            func add(_ hint: Hint) {
-                if hint != last { hints.append(hint) }
-                last = hint
+        private struct Told: Hashable {
+            let watch: WatchNumber
+            let name: [UInt8]
+
+            init(_ event: InotifyEvent) {
+                watch = event.watch
+                name = event.name
             }
+
+            func hash(into hasher: inout Hasher) {
+                hasher.combine(watch)
+                name.withUnsafeBytes { hasher.combine(bytes: $0) }
+            }
+        }
+
+        mutating func watchLocks() throws(SystemError) {
+            seesLocks = try watcher.locks.attach(to: watcher.signals, &signalTree)
+        }
+
+        private mutating func interpret(signal event: InotifyEvent, _ hints: inout [Hint]) throws(SystemError) {
+            if event.mask.contains(.overflow) {
+                // Which locks were let go is not known: what is dirty is tried in its time. A cookie may be lost.
+                watcher.counts.withLock { $0.overflows += 1 }
+                return hints.append(.overflow)
+            }
+            guard let place = signalTree.place(of: event.watch) else { return }
+            if event.mask.contains(.ignored) {
+                // A server that stops may take its lock directory with it.
+                if place == .locks { seesLocks = false }
+                return signalTree.forget(event.watch)
+            }
+            switch place {
+            case .cookies:
+                if let number = UInt64(String(decoding: event.name, as: UTF8.self)) { hints.append(.cookie(number)) }
+            case .locks:
+                if event.mask.isSuperset(of: [.create, .isDirectory]) {
+                    try watcher.locks.attach(event.name, to: watcher.signals, &signalTree)
+                } else if event.mask.contains(.closeWrite), let user = MailboxPath.user(ofLock: event.name) {
+                    hints.append(.released(user: user))
+                }
+            case .directory:
+                break
+            }
+        }
+
+        private mutating func interpret(_ event: InotifyEvent, _ hints: inout [Hint]) throws(SystemError) {
             if event.mask.contains(.overflow) {
                 watcher.counts.withLock { $0.overflows += 1 }
-                return add(.overflow)
+                return hints.append(.overflow)
             }
             guard let place = tree.place(of: event.watch) else { return }
             if event.mask.contains(.ignored) { return forget(event.watch) }
-            switch place {
-            case .cookies:
-                if let number = UInt64(String(decoding: event.name, as: UTF8.self)) { add(.cookie(number)) }
-            case .directory(let directory):
-                guard !event.name.isEmpty else { return add(.name(directory)) }
-                guard StorePath.isName(event.name) else { return }
-                let path = directory.appending(event.name)
-                guard watcher.roots.isShipped(path) else { return }
-                add(.name(path))
-                guard event.mask.contains(.isDirectory) else { return }
-                if !event.mask.isDisjoint(with: [.create, .movedTo]) {
-                    hinted(hints)
-                    hints = []
-                    try watch(path, hinting: true)
-                } else if event.mask.contains(.movedFrom) {
-                    for watch in tree.watches(within: path) { try? watcher.inotify.removeWatch(watch) }  // gone is fine
-                }
+            guard case .directory(let directory) = place else { return }
+            guard !event.name.isEmpty else { return hints.append(.name(directory)) }
+            guard StorePath.isName(event.name) else { return }
+            let path = directory.appending(event.name)
+            guard watcher.roots.isShipped(path) else { return }
+            hints.append(.name(path))
+            guard event.mask.contains(.isDirectory) else { return }
+            if !event.mask.isDisjoint(with: [.create, .movedTo]) {
+                hinted(hints)
+                hints = []
+                try watch(path, hinting: true)
+            } else if event.mask.contains(.movedFrom) {
+                for watch in tree.watches(within: path) { try? watcher.inotify.removeWatch(watch) }  // gone is fine
             }
         }
 
@@ -158,7 +225,7 @@ final class Watcher: Sendable {
             sinceDrain += 1
             if !hinting, sinceDrain >= Watcher.drainInterval {
                 sinceDrain = 0
-                try drain()
+                try turn()
             }
             let entries: [DirectoryEntry]
             do throws(SystemError) {
@@ -188,6 +255,7 @@ package struct WatchCounts: Sendable {
 struct WatchTree {
     enum Place: Hashable {
         case cookies
+        case locks
         case directory(StorePath)
     }
 

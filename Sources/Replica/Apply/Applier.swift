@@ -36,11 +36,14 @@ final class Applier {
     private var seeded: SeededVersions
     /// Before this position the store may hold later bytes already.
     private let replayEnd: Position
+    private var lastAck = MonotonicTime.now()
     private var lastCheckpoint = MonotonicTime.now()
     private var isCheckpointed = true
     /// Made when something is first to be removed: it takes a walk.
     private var brake: RemovalBrake?
 
+    /// While there is much to apply, the primary is told this often.
+    private static let ackInterval = Duration.milliseconds(20)
     private static let checkpointInterval = Duration.seconds(5)
     private static let readBytes = 4 << 20
     private static let retryInterval = Duration.seconds(1)
@@ -90,9 +93,18 @@ final class Applier {
         while true {
             let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes)
             guard !batches.isEmpty else { break }
-            for batch in batches { try apply(batch) }
+            for batch in batches {
+                try apply(batch)
+                if MonotonicTime.now() - lastAck >= Self.ackInterval { ack() }
+            }
+            ack()
         }
         if !isCheckpointed, MonotonicTime.now() - lastCheckpoint >= Self.checkpointInterval { try checkpoint() }
+    }
+
+    private func ack() {
+        parts.shared.ack()
+        lastAck = .now()
     }
 
     // MARK: - a batch

@@ -70,7 +70,7 @@ struct DatabaseCheck {
                 guard let file = try roots.openLocked(path, locking) else {
                     return try roots.status(of: path) == nil ? .gone : nil
                 }
-                return .bytes(try file.readAll(max: Self.byteCountMax))
+                return .bytes(try file.file.readAll(max: Self.byteCountMax))
             } catch {
                 guard error.errno == .noEntry else { throw error }
                 return .gone

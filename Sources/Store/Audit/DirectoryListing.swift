@@ -46,7 +46,7 @@ package final class ListingReader {
 
     /// Names and status as of now. Nothing if there is no such directory, or if it is a link.
     package func list(_ directory: StorePath) throws(SystemError) -> DirectoryListing? {
-        guard let held = try roots.directory(directory) else { return nil }
+        guard let held = try open(directory) else { return nil }
         var items: [DirectoryListing.Item] = []
         for found in try held.entries() where StorePath.isName(found.name) {
             let path = directory.appending(found.name)
@@ -79,7 +79,7 @@ package final class ListingReader {
         _ listing: inout DirectoryListing, where isWanted: (DirectoryListing.Item) -> Bool,
         read: (Int) -> Void = { _ in }
     ) throws(SystemError) -> [[UInt8]] {
-        guard let held = try roots.directory(listing.directory) else {
+        guard let held = try open(listing.directory) else {
             return listing.items.filter { $0.entry.kind == .file && isWanted($0) }.map(\.entry.name)
         }
         var gone: [[UInt8]] = []
@@ -101,6 +101,16 @@ package final class ListingReader {
             }
         }
         return gone
+    }
+
+    /// Nothing where a link leads away.
+    private func open(_ directory: StorePath) throws(SystemError) -> Directory? {
+        do throws(SystemError) {
+            return try roots.directory(directory)
+        } catch {
+            guard error.errno == .symbolicLink else { throw error }
+            return nil
+        }
     }
 
     /// Of the whole content; nothing if it has another length than `byteCount`.

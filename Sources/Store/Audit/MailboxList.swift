@@ -20,7 +20,7 @@ struct MailboxList {
                 { () throws(SystemError) -> [UInt8]? in
                     guard try check.roots.status(of: path) != nil else { return [] }
                     guard let file = try check.roots.openLocked(path, .whole) else { return nil }
-                    return try file.readAll(max: 2 << 30)
+                    return try file.file.readAll(max: 2 << 30)
                 }), !bytes.isEmpty
         else { return nil }
         check.read(bytes.count)

@@ -26,7 +26,7 @@ final class MailboxView {
         let layout = roots.layout
         if let path = place.file(.annotations, layout), try roots.status(of: path) != nil {
             guard let file = try roots.openLocked(path, .whole) else { return nil }
-            annotations = try file.readAll(max: Self.annotationBytesMax)
+            annotations = try file.file.readAll(max: Self.annotationBytesMax)
         } else {
             annotations = nil
         }

@@ -136,7 +136,7 @@ final class Daemon: Sendable {
             throw Failure(.configuration, "\(configuration.file): listen: is missing, and a primary needs it")
         }
         let endpoint = try makeEndpoint()
-        let locks = try CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
+        let locks = CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
         let options = Primary.Options(
             store: configuration.store, state: state.path, epoch: standing.epoch,
             sweepPeriod: configuration.sweepPeriod, journalBytesMax: configuration.journalBytesMax,

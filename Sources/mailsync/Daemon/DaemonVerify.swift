@@ -29,10 +29,13 @@ extension Daemon {
 
     private static func relay(_ request: VerifyRequest, to replica: Replica, _ output: VerifyOutput) {
         do {
-            let end = replica.audit(Array(try JSONEncoder().encode(request)), isCancelled: { output.isClosed }) { line in
-                // What is no line of ours comes from another version, and its end is told all the same.
-                if let line = try? JSONDecoder().decode(VerifyLine.self, from: Data(line)) { output.send(line) }
-            }
+            let text = Array(try JSONEncoder().encode(request))
+            let end = replica.audit(
+                text, isCancelled: { output.isClosed },
+                line: { line in
+                    // What is no line of ours comes from another version, and its end is told all the same.
+                    if let line = try? JSONDecoder().decode(VerifyLine.self, from: Data(line)) { output.send(line) }
+                })
             switch end {
             case .finished:
                 output.send(.failed(why: "verify: ended without a result", status: ExitStatus.tryAgain.rawValue))
@@ -64,8 +67,10 @@ extension Daemon {
         defer { asked.send([]) }
         // Another version may ask in other words; then there is nothing but the end.
         guard let request = try? JSONDecoder().decode(VerifyRequest.self, from: Data(asked.text)) else { return }
-        VerifyService(primary: primary, layout: layout).run(request, isCancelled: { asked.isCancelled }) { line in
-            if let bytes = try? JSONEncoder().encode(line) { asked.send(Array(bytes)) }  // ours can be encoded
-        }
+        VerifyService(primary: primary, layout: layout).run(
+            request, isCancelled: { asked.isCancelled },
+            send: { line in
+                if let bytes = try? JSONEncoder().encode(line) { asked.send(Array(bytes)) }  // ours can be encoded
+            })
     }
 }

@@ -90,7 +90,50 @@ import Testing
         #expect(dirty.take(now: now).map(\.names) == [.all])
     }
 
+    // MARK: - waiting
+
+    @Test func `what is gathered waits for its time, or until it is hurried`() {
+        var dirty = DirtySet()
+        let other = StorePath(mail, "user/bob")
+        dirty.mark(inbox.appending("1."), notBefore: now + .milliseconds(10))
+        dirty.mark(inbox.appending("2."), notBefore: now + .milliseconds(20))
+        dirty.mark(other.appending("1."), notBefore: now + .milliseconds(10))
+        #expect(dirty.take(now: now).isEmpty)
+        #expect(dirty.nextTake == now + .milliseconds(10))
+        dirty.hurry { $0 == inbox }
+        #expect(dirty.take(now: now).map(\.names) == [names("1.", "2.")])
+        #expect(dirty.take(now: now + .milliseconds(10)).map(\.directory) == [other])
+    }
+
+    @Test func `what was put back is hurried too`() {
+        var dirty = DirtySet()
+        dirty.mark(inbox.appending("1."))
+        dirty.putBack(dirty.take(now: now)[0], now: now)
+        dirty.hurry { $0 == inbox }
+        #expect(dirty.take(now: now).map(\.directory) == [inbox])
+    }
+
+    @Test func `outside of mailboxes every name is for itself`() {
+        var dirty = DirtySet()
+        let quota = StorePath(.configuration, "quota/u")
+        for user in ["user.a", "user.b"] { dirty.mark(quota.appending(user), notBefore: now + .milliseconds(10)) }
+        dirty.hurry { $0 == quota.appending("user.b") }
+        #expect(dirty.take(now: now).map(\.names) == [names("user.b")])
+    }
+
     // MARK: - backoff
+
+    @Test func `a new directory outside of mailboxes is looked at as a name and as a whole`() {
+        for isNameFirst in [true, false] {
+            var dirty = DirtySet()
+            let directory = StorePath(.configuration, "user/uuid/9/7")
+            if isNameFirst { dirty.mark(directory) }
+            dirty.markAll(directory)
+            if !isNameFirst { dirty.mark(directory) }
+            let taken = Dictionary(dirty.take(now: now).map { ($0.directory, $0.names) }) { $1 }
+            #expect(taken == [directory: .all, directory.parent: names("7")])
+        }
+    }
 
     @Test func `what is busy comes again after a pause that doubles up to its bound`() {
         var dirty = DirtySet()
@@ -130,8 +173,8 @@ import Testing
         dirty.markAll(other)
         #expect(dirty.take(now: now).map(\.directory) == [other])
         #expect(dirty.count == 1)
-        #expect(dirty.nextTake == now + .milliseconds(1))
-        _ = dirty.take(now: now + .milliseconds(1))
+        #expect(dirty.nextTake == now + DirtySet.backoffFirst)
+        _ = dirty.take(now: now + DirtySet.backoffFirst)
         #expect(dirty.nextTake == nil)
     }
 
@@ -237,15 +280,17 @@ import Testing
                 }
             }
             for step in 0..<400 {
-                switch Int.random(in: 0..<6, using: &generator) {
+                switch Int.random(in: 0..<7, using: &generator) {
                 case 0, 1, 2:
                     let directory = StorePath(mail, "user/\(Int.random(in: 0..<5, using: &generator))")
                     let path = directory.appending("\(Int.random(in: 0..<5, using: &generator)).")
-                    dirty.mark(path)
+                    dirty.mark(path, notBefore: Bool.random(using: &generator) ? now + .milliseconds(10) : .distantPast)
                     if pending[path] == nil { pending[path] = step }
                 case 3:
                     dirty.note(cookie: UInt64(step))
                     cookies[UInt64(step)] = step
+                case 4:
+                    dirty.hurry { _ in Bool.random(using: &generator) }
                 default:
                     now = now + .milliseconds(Int.random(in: 0..<60, using: &generator))
                     for dirt in dirty.take(now: now) {

@@ -156,7 +156,7 @@ import Testing
 
     @Test func `a small file has no shadow and is told whole each time`() throws {
         for seed: UInt64 in 1...3 {
-            try put(content(RecordEncoder.shadowBytesMin - 1, seed: seed), "f")
+            try put(content(ShadowStore.fileBytesMin - 1, seed: seed), "f")
             guard case .whole = try shipFile("f").first?.change else {
                 Issue.record("not whole")
                 return

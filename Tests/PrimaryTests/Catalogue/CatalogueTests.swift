@@ -71,6 +71,9 @@ import Testing
         let gone = ["user/al", "user/al/1.", "user/al/Sent", "user/al/Sent/1.", "user/al/Sent/Old/1."]
         let kept = ["user", "user/alice", "user/alice/1.", "user/al.x/1.", "user/al0/1.", "user/a/1.", "al/1."]
         for path in gone + kept { try catalogue.set(StorePath(mail, path), entry()) }
+        var directory = entry()
+        directory.kind = .directory
+        try catalogue.set(StorePath(mail, "user/al"), directory)
         try catalogue.set(StorePath(.sieve, "user/al/1."), entry())
         try catalogue.remove(StorePath(mail, "user/al"))
         for path in gone { #expect(try catalogue.entry(StorePath(mail, path)) == nil, "\(path)") }

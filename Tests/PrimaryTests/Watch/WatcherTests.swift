@@ -1,0 +1,93 @@
+import Formats
+import Linux
+import Logging
+import Store
+import Testing
+
+@testable import Primary
+
+/// With the kernel's own inotify, on a store of a few directories.
+@Suite struct WatcherTests {
+    private let directory = TemporaryDirectory()
+
+    private func watcher() throws -> Watcher {
+        for name in ["conf", "mail", "mail/uuid", "lock", "lock/q"] { _ = try Directory.make(directory(name)) }
+        let conf = """
+            configdirectory: \(directory("conf"))
+            partition-default: \(directory("mail"))
+            hashimapspool: yes
+            """
+        let roots = try StoreRoots(try StoreLayout(ImapdConf(try KeyValueFile.parse(conf, named: "imapd.conf"))))
+        return try Watcher(
+            roots, cookies: directory("cookies"), lockRoot: directory("lock"), log: Logger(label: "test"))
+    }
+
+    private struct Seen {
+        var hints: [Hint] = []
+        var isWatching = false
+        var isEnded = false
+    }
+
+    /// Runs `work` beside the watcher, and returns the hints up to the cookie made at its end.
+    private func hints(while work: () throws -> Void) throws -> [Hint] {
+        let watcher = try watcher()
+        let seen = Condition(Seen())
+        _ = try Thread.start(name: "watch") {
+            do throws(SystemError) {
+                try watcher.run { hints in
+                    seen.update { $0.hints += hints }
+                } watching: {
+                    seen.update { $0.isWatching = true }
+                }
+            } catch {
+                Issue.record("\(error)")
+            }
+            seen.update { $0.isEnded = true }
+        }
+        try #require(seen.wait(timeout: .seconds(60)) { $0.isWatching || $0.isEnded })
+        try work()
+        let cookie = try watcher.makeCookie()
+        #expect(seen.wait(timeout: .seconds(60)) { $0.hints.contains(.cookie(cookie)) })
+        watcher.stop()
+        #expect(seen.wait(timeout: .seconds(60)) { $0.isEnded })
+        return seen.withLock { $0.hints }
+    }
+
+    private func write(_ name: String) throws {
+        try Descriptor.open(directory(name), for: .updatingOrCreating).write([1], at: 0)
+    }
+
+    @Test func `a user's lock that is let go is told, after what was written under it`() throws {
+        let hints = try hints {
+            try write("mail/uuid/x")
+            try write("lock/q/*U*alice^smith.lock")
+        }
+        let written = try #require(hints.firstIndex(of: .name(StorePath(mail, "uuid/x"))))
+        let released = try #require(hints.firstIndex(of: .released(user: utf8("alice.smith"))))
+        #expect(written < released)
+    }
+
+    @Test func `locks that are no user's are not told`() throws {
+        let hints = try hints { try write("lock/q/quux.lock") }
+        #expect(hints.count == 1, "more than the cookie: \(hints)")
+    }
+
+    @Test func `a cookie comes after all that was written before it`() throws {
+        let hints = try hints {
+            for number in 0..<3000 { try write("mail/uuid/\(number)") }
+        }
+        let names = Set(hints.dropLast())
+        let missing = (0..<3000).filter { !names.contains(.name(StorePath(mail, "uuid/\($0)"))) }
+        #expect(missing.isEmpty)
+    }
+
+    @Test func `a lock directory that goes and comes is watched again`() throws {
+        let hints = try hints {
+            try Directory(directory("lock")).removeDirectory(utf8("q"))
+            try Directory(directory("lock")).makeDirectory(utf8("q"))
+            // The watch follows the directory's event; what is let go before it is tried in its time.
+            for _ in 0..<2000 { try write("lock/q/*U*bob.lock") }
+        }
+        #expect(hints.contains(.released(user: utf8("bob"))))
+    }
+}
