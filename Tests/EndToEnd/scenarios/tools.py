@@ -118,8 +118,11 @@ class Tools(PairGroup):
         self.judge()
 
     # ---- quarantine
+    def ask(self, what, *arguments, **kw):
+        return self.pair.command(self.pair.r, 'quarantine', what, '--config', self.pair.r.config, *arguments, bare=True, **kw)
+
     def kept(self, *arguments):
-        out = self.pair.command(self.pair.r, 'quarantine', 'list', '--json', *arguments).stdout
+        out = self.ask('list', '--json', *arguments).stdout
         return [json.loads(line) for line in out.splitlines()]
 
     @scenario('a message that was expunged for good is in the quarantine, is shown, restored, and expires')
@@ -139,26 +142,26 @@ class Tools(PairGroup):
         if len(found) != 1 or found[0]['bytes'] != len(message):
             raise Failure(f'of message {uid} the quarantine has {found}')
         name = found[0]['entry']
-        if self.pair.command(self.pair.r, 'quarantine', 'show', name).stdout.encode() != message.replace(b'\r\n', b'\n'):
+        if self.ask('show', name).stdout.encode() != message.replace(b'\r\n', b'\n'):
             raise Failure('show gives other bytes')                                   # universal newlines of the pipe
         if self.kept('--older', '1d') or not self.kept('--path', os.path.dirname(found[0]['path'])):
             raise Failure('list does not filter')
         target = self.where + '/restored'
         os.makedirs(target)
         self.pair.r.cyrus.own(target)
-        told = self.pair.command(self.pair.r, 'quarantine', 'restore', name, '--to', target).stdout.strip()
+        told = self.ask('restore', name, '--to', target).stdout.strip()
         with open(told, 'rb') as f:
             if f.read() != message:
                 raise Failure('restore gives other bytes')
-        self.pair.command(self.pair.r, 'quarantine', 'restore', name, '--to', target, expect=(USAGE,))
+        self.ask('restore', name, '--to', target, expect=(USAGE,))
         inside = self.pair.r.roots['partition-default'] + '/uuid'
-        self.pair.command(self.pair.r, 'quarantine', 'restore', name, '--to', inside, expect=(USAGE,))
-        self.pair.command(self.pair.r, 'quarantine', 'expire', '--older', '1d')
+        self.ask('restore', name, '--to', inside, expect=(USAGE,))
+        self.ask('expire', '--older', '1d')
         if not [e for e in self.kept() if e['entry'] == name]:
             raise Failure('expired too early')
-        self.pair.command(self.pair.r, 'quarantine', 'expire', '--all')               # beside a daemon
+        self.ask('expire', '--all')               # beside a daemon
         self.pair.stop_daemon('r')
-        self.pair.command(self.pair.r, 'quarantine', 'expire', '--all')
+        self.ask('expire', '--all')
         if self.kept():
             raise Failure(f'left: {self.kept()}')
         self.pair.start_daemon('r')
