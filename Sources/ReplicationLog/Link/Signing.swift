@@ -41,5 +41,8 @@ package struct Signer: Sendable {
 
 extension Identity {
     /// In DER.
-    package var certificateBytes: [UInt8] { (try? PEMDocument(pemString: certificate).derBytes) ?? [] }  // read at `init`
+    package var certificateBytes: [UInt8] {
+        // It was read at `init`.
+        (try? PEMDocument(pemString: certificate).derBytes) ?? []
+    }
 }

@@ -35,7 +35,8 @@ final class ManifestWriter {
     init(_ path: String) throws {
         self.path = path
         temporary = path + ".new"
-        try? FileManager.default.removeItem(atPath: temporary)  // of a run that was interrupted; creating says if it stays
+        // Of a run that was interrupted; if it stays, creating says so.
+        try? FileManager.default.removeItem(atPath: temporary)
         file = try Descriptor.open(temporary, for: .creatingNew, mode: 0o600)
     }
 

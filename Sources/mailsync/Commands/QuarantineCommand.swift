@@ -22,12 +22,13 @@ struct QuarantineCommand: ParsableCommand {
         func run() throws {
             guard let kept = try Quarantined(common) else { return }
             var (count, byteCount) = (0, Int64(0))
-            try kept.forEach { entry in
-                guard filter.includes(entry) else { return }
-                let mailbox = kept.mailbox(entry)
-                json ? try printJSON(entry, mailbox) : Output.print(Self.line(entry, mailbox))
-                count += 1
-                byteCount += entry.byteCount
+            for batch in try kept.view.batches() {
+                for entry in try kept.view.entries(of: batch) where filter.includes(entry) {
+                    let mailbox = kept.mailbox(entry)
+                    json ? try printJSON(entry, mailbox) : Output.print(Self.line(entry, mailbox))
+                    count += 1
+                    byteCount += entry.byteCount
+                }
             }
             if !json { Output.note("\(count) entries, \(byteCount) bytes") }
         }
@@ -181,12 +182,6 @@ struct Quarantined {
             throw Failure(.unavailable, "\(try common.read().state)/quarantine: nothing was ever put there")
         }
         return kept
-    }
-
-    func forEach(_ body: (QuarantineView.Entry) throws -> Void) throws {
-        for batch in try view.batches() {
-            for entry in try view.entries(of: batch) { try body(entry) }
-        }
     }
 
     func mailbox(_ entry: QuarantineView.Entry) -> MailboxName? { names.name(of: entry.path) }
