@@ -78,7 +78,7 @@ let package = Package(
         tests("Linux", of: "Linux"),
         tests("Formats", of: "Formats", "Digests"),
         tests("Delta", of: "Delta", "Digests", "Formats"),
-        tests("Store", of: "Store", "Formats", "Linux"),
+        tests("Store", of: "Store", "Formats", "Linux", "Digests"),
         tests("ReplicationLog", of: "ReplicationLog", "Formats", "Digests", "Linux", log),
         tests("Primary", of: "Primary", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),
         tests("Replica", of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),

@@ -13,3 +13,21 @@ package struct MessageGUID: Hashable, Sendable {
 
     package var isNull: Bool { bytes.allSatisfy { $0 == 0 } }
 }
+
+extension MessageGUID: CustomStringConvertible {
+    /// 40 hexadecimal digits.
+    package var description: String {
+        bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+    }
+}
+
+/// The same of a message that is read piece by piece.
+package struct MessageGUIDSum {
+    private var hash = Insecure.SHA1()
+
+    package init() {}
+
+    package mutating func append(_ bytes: UnsafeRawBufferPointer) { hash.update(bufferPointer: bytes) }
+
+    package func finish() -> MessageGUID { MessageGUID(bytes: Array(hash.finalize())) }
+}

@@ -45,6 +45,12 @@ package enum CurrentProcess {
         try kernel("ioprio_set", "this thread") { ms_ioprio_idle() }
     }
 
+    /// Lets this thread run after all others that want to (setpriority); it cannot go back.
+    package static func useProcessorWhenIdle() {
+        // On Linux this is the thread's own; only politeness, so a refusal is no error.
+        _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 19)
+    }
+
     private static let openFiles = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
 }
 

@@ -120,6 +120,15 @@ extension Directory {
 
     /// The names in a directory but `.` and `..`, in no order (readdir). What comes or goes meanwhile may be in or not.
     package func entries(of path: [UInt8] = []) throws(SystemError) -> [DirectoryEntry] {
+        var entries: [DirectoryEntry] = []
+        try forEachEntry(of: path) { (entry) throws(SystemError) in entries.append(entry) }
+        return entries
+    }
+
+    /// The same one by one, for a directory whose names need not be in memory together.
+    package func forEachEntry(
+        of path: [UInt8] = [], _ body: (DirectoryEntry) throws(SystemError) -> Void
+    ) throws(SystemError) {
         let raw = try openBeneath(path, flags: O_RDONLY | O_DIRECTORY)
         guard let stream = fdopendir(raw) else {
             let errno = Errno.current
@@ -127,15 +136,14 @@ extension Directory {
             throw SystemError(call: "fdopendir", path: fullPath(path), errno: errno)
         }
         defer { closedir(stream) }
-        var entries: [DirectoryEntry] = []
         while true {
             Glibc.errno = 0  // readdir says "end" and "error" alike, but for this
             guard let entry = readdir(stream) else {
                 let errno = Errno.current
-                if errno.rawValue == 0 { return entries }
+                if errno.rawValue == 0 { return }
                 throw SystemError(call: "readdir", path: fullPath(path), errno: errno)
             }
-            if let entry = DirectoryEntry(entry) { entries.append(entry) }
+            if let entry = DirectoryEntry(entry) { try body(entry) }
         }
     }
 

@@ -47,16 +47,20 @@ package final class Primary: Sendable {
     }
 
     private let options: Options
-    private let roots: StoreRoots
+    let roots: StoreRoots
     private let locks: CyrusLocks
-    private let log: Logger
-    private let catalogue: Catalogue
+    let log: Logger
+    let catalogue: Catalogue
     private let journal: Journal
     private let slots: Slots
     private let watcher: Watcher
     private let sweeper: Sweeper
     private let inbox = Condition(CaptureInbox())
-    private let captureStatus = SharedCaptureStatus()
+    let captureStatus = SharedCaptureStatus()
+    /// Checks under way.
+    let desk: AuditDesk
+    /// Told of audits that were asked for at a replica.
+    let auditAsked = Mutex<AuditAsked?>(nil)
     private let shippers = Mutex<[ObjectIdentifier: Shipper]>([:])
     private let cookies = Condition<[UInt64: Position?]>([:])
     private let phase = Mutex(PrimaryStatus.Phase.starting)
@@ -75,6 +79,7 @@ package final class Primary: Sendable {
         slots = try Slots(in: options.state)
         slots.keep(only: options.replicas)
         catalogue = try Catalogue(path: options.state + "/catalogue")
+        desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
         watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
         // While no replica ever was here, none can lack what no row tells of.
         isBaseline = try catalogue.position() == nil && slots.all.isEmpty
@@ -95,7 +100,7 @@ package final class Primary: Sendable {
             for record in try BatchReader.records(of: batch) {
                 switch record.change {
                 case .remove: try catalogue.remove(record.path)
-                case .part: continue
+                case .part, .keep, .check: continue
                 case .directory: try catalogue.set(record.path, CatalogueEntry(shipped: nil, kind: .directory))
                 case .symlink: try catalogue.set(record.path, CatalogueEntry(shipped: nil, kind: .symlink))
                 case .whole, .extents, .delta, .assembled, .link, .metadata:
@@ -128,6 +133,7 @@ package final class Primary: Sendable {
     /// Captures once more what is dirty, and ends `run`.
     package func stop() {
         inbox.update { $0.isStopping = true }
+        desk.stop()
         sweeper.stop()
         watcher.stop()
         watching.resume(returning: false)
@@ -204,7 +210,8 @@ package final class Primary: Sendable {
                     roots: roots, journal: journal, slots: slots, inbox: inbox, now: Timestamp.now, log: log),
                 missed: { replica in try? MissedPaths(in: self.options.state, replica: replica) },  // unread: a seed
                 resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
-                now: Timestamp.now, log: log, acked: { self.slotsMoved() },
+                now: Timestamp.now, log: log, desk: desk,
+                auditAsked: { request in self.auditAsked.withLock { $0 }?(request) }, acked: { self.slotsMoved() },
                 opened: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = shipper } },
                 closed: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = nil } }))
     }

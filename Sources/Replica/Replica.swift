@@ -47,7 +47,7 @@ package final class Replica: Sendable {
     private let writer: StoreWriter
     private let quarantine: Quarantine
     private let log: Logger
-    private let shared = SharedReplica(now: Timestamp.now)
+    let shared = SharedReplica(now: Timestamp.now)
     private let isStopping = Mutex(false)
 
     private static let backoffFirst = Duration.milliseconds(100)
@@ -162,6 +162,7 @@ package final class Replica: Sendable {
         let seeded = try SeededVersions(in: options.state)
         let (writer, quarantine, layout, state, shared, log) = (writer, quarantine, layout, options.state, shared, log)
         let (keep, share) = (options.quarantineKeep, options.removalShareMax)
+        let audit = AuditEvaluator(roots: try StoreRoots(layout), shared: shared, log: log)
         return try await withThrowingTaskGroup(of: FollowEnd.self) { group in
             group.addTask {
                 try await Thread.run(name: "intake") { try Intake(journal: journal, shared: shared, log: log).run() }
@@ -171,9 +172,14 @@ package final class Replica: Sendable {
                 try await Thread.run(name: "apply") {
                     let parts = Applier.Parts(
                         journal: journal, writer: writer, tidyUp: { quarantine.expireNow(olderThan: keep, log) },
-                        layout: layout, removalShareMax: share, state: state, shared: shared, log: log)
+                        layout: layout, removalShareMax: share, state: state, shared: shared, log: log,
+                        audit: audit)
                     try Applier(parts, record: record, seeded: seeded).run()
                 }
+                return .stopped
+            }
+            group.addTask {
+                try await Thread.run(name: "audit") { audit.run() }
                 return .stopped
             }
             group.addTask { try await self.dialStream(journal, record) }
@@ -182,9 +188,11 @@ package final class Replica: Sendable {
                 while let one = try await group.next() {
                     if case .stopped = one {} else { end = one }
                     shared.work.update { $0.isStopping = true }
+                    audit.stop()
                 }
             } catch {
                 shared.work.update { $0.isStopping = true }
+                audit.stop()
                 throw error
             }
             return end

@@ -16,6 +16,7 @@ final class SharedReplica: Sendable {
     }
 
     let work = Condition(Work())
+    let audits = AuditRelay()
     private let state: Mutex<State>
     private let now: @Sendable () -> Timestamp
 
@@ -60,6 +61,17 @@ final class SharedReplica: Sendable {
             return Array(state.awaited)
         }
         if let link, !awaited.isEmpty { link.send(.resend(awaited)) }
+        audits.linked(link != nil)
+    }
+
+    /// Dropped while there is no link.
+    func send(_ message: Message) { state.withLock { $0.link }?.send(message) }
+
+    /// Whether a file in `directory` was asked for whole and has not come yet.
+    func isAwaiting(in directory: StorePath) -> Bool {
+        state.withLock { state in
+            !state.awaited.isEmpty && state.awaited.contains { $0.parent == directory || $0 == directory }
+        }
     }
 
     /// What was received or flushed moved.
@@ -99,7 +111,7 @@ final class SharedReplica: Sendable {
                 guard !state.awaited.isEmpty, state.awaited.remove(record.path) != nil else { return }
                 state.status.awaitedCount = state.awaited.count
             }
-        case .extents, .delta, .part, .metadata:
+        case .extents, .delta, .part, .metadata, .keep, .check:
             break
         }
     }

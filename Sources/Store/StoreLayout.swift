@@ -53,6 +53,21 @@ package struct StoreLayout: Sendable {
         warnings = draft.warnings
     }
 
+    /// The same store with its roots elsewhere, as a copy of it lies.
+    package func relocated(_ place: (Root) -> String) -> StoreLayout {
+        StoreLayout(self, roots: roots.map { Root(name: $0.name, path: place($0), origin: $0.origin) })
+    }
+
+    private init(_ other: StoreLayout, roots: [Root]) {
+        self.roots = roots
+        lockRoot = other.lockRoot
+        rules = other.rules
+        hierarchySeparator = other.hierarchySeparator
+        warnings = other.warnings
+        aliases = other.aliases
+        metapartitionFiles = other.metapartitionFiles
+    }
+
     package func root(_ name: RootName) -> Root? {
         let name = aliases[name] ?? name
         return roots.first { $0.name == name }
@@ -106,6 +121,10 @@ extension StoreLayout {
     /// A mailbox's file beside its messages.
     package enum MetaFile: String, CaseIterable, Sendable {
         case header, index, cache, annotations, squat, dav, expunge
+        /// The cache of archived messages: cyrus.cache too, and the same file if it has no place of its own.
+        case archiveCache = "archivecache"
+
+        package var fileName: String { self == .archiveCache ? "cyrus.cache" : "cyrus.\(rawValue)" }
     }
 
     /// The root that has this file of the mailboxes of `partition` (imap/mboxname.c, mboxname_metapath).
@@ -114,6 +133,7 @@ extension StoreLayout {
         let directory = file == .annotations ? "index" : file.rawValue
         var names = file == .expunge ? [] : ["metadir-\(directory)-\(partition)"]
         if metapartitionFiles.contains(file.rawValue) { names.append("metapartition-\(partition)") }
+        if file == .archiveCache { names.append("archivepartition-\(partition)") }
         names.append("partition-\(partition)")
         return names.compactMap { root(RootName($0))?.name }.first
     }

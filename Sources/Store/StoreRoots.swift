@@ -63,6 +63,25 @@ package final class StoreRoots: Sendable {
         }
     }
 
+    /// The same one by one; false if there is no such directory.
+    package func forEachEntry(
+        of directory: StorePath, _ body: (DirectoryEntry) throws(SystemError) -> Void
+    ) throws(SystemError) -> Bool {
+        var inside: SystemError?
+        do throws(SystemError) {
+            try root(directory.root).forEachEntry(of: directory.path) { (entry) throws(SystemError) in
+                do throws(SystemError) { try body(entry) } catch {
+                    inside = error
+                    throw error
+                }
+            }
+            return true
+        } catch {
+            guard inside == nil, error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            return false
+        }
+    }
+
     package func readLink(_ path: StorePath) throws(SystemError) -> [UInt8] {
         try root(path.root).readLink(path.path)
     }
@@ -76,6 +95,14 @@ package final class StoreRoots: Sendable {
             guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
             return nil
         }
+    }
+
+    /// Opens and locks one file, as `Directory.openLocked` does.
+    package func openLocked(_ path: StorePath, _ locking: FileLocking) throws(SystemError) -> LockedFile? {
+        guard let place = try directory(path.parent) else {
+            throw SystemError(call: "open", path: "\(path)", errno: .noEntry)
+        }
+        return try place.openLocked(Array(path.name), locking)
     }
 
     /// As the kernel knows it, for a call that takes no directory.

@@ -109,16 +109,22 @@ struct Configuration: Sendable {
         return address
     }
 
-    /// `90`, `90s`, `5m`, `12h`, `7d`.
     private static func duration(_ entry: KeyValueFile.Entry?, default standard: Duration) throws -> Duration {
         guard let entry else { return standard }
-        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
-        let unit = entry.value.last.flatMap { units[$0] }
-        let digits = unit == nil ? entry.value[...] : entry.value.dropLast()
-        guard let count = Int64(digits), count > 0, count < 1 << 32 else {
+        guard let duration = duration(entry.value) else {
             throw Failure(
                 .configuration, "\(entry.source): \(entry.key): \(entry.value): is not a time",
                 hint: "write a number and s, m, h or d, as in 7d")
+        }
+        return duration
+    }
+
+    /// `90`, `90s`, `5m`, `12h`, `7d`; nothing for anything else.
+    static func duration(_ text: String) -> Duration? {
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
+        let unit = text.last.flatMap { units[$0] }
+        guard let count = Int64(unit == nil ? text[...] : text.dropLast()), count > 0, count < 1 << 32 else {
+            return nil
         }
         return .seconds(count * (unit ?? 1))
     }

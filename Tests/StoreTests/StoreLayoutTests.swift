@@ -140,8 +140,9 @@ import Testing
         #expect(
             roots == [
                 "metapartition-a", "metapartition-a", "metadir-cache-a", "partition-a", "partition-a", "partition-a",
-                "partition-a",
+                "partition-a", "archivepartition-a",
             ])
+        #expect(layout.root(of: .archiveCache, partition: "b") == RootName("partition-b"))
         #expect(layout.root(of: .index, partition: "b") == RootName("partition-b"))
         #expect(layout.root(of: .index, partition: "c") == nil)
         #expect(layout.root(ofMessages: .archive, partition: "a") == RootName("archivepartition-a"))

@@ -9,6 +9,14 @@ package enum IndexFinding: Equatable, Sendable {
     case modseqAboveHighest(number: Int, uid: UInt32, modseq: UInt64, highest: UInt64)
     /// A number in the header is not what the records add up to.
     case wrongCount(of: Count, stored: UInt64, computed: UInt64)
+    /// Bit `flag` is set in a message that is there, and cyrus.header has no name for it.
+    case flagWithoutName(number: Int, uid: UInt32, flag: Int)
+    case wrongSyncCRC(of: SyncCRC, stored: UInt32, computed: UInt32)
+
+    package enum SyncCRC: String, Sendable {
+        case basic = "synccrc_basic"
+        case annotations = "synccrc_annot"
+    }
 
     package enum Count: String, Sendable {
         case exists, answered, flagged, deleted, unseen
@@ -20,7 +28,7 @@ package enum IndexFinding: Equatable, Sendable {
     package var isDamage: Bool {
         switch self {
         case .wrongHeaderCRC, .truncated, .wrongRecordCRC: true
-        case .uidNotAscending, .uidAboveLast, .modseqAboveHighest, .wrongCount: false
+        case .uidNotAscending, .uidAboveLast, .modseqAboveHighest, .wrongCount, .flagWithoutName, .wrongSyncCRC: false
         }
     }
 }
@@ -42,6 +50,10 @@ extension IndexFinding: CustomStringConvertible {
             "record \(number), uid \(uid): modseq \(modseq) is above the header's highest \(highest)"
         case .wrongCount(let count, let stored, let computed):
             "header: \(count.rawValue) is \(stored), the records make \(computed)"
+        case .flagWithoutName(let number, let uid, let flag):
+            "record \(number), uid \(uid): user flag \(flag) has no name in cyrus.header"
+        case .wrongSyncCRC(let sum, let stored, let computed):
+            "header: \(sum.rawValue) is \(hexadecimal32(stored)), the records make \(hexadecimal32(computed))"
         }
     }
 }
@@ -60,22 +72,10 @@ extension IndexImage {
         let all = 0..<recordCount
         let wanted = range?.clamped(to: all) ?? all
         var sums = IndexSums()
-        var previous: UInt32 = wanted.lowerBound > 0 ? uid(at: wanted.lowerBound - 1) : 0
+        var order = IndexOrder(header, after: wanted.lowerBound > 0 ? uid(at: wanted.lowerBound - 1) : 0)
         for number in wanted where findings.count < max {
             let record = record(at: number)
-            let uid = record.uid
-            if !record.isCRCRight { findings.append(.wrongRecordCRC(number: number, uid: uid)) }
-            if uid <= previous { findings.append(.uidNotAscending(number: number, uid: uid, previous: previous)) }
-            if uid > header.lastUID {
-                findings.append(.uidAboveLast(number: number, uid: uid, lastUID: header.lastUID))
-            }
-            // Versions 8 and 9 are found with the halves of a record's modseq exchanged.
-            if record.modseq > header.highestModseq, header.version >= 10 {
-                findings.append(
-                    .modseqAboveHighest(
-                        number: number, uid: uid, modseq: record.modseq, highest: header.highestModseq))
-            }
-            previous = uid
+            findings += order.findings(record, number: number)
             sums.add(record)
         }
         if wanted == all, header.recordCount == recordCount { findings += sums.differences(from: header) }
@@ -91,8 +91,37 @@ extension IndexImage {
     }
 }
 
+/// Looks at the records of an index one after the other.
+struct IndexOrder {
+    private let header: IndexHeader
+    private var previous: UInt32
+
+    /// `previous`: the UID of the record before the first.
+    init(_ header: IndexHeader, after previous: UInt32 = 0) {
+        self.header = header
+        self.previous = previous
+    }
+
+    mutating func findings(_ record: IndexRecord, number: Int) -> [IndexFinding] {
+        var findings: [IndexFinding] = []
+        let uid = record.uid
+        if !record.isCRCRight { findings.append(.wrongRecordCRC(number: number, uid: uid)) }
+        if uid <= previous { findings.append(.uidNotAscending(number: number, uid: uid, previous: previous)) }
+        if uid > header.lastUID {
+            findings.append(.uidAboveLast(number: number, uid: uid, lastUID: header.lastUID))
+        }
+        // Versions 8 and 9 are found with the halves of a record's modseq exchanged.
+        if record.modseq > header.highestModseq, header.version >= 10 {
+            findings.append(
+                .modseqAboveHighest(number: number, uid: uid, modseq: record.modseq, highest: header.highestModseq))
+        }
+        previous = uid
+        return findings
+    }
+}
+
 /// What the header should count, from the records that aren't expunged.
-private struct IndexSums {
+struct IndexSums {
     var exists: UInt64 = 0, answered: UInt64 = 0, flagged: UInt64 = 0, deleted: UInt64 = 0, unseen: UInt64 = 0
     var bytes: UInt64 = 0
 

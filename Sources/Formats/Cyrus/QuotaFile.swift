@@ -6,10 +6,13 @@
 /// Used storage is in bytes, limits are in units of 1024 bytes. Replaced as a whole, by rename; no checksum.
 package struct QuotaFile: Equatable, Sendable {
     package let storage: Resource
-    package let messages: Resource
-    package let annotationStorage: Resource
-    package let folders: Resource
+    /// Nothing where it is not counted, as in files of the form before 2.5; the same for the next two.
+    package let messages: Resource?
+    package let annotationStorage: Resource?
+    package let folders: Resource?
     package let modseq: UInt64
+    /// `quota -f` is at it: usage is of the mailboxes it has seen so far.
+    package let isBeingScanned: Bool
 
     package struct Resource: Equatable, Sendable {
         package let used: UInt64
@@ -25,19 +28,23 @@ package struct QuotaFile: Equatable, Sendable {
     package init(decoding bytes: [UInt8]) throws(MalformedBytes) {
         guard bytes.first == UInt8(ascii: "%") else {
             storage = try Self.oldStorage(bytes)
-            (messages, annotationStorage, folders, modseq) = (Resource(), Resource(), Resource(), 0)
+            (messages, annotationStorage, folders, modseq) = (nil, nil, nil, 0)
+            isBeingScanned = false
             return
         }
         let list = try DList(decoding: bytes)
-        storage = Self.resource(list["S"])
+        guard list.pairs != nil else { throw MalformedBytes("quota", at: 0, "no keys and values") }
+        storage = Self.resource(list["S"]) ?? Resource()
         messages = Self.resource(list["M"])
         annotationStorage = Self.resource(list["AS"])
         folders = Self.resource(list["NF"])
         modseq = list["MODSEQ"]?.number ?? 0
+        isBeingScanned = list["SCAN"] != nil
     }
 
-    private static func resource(_ list: DList?) -> Resource {
-        let numbers = list?.items?.map(\.number) ?? []
+    private static func resource(_ list: DList?) -> Resource? {
+        guard let list else { return nil }
+        let numbers = list.items?.map(\.number) ?? []
         let limit = numbers.dropFirst().first ?? nil
         return Resource(used: (numbers.first ?? nil) ?? 0, limit: limit)
     }

@@ -126,6 +126,20 @@ package enum StoreUnit: Hashable, Sendable {
         return rules.hash(local.firstIndex(of: MailboxName.dot).map { local[($0 + 1)...] } ?? local)
     }
 
+    /// The reverse of `quotaRoot`: the file, below the configuration directory.
+    package static func quotaPath(_ root: [UInt8], rules: PathRules) -> [UInt8] {
+        var parts: [[UInt8]] = []
+        var name = root[...]
+        if let cut = root.firstIndex(of: MailboxName.exclamation) {
+            let domain = Array(root[..<cut])
+            parts = [MailboxPath.domainDirectory, [rules.hash(domain)], domain]
+            name = root[(cut + 1)...]
+        }
+        parts.append(quota)
+        parts += name.isEmpty ? [Array("root".utf8)] : [[quotaHash(root, rules: rules)], Array(name)]
+        return Array(parts.joined(separator: [MailboxPath.slash]))
+    }
+
     private static let quota = Array("quota".utf8)
 
     /// Takes `domain/<h>/<domain>` off; only with virtual domains is there any.

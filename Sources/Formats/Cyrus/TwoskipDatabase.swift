@@ -126,6 +126,28 @@ package struct TwoskipDatabase: Sendable {
         return findings
     }
 
+    /// The first record, of those in use and those that were replaced, that is not what was written. All that was ever
+    /// committed stays as it is until a repack, but for pointers, of which the head's checksum is made anew.
+    package func firstDamagedRecord() -> DatabaseFinding? {
+        var offset = Self.dummyOffset
+        do throws(MalformedBytes) {
+            while offset < end {
+                if image.holds(8, at: offset), image.integer(UInt64.self, at: offset) == Self.filler {
+                    offset += 8
+                    continue
+                }
+                let record = try record(at: offset)
+                try checkTail(of: record)
+                offset = record.end
+            }
+            return nil
+        } catch {
+            return .damagedRecord(offset: error.offset, why: error.why)
+        }
+    }
+
+    /// " BLANK" 07 A0: in front of a record whose head would reach over a multiple of 512.
+    private static let filler: UInt64 = 0x2042_4c41_4e4b_07a0
     static let levelMax = 31
     static let dummyOffset = TwoskipHeader.byteCount
     static let recordByteCountMin = 24

@@ -27,6 +27,12 @@ package enum Message: Equatable, Sendable {
     case seedWant(SeedWant)
     /// Primary to replica: everything was sent; the copy is consistent once the log is applied up to `position`.
     case seedEnd(SeedEnd)
+    /// Replica to primary: what came of a check in the log.
+    case verdict(AuditVerdict)
+    /// Replica to primary: an operator there asks for an audit, or with no text for the end of it. `text` is JSON.
+    case auditRequest(number: UInt32, text: [UInt8])
+    /// Primary to replica: a line for that operator; an empty one is the last.
+    case auditReport(number: UInt32, text: [UInt8])
 
     /// Told in `hello` and `welcome`; ends of different numbers refuse each other.
     package static let protocolVersion: UInt16 = 1
@@ -192,6 +198,7 @@ package struct SeedEnd: Equatable, Sendable {
 extension Message {
     private enum Kind: UInt8 {
         case hello = 1, welcome, refuse, batch, ack, heartbeat, resend, seedListing, seedWant, seedEnd
+        case verdict, auditRequest, auditReport
     }
 
     /// Bytes of a frame, its head included; a longer one is refused before it is read.
@@ -199,6 +206,7 @@ extension Message {
     package static let frameHeadBytes = 5
     private static let entryCountMax: UInt64 = 1 << 22
     private static let textBytesMax = 4096
+    private static let auditBytesMax = 1 << 20
     private static let signatureBytesMax = 32 << 20
 
     /// The whole frame.
@@ -268,6 +276,11 @@ extension Message {
             writer.write(end.fileCount)
             writer.write(end.byteCount)
             writer.write(end.manifest)
+        case .verdict(let verdict):
+            verdict.encode(into: &writer)
+        case .auditRequest(let number, let text), .auditReport(let number, let text):
+            writer.write(number)
+            writer.write(string: text)
         }
     }
 
@@ -341,6 +354,14 @@ extension Message {
             let bytes = try reader.read(UInt64.self, "seed end: bytes")
             let manifest = try reader.readDigest("seed end: manifest")
             return .seedEnd(SeedEnd(position: position, fileCount: files, byteCount: bytes, manifest: manifest))
+        case .verdict:
+            return .verdict(try AuditVerdict(decoding: &reader))
+        case .auditRequest:
+            let number = try reader.read(UInt32.self, "audit: number")
+            return .auditRequest(number: number, text: Array(try reader.readString(max: auditBytesMax, "audit: text")))
+        case .auditReport:
+            let number = try reader.read(UInt32.self, "audit: number")
+            return .auditReport(number: number, text: Array(try reader.readString(max: auditBytesMax, "audit: text")))
         }
     }
 
@@ -409,6 +430,9 @@ extension Message {
         case .seedListing: .seedListing
         case .seedWant: .seedWant
         case .seedEnd: .seedEnd
+        case .verdict: .verdict
+        case .auditRequest: .auditRequest
+        case .auditReport: .auditReport
         }
     }
 }

@@ -37,6 +37,10 @@ package struct Record: Hashable, Sendable {
         case metadata(Metadata, result: Digest)
         /// A name that is to be gone: a file, a link, or a directory with all below it.
         case remove
+        /// What is there is kept in the quarantine as well: what follows is a repair, and replaces it.
+        case keep
+        /// No change: a claim about directories of this root, which holds at this place of the log.
+        case check(AuditCheck)
     }
 
     /// Bytes and where they go.
@@ -50,13 +54,18 @@ package struct Record: Hashable, Sendable {
         }
     }
 
+    /// Whether it only asks, and changes nothing.
+    package var isCheck: Bool {
+        if case .check = change { true } else { false }
+    }
+
     /// The digest that a file is to have after this record; nothing where no content is told.
     package var result: Digest? {
         switch change {
         case .whole(_, let result, _), .extents(_, _, let result, _, _), .delta(_, _, let result, _, _),
             .assembled(_, let result, _), .link(_, let result), .metadata(_, let result):
             result
-        case .directory, .part, .symlink, .remove: nil
+        case .directory, .part, .symlink, .remove, .keep, .check: nil
         }
     }
 }
@@ -65,7 +74,7 @@ package struct Record: Hashable, Sendable {
 
 extension Record {
     private enum Kind: UInt8 {
-        case directory = 1, whole, extents, delta, part, assembled, link, symlink, metadata, remove
+        case directory = 1, whole, extents, delta, part, assembled, link, symlink, metadata, remove, keep, check
     }
 
     /// Bytes of one file's content in one record; a larger content travels in parts.
@@ -114,8 +123,10 @@ extension Record {
         case .metadata(let metadata, let result):
             metadata.encode(into: &writer)
             writer.write(result)
-        case .remove:
+        case .remove, .keep:
             break
+        case .check(let check):
+            check.encode(into: &writer)
         }
     }
 
@@ -136,10 +147,12 @@ extension Record {
             throw MalformedBytes("record: kind", at: reader.offset, "unknown kind \(number)")
         }
         let path = try reader.readStorePath("record: path")
-        self.init(path, try Self.change(of: kind, from: &reader))
+        self.init(path, try Self.change(of: kind, at: path, from: &reader))
     }
 
-    private static func change(of kind: Kind, from reader: inout ByteReader) throws(MalformedBytes) -> Change {
+    private static func change(
+        of kind: Kind, at path: StorePath, from reader: inout ByteReader
+    ) throws(MalformedBytes) -> Change {
         switch kind {
         case .directory:
             return .directory(try Metadata(decoding: &reader))
@@ -181,6 +194,11 @@ extension Record {
             return .metadata(metadata, result: try reader.readDigest("record: result"))
         case .remove:
             return .remove
+        case .keep:
+            return .keep
+        case .check:
+            guard path.isRoot else { throw MalformedBytes("record: check", at: reader.offset, "not of a root") }
+            return .check(try AuditCheck(decoding: &reader, root: path.root))
         }
     }
 
@@ -222,6 +240,8 @@ extension Record {
         case .symlink: .symlink
         case .metadata: .metadata
         case .remove: .remove
+        case .keep: .keep
+        case .check: .check
         }
     }
 }

@@ -9,6 +9,9 @@ struct CaptureInbox: Sendable {
     /// A replica has no basis for these.
     var resends: [StorePath] = []
     var seedRequests: [SeedRequest] = []
+    var checkRequests: [CheckRequest] = []
+    /// What a replica has otherwise than the log told.
+    var repairs: [Repair] = []
     /// Rows for what is there at the first start, when there is no replica that could lack it.
     var baseline: [(path: StorePath, status: FileStatus)] = []
     var isStopping = false
@@ -19,11 +22,13 @@ struct CaptureInbox: Sendable {
     var urgency: Urgency {
         let isAsked =
             isStopping || !suspects.isEmpty || !resends.isEmpty || !seedRequests.isEmpty || !baseline.isEmpty
+            || !checkRequests.isEmpty || !repairs.isEmpty
         return isAsked ? .now : hints.lazy.map(\.urgency).max() ?? .whenDue
     }
 
     var isEmpty: Bool {
-        hints.isEmpty && suspects.isEmpty && resends.isEmpty && seedRequests.isEmpty && baseline.isEmpty && !isStopping
+        hints.isEmpty && suspects.isEmpty && resends.isEmpty && seedRequests.isEmpty && checkRequests.isEmpty
+            && repairs.isEmpty && baseline.isEmpty && !isStopping
     }
 }
 

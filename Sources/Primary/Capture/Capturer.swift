@@ -37,12 +37,13 @@ final class Capturer {
         let log: Logger
     }
 
-    private let parts: Parts
+    let parts: Parts
     private let reader: UnitReader
-    private let shipper: RoundShipper
+    let shipper: RoundShipper
     private let alarm: (StorePath, String) -> Void
     private let finder: OwnerFinder
-    private var dirty = DirtySet()
+    let audit: CaptureAudit
+    var dirty = DirtySet()
     private var seeds: [StorePath: PendingSeed] = [:]
     /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
     private var owners: [StorePath: OwnerFinder.Owner] = [:]
@@ -75,6 +76,7 @@ final class Capturer {
         shipper = RoundShipper(parts, epoch: epoch, shadows: shadows, alarm: alarm)
         self.alarm = alarm
         finder = OwnerFinder(roots: parts.roots)
+        audit = CaptureAudit(roots: parts.roots, catalogue: parts.catalogue, now: parts.now)
     }
 
     private static func alarm(_ parts: Parts) -> (StorePath, String) -> Void {
@@ -120,7 +122,8 @@ final class Capturer {
     private func waitingTime() -> Duration? {
         let now = MonotonicTime.now()
         let commit = isCommitted ? nil : max(.zero, Self.commitInterval - (now - lastCommit))
-        let retry = dirty.nextTake.map { $0 <= now ? .zero : $0 - now }
+        let next = [dirty.nextTake, audit.nextDeadline].compactMap { $0 }.min()
+        let retry = next.map { $0 <= now ? .zero : $0 - now }
         switch (commit, retry) {
         case (let commit?, let retry?): return min(commit, retry)
         case (let one?, nil), (nil, let one?): return one
@@ -142,9 +145,12 @@ final class Capturer {
             dirty.mark(path)
         }
         for request in inbox.seedRequests { try absorb(request) }
+        for request in inbox.checkRequests { audit.begin(request, &dirty) }
+        if !inbox.repairs.isEmpty { try absorb(inbox.repairs) }
     }
 
     private func absorb(_ hint: Hint, due: MonotonicTime) {
+        audit.note(hint)
         switch hint {
         case .name(let path): dirty.mark(path, notBefore: due)
         case .directory(let directory): dirty.markAll(directory)
@@ -179,6 +185,7 @@ final class Capturer {
     // MARK: - a round
 
     private func round() throws {
+        audit.roundBegins()
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
             if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
@@ -192,11 +199,13 @@ final class Capturer {
             try waitForMakers(&round)
             try finish(&round)
         }
+        try closeChecks()
         for cookie in dirty.takeDueCookies() { parts.cookieDue(cookie, parts.journal.flushed.position) }
         parts.status.update { $0.dirtyCount = dirty.count }
     }
 
     private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
+        audit.took(taken)
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             do {
@@ -268,7 +277,7 @@ final class Capturer {
     }
 
     /// Waits until all events of before this call have come.
-    private func fetchEvents() throws {
+    func fetchEvents() throws {
         awaitedCookie = try parts.makeCookie()
         while awaitedCookie != nil {
             let inbox = parts.inbox.take(timeout: .seconds(5)) { $0.takeAll(from: .now) }
@@ -300,6 +309,7 @@ final class Capturer {
             case .read(let captured):
                 round.users[owner] = nil
                 noteSeeds(jobs, captured, &round)
+                for job in jobs { audit.looked(at: job.directory, job.names) }
                 return round.add(captured)
             }
         }
@@ -311,8 +321,9 @@ final class Capturer {
         var ahead: [StorePath] = []
         for job in jobs {
             let seed = seeds[job.directory]
+            guard let names = try audit.unproven(job.directory, job.names) else { return .busy }
             let outcome = try reader.read(
-                job.directory, job.names, shippedAlready: round.shippedMessages, wholly: seed?.wanted ?? [])
+                job.directory, names, shippedAlready: round.shippedMessages, wholly: seed?.wanted ?? [])
             switch outcome {
             case .read(let found): captured.append(contentsOf: found)
             case .messagesFirst(let paths): ahead.append(contentsOf: paths)
@@ -326,6 +337,7 @@ final class Capturer {
         switch try read([job], round) {
         case .read(let captured):
             noteSeeds([job], captured, &round)
+            audit.looked(at: job.directory, job.names)
             round.capturedGlobals.append(contentsOf: captured)
         case .messagesFirst(let paths):
             try shipAhead(paths, &round)
@@ -356,6 +368,7 @@ final class Capturer {
         for path in paths where !round.shippedMessages.contains(path) {
             if let found = try reader.open(path, guid: nil) { round.add([found]) }
             round.shippedMessages.insert(path)
+            audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
             if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try ship(&round) }
         }
         try ship(&round)

@@ -71,6 +71,19 @@ struct RoundShipper {
     /// The newest batch appended, and the chain hash there.
     private var newest: (position: Position, hash: ChainHash) { parts.journal.newest }
 
+    /// Puts `records` into the log as they are, behind all else; on disk on return. Returns where they end.
+    func append(_ records: [Record]) throws -> Position {
+        var writer = BatchWriter(bytesMax: Self.batchBytes)
+        for record in records {
+            writer.add(record)
+            if writer.isFull { try append(&writer) }
+        }
+        if !writer.isEmpty { try append(&writer) }
+        try parts.journal.flush()
+        parts.journaled(parts.journal.flushed.position)
+        return parts.journal.flushed.position
+    }
+
     private func append(_ writer: inout BatchWriter) throws {
         let newest = newest
         let position = Position(epoch: epoch, sequence: newest.position.sequence.next)

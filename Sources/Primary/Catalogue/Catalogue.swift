@@ -316,4 +316,13 @@ final class CatalogueSnapshot: Sendable {
     func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
     }
+
+    /// Of all files; reads the whole table.
+    func totals() throws -> (files: Int, bytes: Int64) {
+        try queue.unsafeRead { database in
+            let row = try Row.fetchOne(database, sql: "SELECT count(*), total(max(bytes, 0)) FROM file WHERE kind = 0")
+            guard let row else { return (0, 0) }
+            return (row[0] as Int, Int64(row[1] as Double))
+        }
+    }
 }

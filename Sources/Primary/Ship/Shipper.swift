@@ -24,6 +24,8 @@ final class Shipper: LinkUser {
         let deposed: @Sendable (Epoch) -> Void
         let now: @Sendable () -> Timestamp
         let log: Logger
+        let desk: AuditDesk
+        let auditAsked: AuditAsked
         /// This replica's acks moved.
         let acked: @Sendable () -> Void
         /// This link has opened or closed.
@@ -37,6 +39,8 @@ final class Shipper: LinkUser {
         var cursor: Journal.Cursor?
         var sent = Position.zero
         var seed: SeedSession?
+        /// Audits that were asked for over this link, and whether they are to end.
+        var audits: [UInt32: AuditRequest] = [:]
     }
 
     private let parts: Parts
@@ -75,7 +79,11 @@ final class Shipper: LinkUser {
             state.withLock { $0.seed }?.wanted(want)
         case .refuse(_, let text):
             parts.log.warning("\(name) refused: \(text)")
-        case .welcome, .batch, .seedListing, .seedEnd:
+        case .verdict(let verdict):
+            parts.desk.answered(name, verdict)
+        case .auditRequest(let number, let text):
+            audit(number, text, on: link)
+        case .welcome, .batch, .seedListing, .seedEnd, .auditReport:
             link.refuse(.failed, "a replica does not say that")
         }
     }
@@ -91,17 +99,27 @@ final class Shipper: LinkUser {
 
     func linkClosed(_ link: Link, reason: String) {
         parts.slots.disconnect(link.peer.description)
-        let seed = state.withLock { state -> SeedSession? in
+        parts.desk.left(link.peer.description)
+        let (seed, audits) = state.withLock { state -> (SeedSession?, [AuditRequest]) in
             defer { state = State() }
-            return state.seed
+            return (state.seed, Array(state.audits.values))
         }
         seed?.stop()
+        for audit in audits { audit.cancel() }
         parts.log.info("\(link.peer): link closed: \(reason)")
         parts.closed(self)
     }
 
     /// Any thread.
     func logGrew() { state.withLock { $0.link }?.onLoop { self.pump() } }
+
+    /// An operator at the replica asks, or with no text wants no more of it.
+    private func audit(_ number: UInt32, _ text: [UInt8], on link: Link) {
+        guard !text.isEmpty else { return state.withLock { $0.audits.removeValue(forKey: number) }?.cancel() ?? () }
+        let request = AuditRequest(text: text) { line in link.send(.auditReport(number: number, text: line)) }
+        state.withLock { $0.audits[number] = request }
+        parts.auditAsked(request)
+    }
 
     // MARK: - handshake
 
@@ -137,7 +155,9 @@ final class Shipper: LinkUser {
             var paths = missed
             guard var cursor = parts.journal.cursor(after: parts.journal.oldest) else { return }
             while case let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes), !batches.isEmpty {
-                for batch in batches { for record in try BatchReader.records(of: batch) { paths.insert(record.path) } }
+                for batch in batches {
+                    for record in try BatchReader.records(of: batch) where !record.isCheck { paths.insert(record.path) }
+                }
             }
             let start = parts.journal.flushed
             parts.log.notice(
@@ -169,6 +189,7 @@ final class Shipper: LinkUser {
             parts.log.info("\(link.peer) follows the log from \(hello.flushed)")
             link.send(.welcome(Welcome(start: hello.flushed, hash: hello.hash, consistentAfter: hello.flushed)))
             parts.acked()
+            parts.desk.follows(link.peer.description)
             pump()
         } catch {
             link.refuse(.failed, "\(error)")

@@ -25,6 +25,8 @@ final class Applier {
         let state: String
         let shared: SharedReplica
         let log: Logger
+        /// For checks in the log; nothing where nobody could be told.
+        var audit: AuditEvaluator?
     }
 
     private let parts: Parts
@@ -117,6 +119,10 @@ final class Applier {
         if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
         try brake(records)
         for item in ApplyPlan.ordered(records, parts.layout) {
+            if case .check(let check) = item.change {
+                parts.audit?.evaluate(check, isExact: mode == .steady && position >= record.consistentAfter)
+                continue
+            }
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
             if let path = try apply(item, position.sequence, mode) { needed.append(path) }
         }
@@ -198,7 +204,7 @@ extension Record {
     var needsCheckpoint: Bool {
         switch change {
         case .delta, .assembled: true
-        case .whole, .extents, .part, .metadata, .directory, .link, .symlink, .remove: false
+        case .whole, .extents, .part, .metadata, .directory, .link, .symlink, .remove, .keep, .check: false
         }
     }
 
@@ -206,7 +212,7 @@ extension Record {
     var isOfContent: Bool {
         switch change {
         case .whole, .extents, .delta, .part, .assembled, .metadata: true
-        case .directory, .link, .symlink, .remove: false
+        case .directory, .link, .symlink, .remove, .keep, .check: false
         }
     }
 }

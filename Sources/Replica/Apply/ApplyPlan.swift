@@ -12,6 +12,8 @@ enum ApplyPlan {
 
     private static func rank(_ record: Record, _ layout: StoreLayout) -> Int {
         switch record.change {
+        case .keep: -1
+        case .check: .max
         case .remove: removal
         case .directory: ApplyRank.directory.rawValue
         case .whole, .extents, .delta, .part, .assembled, .link, .symlink, .metadata:
@@ -19,5 +21,5 @@ enum ApplyPlan {
         }
     }
 
-    private static let removal = Int.max
+    private static let removal = Int.max - 1
 }

@@ -22,17 +22,49 @@ final class Quarantine: Sendable {
     func take(
         _ path: StorePath, _ status: FileStatus, from root: Directory, at sequence: SequenceNumber
     ) throws(SystemError) {
-        var place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
-        try makeParents(of: place)
-        if try directory.status(of: place) != nil {
-            place += Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+        try makePlace(for: path, at: sequence) { (place) throws(SystemError) in
+            do throws(SystemError) {
+                try root.rename(path.path, to: place, in: directory)
+            } catch {
+                guard error.errno == .crossDevice else { throw error }
+                try copy(path.path, status, from: root, to: place)
+            }
         }
+    }
+
+    /// The same, and leaves it where it is: another name for it, or a copy. What replaces it is another file.
+    func keep(
+        _ path: StorePath, _ status: FileStatus, from root: Directory, at sequence: SequenceNumber
+    ) throws(SystemError) {
+        try makePlace(for: path, at: sequence) { (place) throws(SystemError) in
+            do throws(SystemError) {
+                try root.link(path.path, to: place, in: directory)
+            } catch {
+                guard error.errno == .crossDevice || error.errno == .tooManyLinks else { throw error }
+                try copyAside(path.path, status, from: root, to: place)
+            }
+        }
+    }
+
+    /// Calls `body` with a name of which the directory is there.
+    private func makePlace(
+        for path: StorePath, at sequence: SequenceNumber, _ body: ([UInt8]) throws(SystemError) -> Void
+    ) throws(SystemError) {
         do throws(SystemError) {
-            try root.rename(path.path, to: place, in: directory)
+            try body(try newPlace(for: path, at: sequence))
         } catch {
-            guard error.errno == .crossDevice else { throw error }
-            try copy(path.path, status, from: root, to: place)
+            // "mailsync quarantine expire" may take away a directory that this one remembers.
+            guard error.errno == .noEntry else { throw error }
+            directory.forgetCached()
+            try body(try newPlace(for: path, at: sequence))
         }
+    }
+
+    private func newPlace(for path: StorePath, at sequence: SequenceNumber) throws(SystemError) -> [UInt8] {
+        let place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
+        try makeParents(of: place)
+        guard try directory.status(of: place) != nil else { return place }
+        return place + Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
     }
 
     private func copy(
@@ -47,6 +79,18 @@ final class Quarantine: Sendable {
                 try copy(below, status, from: root, to: place + [slash] + entry.name)
             }
             return try root.removeDirectory(path)
+        case .symlink, .file:
+            try copyAside(path, status, from: root, to: place)
+        case .other:
+            break
+        }
+        try root.unlink(path)
+    }
+
+    private func copyAside(
+        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8]
+    ) throws(SystemError) {
+        switch status.kind {
         case .symlink:
             try directory.symlink(try root.readLink(path), at: place)
         case .file:
@@ -58,10 +102,9 @@ final class Quarantine: Sendable {
                 offset += Int64(piece.count)
             }
             try target.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
-        case .other:
+        case .directory, .other:
             break
         }
-        try root.unlink(path)
     }
 
     private func makeParents(of place: [UInt8]) throws(SystemError) {
@@ -94,18 +137,8 @@ final class Quarantine: Sendable {
             guard let status = try directory.status(of: entry.name),
                 now - Timestamp(nanoseconds: status.ctimeNanoseconds) > age
             else { continue }
-            try remove(entry.name, status.kind)
+            try directory.removeTree(entry.name, status)
         }
-    }
-
-    private func remove(_ path: [UInt8], _ kind: FileKind) throws(SystemError) {
-        guard kind == .directory else { return try directory.unlink(path) }
-        for entry in try directory.entries(of: path) {
-            let below = path + [slash] + entry.name
-            guard let status = try directory.status(of: below) else { continue }
-            try remove(below, status.kind)
-        }
-        try directory.removeDirectory(path)
     }
 
     private var slash: UInt8 { UInt8(ascii: "/") }

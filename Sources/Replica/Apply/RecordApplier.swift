@@ -99,6 +99,10 @@ final class RecordApplier: Sendable {
         case .remove:
             forgetAll(within: path)
             try writer.remove(path, at: sequence)
+        case .keep:
+            try writer.keep(path, at: sequence)
+        case .check:
+            break
         }
         return .applied
     }

@@ -258,6 +258,13 @@ final class StoreWriter: Sendable {
         root.forgetCached(within: path.path)
     }
 
+    /// What is at `path` is in the quarantine as well then; only files and links, as directories are not replaced.
+    func keep(_ path: StorePath, at sequence: SequenceNumber) throws(SystemError) {
+        let root = try root(of: path)
+        guard !path.isRoot, let status = try root.status(of: path.path), status.kind != .directory else { return }
+        try quarantine.keep(path, status, from: root, at: sequence)
+    }
+
     /// On return everything written is on disk (syncfs, once for each root).
     func flush() throws(SystemError) {
         for root in roots.values { try root.descriptor.syncFileSystem() }

@@ -70,7 +70,9 @@ final class StreamUser: LinkUser {
         case .refuse(let refusal, let text):
             state.withLock { $0.refusal = (refusal, text) }
             link.close(because: text)
-        case .hello, .ack, .resend, .seedListing, .seedWant, .seedEnd:
+        case .auditReport(let number, let text):
+            shared.audits.arrived(number, text)
+        case .hello, .ack, .resend, .seedListing, .seedWant, .seedEnd, .verdict, .auditRequest:
             link.refuse(.failed, "a primary does not say that in a stream")
         }
     }

@@ -102,7 +102,9 @@ final class SeedUser: LinkUser {
         case .refuse(let refusal, let text):
             self.refusal.withLock { $0 = (refusal, text) }
             link.close(because: text)
-        case .hello, .ack, .resend, .seedWant:
+        case .auditReport:
+            break
+        case .hello, .ack, .resend, .seedWant, .verdict, .auditRequest:
             link.refuse(.failed, "a primary does not say that in a seed")
         }
     }
@@ -312,7 +314,7 @@ extension Record {
         case .whole(_, _, let bytes): UInt64(bytes.count)
         case .extents(_, _, _, let byteCount, _), .delta(_, _, _, let byteCount, _), .assembled(_, _, let byteCount):
             UInt64(byteCount)
-        case .directory, .part, .link, .symlink, .metadata, .remove: 0
+        case .directory, .part, .link, .symlink, .metadata, .remove, .keep, .check: 0
         }
     }
 }

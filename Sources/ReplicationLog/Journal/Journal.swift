@@ -53,7 +53,8 @@ package final class Journal: Sendable {
 
     /// Opens the journal in `directory`, or starts one after `position` if there is none.
     ///
-    /// A torn tail is cut at the last whole batch: it was never flushed, so never acked.
+    /// A torn tail is cut at the last whole batch: it was never flushed, so never acked. Damage with whole batches behind
+    /// it (`SegmentTail`) is `.damaged`, and nothing is cut.
     package static func open(
         in directory: String, orStartAfter position: Position, hash: ChainHash
     ) throws(JournalError) -> Journal {
@@ -85,10 +86,19 @@ package final class Journal: Sendable {
         var scan = SegmentScan(head: last.head)
         scanning: while true {
             let found = try system { () throws(SystemError) in try scan.next(last.read(at:count:)) }
+            let why: String
             switch found {
             case .batch: continue
-            case .end, .torn: break scanning
+            case .end: why = "zeros where a batch should be"
+            case .torn(let reason): why = reason
             }
+            let tail = try system { () throws(SystemError) in try SegmentTail.behind(scan, last.read(at:count:)) }
+            guard case .damaged(let later, let offset) = tail else { break scanning }
+            throw .damaged(
+                segment: last.path,
+                why:
+                    "offset \(scan.offset): after \(scan.receiver.position): \(why); batch \(later) at offset \(offset) is "
+                    + "whole, so this is damage and no unfinished write: nothing was cut")
         }
         try system { () throws(SystemError) in try last.cut(at: scan.offset) }
         return Journal(directory, segments, scan, closedBytes: closedBytes)

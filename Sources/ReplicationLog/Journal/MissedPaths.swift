@@ -17,7 +17,7 @@ package struct MissedPaths: Sendable {
     }
 
     package mutating func add(_ records: [Record], at position: Position) {
-        for record in records { paths.insert(record.path) }
+        for record in records where !record.isCheck { paths.insert(record.path) }
         through = position
     }
 

@@ -7,12 +7,34 @@ import ReplicationLog
 struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect", abstract: "Show what is in segments of a journal, and check every checksum.",
-        discussion: "Exit status 1 when a segment is torn or damaged: it says where.")
+        discussion:
+            "Exit status 1 when a segment is torn or damaged, or the chain is broken: it says where. A daemon may be running."
+    )
 
-    @Argument(help: "Files of a journal, in the order of the log.") var segments: [String]
+    @OptionGroup var common: CommonOptions
+    @Argument(
+        help:
+            "Files of a journal, in the order of the log; with --chain also a state directory, or none for this end's.")
+    var segments: [String] = []
     @Flag(help: "Only batches, without their records.") var batches = false
+    @Flag(
+        help:
+            "Follow the hash chain over all segments, and print its ends: equal positions have equal hashes on both ends."
+    )
+    var chain = false
+    @Option(help: ArgumentHelp("With --chain: print the hash at this position too.", valueName: "epoch/number"))
+    var at: [String] = []
+
+    func validate() throws {
+        guard chain || !segments.isEmpty else { throw ValidationError("which segments?") }
+        guard chain || at.isEmpty else { throw ValidationError("--at goes with --chain") }
+        if let wrong = at.first(where: { Position($0) == nil }) { throw ValidationError("not a position: \(wrong)") }
+    }
 
     func run() throws {
+        if chain {
+            return try InspectChain(common: common, places: segments, marks: at.compactMap { Position($0) }).run()
+        }
         var isWhole = true
         for segment in segments { isWhole = try inspect(segment) && isWhole }
         if !isWhole { throw ExitCode(ExitStatus.differences.rawValue) }
@@ -87,6 +109,8 @@ extension Record {
             case .symlink(_, let target): "symbolic link to \(String(decoding: target, as: UTF8.self))"
             case .metadata(let metadata, _): "metadata, mode \(String(metadata.mode, radix: 8))"
             case .remove: "removed"
+            case .keep: "kept in the quarantine"
+            case .check(let check): "check \(check.number) of \(check.directories.count) directories"
             }
         return "\(path): \(what)"
     }

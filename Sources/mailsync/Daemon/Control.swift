@@ -14,6 +14,8 @@ enum ControlRequest: Codable, Sendable {
     case promote
     /// Goes on after the removal brake.
     case resume
+    /// Answered by many lines (`VerifyLine`), not by one.
+    case verify(VerifyRequest)
     case stop
 }
 
@@ -31,12 +33,17 @@ final class ControlServer: Sendable {
     private let path: String
     private let wake: WakeEvent
     private let answer: @Sendable (ControlRequest) async -> ControlAnswer
+    private let verify: @Sendable (VerifyRequest, VerifyOutput) async -> Void
     private let isStopped = Atomic(false)
 
     private static let lineBytesMax = 65536
 
-    init(path: String, answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer) throws {
+    init(
+        path: String, verify: @escaping @Sendable (VerifyRequest, VerifyOutput) async -> Void,
+        answer: @escaping @Sendable (ControlRequest) async -> ControlAnswer
+    ) throws {
         self.path = path
+        self.verify = verify
         self.answer = answer
         wake = try WakeEvent()
     }
@@ -80,7 +87,12 @@ final class ControlServer: Sendable {
         let reply: ControlAnswer
         do {
             let line = try ControlLine.receive(from: connection.socket, max: Self.lineBytesMax)
-            reply = await answer(try JSONDecoder().decode(ControlRequest.self, from: Data(line)))
+            let request = try JSONDecoder().decode(ControlRequest.self, from: Data(line))
+            if case .verify(let wanted) = request {
+                return await verify(
+                    wanted, VerifyOutput { line in try connection.socket.send(all: try ControlLine.encode(line)) })
+            }
+            reply = await answer(request)
         } catch {
             reply = .failed("control: \(error)")
         }
@@ -89,6 +101,22 @@ final class ControlServer: Sendable {
         } catch {
             // Who asked has gone; there is nobody to tell.
         }
+    }
+}
+
+/// Where the lines of a verification go, until nobody reads them any more.
+final class VerifyOutput: Sendable {
+    private let write: @Sendable (VerifyLine) throws -> Void
+    private let isGone = Atomic(false)
+
+    init(_ write: @escaping @Sendable (VerifyLine) throws -> Void) { self.write = write }
+
+    /// The reader has gone.
+    var isClosed: Bool { isGone.load(ordering: .relaxed) }
+
+    func send(_ line: VerifyLine) {
+        guard !isClosed else { return }
+        do { try write(line) } catch { isGone.store(true, ordering: .relaxed) }
     }
 }
 
@@ -112,6 +140,36 @@ struct ControlClient {
                 throw Failure(.systemError, "control: \(error)")
             }
         }
+    }
+
+    /// Asks, and gives `body` each line of the answer until it returns false.
+    ///
+    /// Throws `Failure` when no daemon runs, or when it goes away before the last line.
+    func stream(_ request: ControlRequest, _ body: (VerifyLine) -> Bool) throws {
+        let socket: Descriptor
+        do throws(SystemError) {
+            socket = try UnixSocket.connect(path, timeout: .seconds(300))
+        } catch {
+            throw Failure(
+                .unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
+        }
+        do {
+            try socket.send(all: try ControlLine.encode(request))
+            var buffer: [UInt8] = []
+            while true {
+                let more = try socket.receive(max: 65536)
+                guard !more.isEmpty else { break }
+                buffer += more
+                while let end = buffer.firstIndex(of: UInt8(ascii: "\n")) {
+                    let line = try JSONDecoder().decode(VerifyLine.self, from: Data(buffer[..<end]))
+                    buffer.removeFirst(end + 1)
+                    guard body(line) else { return }
+                }
+            }
+        } catch {
+            throw Failure(.tryAgain, "verify: \(error)")
+        }
+        throw Failure(.tryAgain, "verify: the daemon went away before it was finished")
     }
 
     private static func exchange(

@@ -15,16 +15,16 @@ import Synchronization
 final class Daemon: Sendable {
     private let configuration: Configuration
     private let state: StateDirectory
-    private let layout: StoreLayout
+    let layout: StoreLayout
     private let log: Logger
     private let mayOverwrite: Bool
-    private let current = Mutex<Current>(.none)
+    let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
     private let isPromoting = Mutex(false)
     /// What became of a promotion, for who asked for it.
     private let promotion = Condition<ControlAnswer?>(nil)
 
-    private enum Current: Sendable {
+    enum Current: Sendable {
         case none
         case primary(Primary)
         case replica(Replica)
@@ -46,7 +46,7 @@ final class Daemon: Sendable {
     func run() async throws {
         let hold = try state.hold()
         defer { withExtendedLifetime(hold) {} }
-        let control = try ControlServer(path: state.controlSocket) { await self.answer($0) }
+        let control = try makeControl()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await control.run() }
             group.addTask {
@@ -63,7 +63,7 @@ final class Daemon: Sendable {
     func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws {
         let hold = try state.hold()
         defer { withExtendedLifetime(hold) {} }
-        let control = try ControlServer(path: state.controlSocket) { await self.answer($0) }
+        let control = try makeControl()
         let endpoint = try makeEndpoint()
         let replica = try makeReplica(endpoint)
         current.withLock { $0 = .replica(replica) }
@@ -89,6 +89,11 @@ final class Daemon: Sendable {
         }
         try await endpoint.stop()
         guard !isStopping.withLock({ $0 }) else { throw Failure(.tryAgain, "seed: stopped; run it again to go on") }
+    }
+
+    private func makeControl() throws -> ControlServer {
+        try ControlServer(
+            path: state.controlSocket, verify: { await self.verify($0, $1) }, answer: { await self.answer($0) })
     }
 
     private func serveRoles() async throws {
@@ -153,6 +158,7 @@ final class Daemon: Sendable {
             journalKeep: configuration.journalKeep,
             replicas: Set(configuration.peers.compactMap { $0.fingerprint?.description }))
         let primary = try Primary(options, roots: try StoreRoots(layout), locks: locks, log: log)
+        serveAudits(of: primary)
         current.withLock { $0 = .primary(primary) }
         defer { current.withLock { $0 = .none } }
         defer { endpoint.stopSoon() }
@@ -294,6 +300,8 @@ final class Daemon: Sendable {
                 }
                 replica.releaseBrake()
                 return .done("going on")
+            case .verify:
+                return .failed("a verification is answered line by line")
             case .stop:
                 stop()
                 return .done("stopping")

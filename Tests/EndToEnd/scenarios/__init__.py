@@ -10,6 +10,8 @@ from .link import Link
 from .load import Load
 from .promotion import Promotion
 from .seeding import Seeding
+from .tools import Tools
+from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Promotion, Damage, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Promotion, Damage, Verify, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

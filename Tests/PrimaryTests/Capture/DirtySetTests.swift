@@ -133,6 +133,18 @@ import Testing
 
     // MARK: - backoff
 
+    @Test func `a new directory outside of mailboxes is looked at as a name and as a whole`() {
+        for isNameFirst in [true, false] {
+            var dirty = DirtySet()
+            let directory = StorePath(.configuration, "user/uuid/9/7")
+            if isNameFirst { dirty.mark(directory) }
+            dirty.markAll(directory)
+            if !isNameFirst { dirty.mark(directory) }
+            let taken = Dictionary(dirty.take(now: now).map { ($0.directory, $0.names) }) { $1 }
+            #expect(taken == [directory: .all, directory.parent: names("7")])
+        }
+    }
+
     @Test func `what is busy comes again after a pause that doubles up to its bound`() {
         var dirty = DirtySet()
         var now = now

@@ -1,0 +1,113 @@
+import Formats
+import Linux
+import Store
+
+/// Checks that are under way between the audits, the capturer, and the replicas' links. Any thread.
+final class AuditDesk: Sendable {
+    private let state: Condition<State>
+    private let inbox: Condition<CaptureInbox>
+
+    private struct State: Sendable {
+        var nextNumber: UInt64
+        var open: [UInt64: Open] = [:]
+        /// The replicas that follow the log.
+        var following: Set<String> = []
+        var isStopping = false
+    }
+
+    private struct Open: Sendable {
+        let replicas: Set<String>
+        var delivery: CheckDelivery?
+        var verdicts: [String: AuditVerdict.Outcome] = [:]
+
+        /// All that will come has come.
+        var isDone: Bool {
+            guard let delivery else { return false }
+            return delivery.position == nil || verdicts.count == replicas.count
+        }
+    }
+
+    struct Result: Sendable {
+        let delivery: CheckDelivery
+        /// By replica.
+        let verdicts: [String: AuditVerdict.Outcome]
+    }
+
+    /// `first` tells the numbers of this run from those of an earlier one.
+    init(inbox: Condition<CaptureInbox>, firstNumber first: UInt64) {
+        self.inbox = inbox
+        state = Condition(State(nextNumber: first))
+    }
+
+    // MARK: - audits
+
+    var following: Set<String> { state.withLock { $0.following } }
+    var isStopping: Bool { state.withLock { $0.isStopping } }
+
+    /// Asks the capturer; the number is for `wait`.
+    func submit(
+        _ kind: CheckRequest.Kind, _ listings: [DirectoryListing], in root: RootName, _ depth: AuditCheck.Depth
+    ) -> UInt64 {
+        let number = state.withLock { state in
+            defer { state.nextNumber += 1 }
+            state.open[state.nextNumber] = Open(replicas: state.following)
+            return state.nextNumber
+        }
+        let request = CheckRequest(
+            number: number, root: root, depth: depth, kind: kind, listings: listings,
+            deliver: { delivery in self.state.update { $0.open[number]?.delivery = delivery } })
+        inbox.update { $0.checkRequests.append(request) }
+        return number
+    }
+
+    /// What came of it, or nothing after `timeout`: then it counts as lost, and is forgotten.
+    func wait(for number: UInt64, timeout: Duration) -> Result? {
+        let result = state.take(timeout: timeout) { state -> Result?? in
+            guard let open = state.open[number], !state.isStopping else { return .some(nil) }
+            guard open.isDone, let delivery = open.delivery else { return nil }
+            return Result(delivery: delivery, verdicts: open.verdicts)
+        }
+        state.withLock { $0.open[number] = nil }
+        return result ?? nil
+    }
+
+    func isDone(_ number: UInt64) -> Bool { state.withLock { $0.open[number]?.isDone ?? true } }
+
+    /// A pause that ends early when the daemon does.
+    func pause(_ duration: Duration) { _ = state.wait(timeout: duration) { $0.isStopping } }
+
+    /// Waits until a replica follows the log; false after `timeout`.
+    func waitForReplica(timeout: Duration) -> Bool {
+        state.wait(timeout: timeout) { !$0.following.isEmpty || $0.isStopping } && !isStopping
+    }
+
+    func repair(_ repairs: [Repair]) { inbox.update { $0.repairs.append(contentsOf: repairs) } }
+
+    func stop() { state.update { $0.isStopping = true } }
+
+    // MARK: - links
+
+    func follows(_ replica: String) { state.update { _ = $0.following.insert(replica) } }
+
+    /// What it was asked and has not answered it will not answer any more.
+    func left(_ replica: String) {
+        state.update { state in
+            state.following.remove(replica)
+            for number in state.open.keys { Self.note(replica, .lost(why: "its link was closed"), number, &state) }
+        }
+    }
+
+    func answered(_ replica: String, _ verdict: AuditVerdict) {
+        state.update { Self.note(replica, verdict.outcome, verdict.number, &$0) }
+    }
+
+    /// The first word counts; nobody waits for the others.
+    private static func note(
+        _ replica: String, _ outcome: AuditVerdict.Outcome, _ number: UInt64, _ state: inout State
+    ) {
+        guard let open = state.open[number], open.replicas.contains(replica), open.verdicts[replica] == nil else {
+            return
+        }
+        state.open[number]?.verdicts[replica] = outcome
+    }
+}

@@ -1,0 +1,24 @@
+import Formats
+import Linux
+import Logging
+import Store
+
+/// What the primary offers of audits to others: the program's commands, and the links.
+extension Primary {
+    /// Audits, and returns what was compared; `tell` hears of findings as they are made. Blocks its thread.
+    ///
+    /// Throws `AuditFailure` when it could not be finished, and what was found by then has been told.
+    package func audit(
+        _ options: AuditOptions, isCancelled: @escaping @Sendable () -> Bool, tell: @escaping (AuditEvent) -> Void
+    ) throws -> AuditProgress {
+        guard status.phase == .streaming else {
+            throw AuditFailure(why: "the store is being looked through for the first time", kind: .unavailable)
+        }
+        let totals = try catalogue.snapshot().totals()
+        let status = captureStatus
+        let parts = AuditWalk.Parts(
+            roots: roots, desk: desk, log: log, alarms: { status.current.alarms },
+            proven: { _, _ in }, isCancelled: isCancelled, tell: tell)
+        return try AuditWalk(options, parts, totals: totals).run()
+    }
+}

@@ -1,0 +1,375 @@
+import Digests
+import Formats
+import Linux
+import Logging
+import Store
+
+/// The capturer's part of an audit: proves that what the log has told of some directories is what is on disk, and says
+/// so in a check record. The capturer's thread alone uses it.
+///
+/// What a check claims are the catalogue's rows at its position, as they are what the log told and so what a replica
+/// must have; each was held against the disk before:
+///   - a message by the audit's own reading of it, a moment ago: the same file, the same size, times, mode and digest
+///   - anything else under its owner's lock (`unproven`): status and content
+///   - what differs is captured, shipped and noted in its row first, by the round as always; if no event had told of it,
+///     it is a missed change
+/// So a claim is never about what is only on its way, and nothing that is wrong on disk is claimed as right.
+final class CaptureAudit {
+    private let roots: StoreRoots
+    private let catalogue: Catalogue
+    private let reader: ListingReader
+    private var checks: [OpenCheck] = []
+    private var wanted: [StorePath: Int] = [:]
+    private var doubts: [Doubt] = []
+    /// What events told of since the first of the open checks began.
+    private var told = ToldPaths()
+    /// What the round under way has in hand.
+    private var inHand: [DirtySet.Dirt] = []
+    /// Dirty since a check wants them looked at, and not since an event told of them.
+    private var marked: Set<StorePath> = []
+    private let now: @Sendable () -> Timestamp
+
+    /// A request that is under way.
+    private struct OpenCheck {
+        let request: CheckRequest
+        let deadline: MonotonicTime
+        /// Names that a round has to look at, and those that one has.
+        var waiting: Set<StorePath>
+        var looked: Set<StorePath> = []
+        var findings: [LocalFinding] = []
+        var passes = 0
+    }
+
+    /// Something that differed from its row, and the row.
+    private struct Doubt {
+        let path: StorePath
+        let row: CatalogueEntry?
+        let check: UInt64
+    }
+
+    /// After this a directory that somebody keeps busy is left for later.
+    private static let patience = Duration.milliseconds(400)
+    private static let passesMax = 4
+    /// What was written less than this ago may have been written again within the same tick of the kernel's clock.
+    private static let settleInterval = Duration.seconds(2)
+
+    init(roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp) {
+        self.roots = roots
+        self.catalogue = catalogue
+        self.now = now
+        reader = ListingReader(roots)
+    }
+
+    var isIdle: Bool { checks.isEmpty }
+
+    /// When the next open check has to be closed, at the latest.
+    var nextDeadline: MonotonicTime? { checks.map(\.deadline).min() }
+
+    // MARK: - what the capturer tells
+
+    func begin(_ request: CheckRequest, _ dirty: inout DirtySet) {
+        var waiting: Set<StorePath> = []
+        for dirt in inHand + dirty.all { told.insert(dirt, except: marked) }
+        for listing in request.listings {
+            wanted[listing.directory, default: 0] += 1
+            for item in listing.items where !item.isMessage {
+                waiting.insert(listing.directory.appending(item.entry.name))
+            }
+        }
+        for path in waiting { dirty.mark(path) }
+        marked.formUnion(waiting)
+        checks.append(
+            OpenCheck(request: request, deadline: MonotonicTime.now() + Self.patience, waiting: waiting))
+    }
+
+    /// A round took these out of the dirty set.
+    func took(_ dirt: [DirtySet.Dirt]) { inHand += dirt }
+
+    func roundBegins() {
+        inHand = []
+        if !marked.isEmpty { marked = checks.reduce(into: []) { $0.formUnion($1.waiting) } }
+    }
+
+    func note(_ hint: Hint) {
+        // Until the last doubt is settled, which is after the last check was closed.
+        if !wanted.isEmpty { told.insert(hint) }
+    }
+
+    /// A round has looked at these, and what was new of them is shipped when it ends.
+    func looked(at directory: StorePath, _ names: some Sequence<[UInt8]>) {
+        guard wanted[directory] != nil else { return }
+        for name in names {
+            let path = directory.appending(name)
+            for index in checks.indices where checks[index].waiting.remove(path) != nil {
+                checks[index].looked.insert(path)
+            }
+        }
+    }
+
+    // MARK: - under the lock
+
+    /// Of `names`, those that are not proven to be as their rows say; nothing while one of them is being written.
+    func unproven(_ directory: StorePath, _ names: Set<[UInt8]>) throws -> Set<[UInt8]>? {
+        guard wanted[directory] != nil else { return names }
+        var left: Set<[UInt8]> = []
+        for name in names {
+            let path = directory.appending(name)
+            guard checks.contains(where: { $0.waiting.contains(path) }) else {
+                left.insert(name)
+                continue
+            }
+            switch try prove(path) {
+            case .proven: continue
+            case .busy: return nil
+            case .different(let row):
+                left.insert(name)
+                doubt(path, row)
+            case .unknown: left.insert(name)
+            case .rotten(let recorded, let found):
+                report(LocalFinding(path: path, what: .rot(recorded: recorded, found: found, witness: .silent)))
+            }
+        }
+        return left
+    }
+
+    private enum Proof {
+        case proven, busy, unknown
+        case different(CatalogueEntry?)
+        case rotten(recorded: Digest, found: Digest)
+    }
+
+    private func prove(_ path: StorePath) throws -> Proof {
+        let role = roots.layout.role(of: path)
+        let row = try catalogue.entry(path)
+        guard let row, let status = try roots.status(of: path) else { return .different(row) }
+        if case .message = role {
+            return row.stillDescribes(status, asMessage: true) ? .proven : .different(row)
+        }
+        guard row.stillDescribes(status) else { return .different(row) }
+        guard status.kind == .file, isContentWanted(path) else {
+            return status.kind == .symlink && row.digest == nil ? .unknown : .proven
+        }
+        guard let recorded = row.digest else { return .unknown }
+        do throws(SystemError) {
+            guard let place = try roots.directory(path.parent),
+                let locked = try place.openLocked(Array(path.name), UnitReader.locking(role)),
+                row.stillDescribes(locked.status), let found = try reader.digest(locked.file, status.byteCount)
+            else { return .busy }
+            if found == recorded { return .proven }
+            // Written twice within a tick, its status need not tell; then it is an ordinary change.
+            let changed = max(status.mtimeNanoseconds, status.ctimeNanoseconds)
+            guard now() - Timestamp(nanoseconds: changed) > Self.settleInterval else { return .different(row) }
+            return .rotten(recorded: recorded, found: found)
+        } catch {
+            guard error.errno == .noEntry || error.errno == .symbolicLink else { return .different(row) }
+            return .busy
+        }
+    }
+
+    private func isContentWanted(_ path: StorePath) -> Bool {
+        checks.contains { $0.request.depth == .content && $0.waiting.contains(path) }
+    }
+
+    private func doubt(_ path: StorePath, _ row: CatalogueEntry?) {
+        for check in checks where check.waiting.contains(path) {
+            doubts.append(Doubt(path: path, row: row, check: check.request.number))
+        }
+    }
+
+    private func report(_ finding: LocalFinding) {
+        for index in checks.indices where checks[index].waiting.contains(finding.path) {
+            checks[index].findings.append(finding)
+        }
+    }
+
+    // MARK: - at the end of a round
+
+    /// A check that is ready for the log.
+    struct Ready {
+        let request: CheckRequest
+        var record: Record?
+        var delivery: CheckDelivery
+    }
+
+    /// The checks that can be closed now; what still has to be looked at is marked.
+    ///
+    /// `fetchEvents` brings in all events of before its call, so that only what none of them told of is called missed.
+    func close(mark: (StorePath) -> Void, fetchEvents: () throws -> Void) throws -> [Ready] {
+        guard !checks.isEmpty else { return [] }
+        var ready: [Ready] = []
+        for index in checks.indices.reversed() {
+            let isLate = MonotonicTime.now() >= checks[index].deadline
+            guard checks[index].waiting.isEmpty || isLate else { continue }
+            checks[index].passes += 1
+            let isLast = isLate || checks[index].passes >= Self.passesMax
+            guard let closed = try close(&checks[index], isLast: isLast, mark) else { continue }
+            ready.append(closed)
+            checks.remove(at: index)
+        }
+        guard !ready.isEmpty else { return [] }
+        try settleDoubts(&ready, fetchEvents)
+        for closed in ready {
+            for listing in closed.request.listings {
+                let count = wanted[listing.directory, default: 1] - 1
+                wanted[listing.directory] = count == 0 ? nil : count
+            }
+        }
+        if checks.isEmpty {
+            told = ToldPaths()
+        }
+        return ready
+    }
+
+    /// Nothing if something has to be looked at first.
+    private func close(_ check: inout OpenCheck, isLast: Bool, _ mark: (StorePath) -> Void) throws -> Ready? {
+        let request = check.request
+        if case .links(let groups) = request.kind { return try close(links: groups, check) }
+        var delivery = CheckDelivery()
+        var unseen: [StorePath] = []
+        for listing in request.listings {
+            var view = DirectoryView(
+                listing, depth: request.depth,
+                keepsEntries: { if case .entries = request.kind { true } else { false } }())
+            try view.merge(try catalogue.entries(of: listing.directory), roots) { check.looked.contains($0) }
+            for (path, row) in view.unseen where !check.looked.contains(path) {
+                doubts.append(Doubt(path: path, row: row, check: request.number))
+            }
+            for (path, recorded) in view.rotten {
+                if let finding = try examine(path, recorded, mark) { check.findings.append(finding) }
+            }
+            let open = view.unseen.map(\.path) + check.waiting.filter { $0.parent == listing.directory }
+            if open.isEmpty {
+                delivery.expected.append(view.expected(roots))
+            } else {
+                unseen += open
+                delivery.postponed.append(listing.directory)
+            }
+        }
+        if !unseen.isEmpty, !isLast {
+            for path in unseen where check.waiting.insert(path).inserted {
+                marked.insert(path)
+                mark(path)
+            }
+            return nil
+        }
+        delivery.findings = check.findings
+        guard !delivery.expected.isEmpty else { return Ready(request: request, record: nil, delivery: delivery) }
+        return Ready(request: request, record: record(request, delivery.expected), delivery: delivery)
+    }
+
+    private func record(_ request: CheckRequest, _ expected: [CheckDelivery.Expected]) -> Record {
+        let claim: AuditCheck.Claim =
+            switch request.kind {
+            case .combined, .links:
+                .combined(
+                    AuditEntry.digest(ofHashes: expected.map(\.digest)),
+                    ownerless: AuditEntry.digest(ofHashes: expected.map(\.ownerlessDigest)))
+            case .entries: .entries(expected.map { AuditCheck.Entries(of: $0.entries) })
+            }
+        let check = AuditCheck(
+            number: request.number, depth: request.depth,
+            directories: expected.map { AuditCheck.Directory(path: $0.directory, excluded: $0.excluded) }, claim: claim)
+        return Record(StorePath(root: request.root), .check(check))
+    }
+
+    /// Of each group the names that the log has told as one file, if that is more than one.
+    private func close(links groups: [[StorePath]], _ check: OpenCheck) throws -> Ready {
+        var delivery = CheckDelivery()
+        var directories: [StorePath: Int] = [:]
+        var order: [StorePath] = []
+        var claims: [[AuditCheck.LinkName]] = []
+        for group in groups {
+            var byInode: [UInt64: [StorePath]] = [:]
+            for path in group {
+                guard let row = try catalogue.entry(path), row.inode != 0,
+                    try roots.status(of: path)?.inode == row.inode
+                else { continue }
+                byInode[row.inode, default: []].append(path)
+            }
+            for names in byInode.values where names.count > 1 {
+                var claim: [AuditCheck.LinkName] = []
+                for path in names {
+                    if directories[path.parent] == nil {
+                        directories[path.parent] = order.count
+                        order.append(path.parent)
+                    }
+                    claim.append(
+                        AuditCheck.LinkName(directory: directories[path.parent] ?? 0, name: Array(path.name)))
+                }
+                claims.append(claim)
+                delivery.links.append(names)
+            }
+        }
+        guard !claims.isEmpty else { return Ready(request: check.request, record: nil, delivery: delivery) }
+        let record = AuditCheck(
+            number: check.request.number, depth: .metadata, directories: order.map { AuditCheck.Directory(path: $0) },
+            claim: .links(claims))
+        return Ready(
+            request: check.request, record: Record(StorePath(root: check.request.root), .check(record)),
+            delivery: delivery)
+    }
+
+    /// A message whose content is not what was recorded, though nothing else changed: read once more, and Cyrus asked.
+    private func examine(
+        _ path: StorePath, _ recorded: Digest, _ mark: (StorePath) -> Void
+    ) throws -> LocalFinding? {
+        do throws(SystemError) {
+            let file = try roots.open(path)
+            let bytes = try file.readAll(max: 1 << 30)
+            let found = PageTable.digest(of: bytes)
+            guard found != recorded else { return nil }
+            let guid = try Witnesses(roots: roots).guid(of: path)
+            let witness: LocalFinding.Witness
+            if let guid, !guid.isNull {
+                witness = MessageGUID(of: bytes) == guid ? .forDisk : .againstDisk
+            } else {
+                witness = .silent
+            }
+            return LocalFinding(path: path, what: .rot(recorded: recorded, found: found, witness: witness))
+        } catch {
+            // Gone meanwhile; or unreadable, which capture makes an alarm of.
+            mark(path)
+            return nil
+        }
+    }
+
+    /// What differed from its row, and was shipped since, although no event told of it.
+    private func settleDoubts(
+        _ ready: inout [Ready], _ fetchEvents: () throws -> Void
+    ) throws {
+        let numbers = Set(ready.map(\.request.number))
+        let mine = doubts.filter { numbers.contains($0.check) }
+        doubts.removeAll { numbers.contains($0.check) }
+        var changed: [(doubt: Doubt, now: CatalogueEntry?)] = []
+        var seen: Set<StorePath> = []
+        for doubt in mine where seen.insert(doubt.path).inserted {
+            let row = try catalogue.entry(doubt.path)
+            if !Self.isSame(doubt.row, row) { changed.append((doubt, row)) }
+        }
+        guard !changed.isEmpty else { return }
+        try fetchEvents()
+        for (doubt, row) in changed where !told.contains(doubt.path) {
+            let name = Array(doubt.path.name)
+            let what = LocalFinding.What.missed(
+                before: doubt.row.flatMap { AuditEntry(name, $0, roots) },
+                now: row.flatMap { AuditEntry(name, $0, roots) })
+            for index in ready.indices where ready[index].request.number == doubt.check {
+                ready[index].delivery.findings.append(LocalFinding(path: doubt.path, what: what))
+            }
+        }
+    }
+
+    /// A digest that is known by now, a row that a crash left unknown, or a new ctime is no change.
+    private static func isSame(_ one: CatalogueEntry?, _ other: CatalogueEntry?) -> Bool {
+        guard let one, let other else { return one == nil && other == nil }
+        if one.kind == .file, one.byteCount < 0 { return true }
+        if one.inode == 0 { return true }
+        if one.kind == .directory {
+            return other.kind == .directory && one.mode == other.mode && one.owner == other.owner
+                && one.group == other.group
+        }
+        let isContentSame = one.digest == nil || one.digest == other.digest
+        return isContentSame && one.kind == other.kind && one.byteCount == other.byteCount && one.mode == other.mode
+            && one.owner == other.owner && one.group == other.group && one.mtimeNanoseconds == other.mtimeNanoseconds
+    }
+}

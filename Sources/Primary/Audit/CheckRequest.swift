@@ -1,0 +1,83 @@
+import Digests
+import Formats
+import Linux
+import Store
+
+/// Directories of one root that an audit wants a claim about, at some position of the log from now on.
+struct CheckRequest: Sendable {
+    let number: UInt64
+    let root: RootName
+    let depth: AuditCheck.Depth
+    let kind: Kind
+    /// As they were seen a moment ago, without a lock; at depth content with the digests of the messages.
+    let listings: [DirectoryListing]
+    /// Called on the capturer's thread, once.
+    let deliver: @Sendable (CheckDelivery) -> Void
+
+    enum Kind: Sendable {
+        case combined
+        case entries
+        /// Each group is one file under several names.
+        case links([[StorePath]])
+    }
+}
+
+/// What became of a request.
+struct CheckDelivery: Sendable {
+    /// Where the check is in the log; nothing if no directory was ready.
+    var position: Position?
+    /// What the check claims of each of its directories, in its order.
+    var expected: [Expected] = []
+    /// Somebody was writing there for too long: to be asked for again.
+    var postponed: [StorePath] = []
+    /// What was found on the way: on this end, without asking anybody.
+    var findings: [LocalFinding] = []
+    var links: [[StorePath]] = []
+
+    struct Expected: Sendable {
+        let directory: StorePath
+        /// Of which nothing is claimed, as its state is not known for sure.
+        let excluded: [[UInt8]]
+        let digest: UInt64
+        let ownerlessDigest: UInt64
+        let fileCount: Int
+        let byteCount: Int64
+        /// Only of a claim about entries.
+        let entries: [AuditEntry]
+    }
+}
+
+/// Something about the primary's own store.
+struct LocalFinding: Sendable {
+    let path: StorePath
+    let what: What
+
+    enum What: Sendable {
+        /// It changed, and no event told; it is shipped by now.
+        case missed(before: AuditEntry?, now: AuditEntry?)
+        /// Its content changed, and nothing else did.
+        case rot(recorded: Digest, found: Digest, witness: Witness)
+    }
+
+    /// What Cyrus says a message's content is (SHA-1, in the index).
+    enum Witness: Sendable {
+        case againstDisk, forDisk, silent
+    }
+}
+
+/// What is to be put right on a replica, by records of the log.
+struct Repair: Sendable {
+    let path: StorePath
+    let cure: Cure
+
+    enum Cure: Sendable {
+        /// Content, or a name that is missing: sent whole, what stands there kept aside.
+        case whole
+        /// Content is right.
+        case metadata
+        /// There is nothing of that name here.
+        case remove
+        /// It is one file with `target`.
+        case link(target: StorePath)
+    }
+}

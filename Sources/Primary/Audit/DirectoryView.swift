@@ -1,0 +1,123 @@
+import Digests
+import Formats
+import Linux
+import Store
+
+/// One directory between its rows and its listing: what the log told of it, and whether each name of it is proven.
+struct DirectoryView {
+    private let listing: DirectoryListing
+    private let depth: AuditCheck.Depth
+    private let keepsEntries: Bool
+    private var entries: [AuditEntry] = []
+    private var excluded: [[UInt8]] = []
+    private var byteCount: Int64 = 0
+    private var fileCount = 0
+    /// Not proven, and what was told of them: a round has to look at them.
+    private(set) var unseen: [(path: StorePath, row: CatalogueEntry?)] = []
+    /// Messages that are the file they were, with another content than the one recorded.
+    private(set) var rotten: [(path: StorePath, recorded: Digest)] = []
+
+    init(_ listing: DirectoryListing, depth: AuditCheck.Depth, keepsEntries: Bool) {
+        self.listing = listing
+        self.depth = depth
+        self.keepsEntries = keepsEntries
+    }
+
+    /// `rows` are sorted by name, as the listing is.
+    mutating func merge(
+        _ rows: [(name: [UInt8], entry: CatalogueEntry)], _ roots: StoreRoots, looked: (StorePath) -> Bool
+    ) throws {
+        entries.reserveCapacity(rows.count)
+        var next = listing.items.startIndex
+        for (name, row) in rows {
+            while next < listing.items.endIndex, listing.items[next].entry.name.lexicographicallyPrecedes(name) {
+                noteUntold(listing.items[next], looked)
+                next += 1
+            }
+            var item: DirectoryListing.Item?
+            if next < listing.items.endIndex, listing.items[next].entry.name == name {
+                item = listing.items[next]
+                next += 1
+            }
+            add(name, row, item, roots, looked)
+        }
+        while next < listing.items.endIndex {
+            noteUntold(listing.items[next], looked)
+            next += 1
+        }
+    }
+
+    /// There, and never told of.
+    private mutating func noteUntold(_ item: DirectoryListing.Item, _ looked: (StorePath) -> Bool) {
+        let path = listing.directory.appending(item.entry.name)
+        if !looked(path) { unseen.append((path, nil)) }
+    }
+
+    private mutating func add(
+        _ name: [UInt8], _ row: CatalogueEntry, _ item: DirectoryListing.Item?, _ roots: StoreRoots,
+        _ looked: (StorePath) -> Bool
+    ) {
+        let isProven = item.map { $0.isMessage && row.stillDescribes($0.status, asMessage: true) } ?? false
+        if !isProven {
+            let path = listing.directory.appending(name)
+            guard looked(path) else { return unseen.append((path, row)) }
+        }
+        guard var entry = AuditEntry(name, row, roots) else { return excluded.append(name) }
+        if isProven, let found = item?.entry.digest {
+            if let recorded = row.digest, recorded != found {
+                rotten.append((listing.directory.appending(name), recorded))
+            }
+            if entry.digest == nil { entry.digest = found }
+        }
+        if entry.kind == .symlink, entry.digest == nil { entry.digest = item?.entry.digest }
+        if depth == .metadata { entry = entry.contentless }
+        let isKnown = entry.kind == .directory || depth == .metadata && entry.kind == .file || entry.digest != nil
+        guard isKnown else { return excluded.append(name) }
+        if entry.kind == .file {
+            fileCount += 1
+            byteCount += row.byteCount
+        }
+        entries.append(entry)
+    }
+
+    func expected(_ roots: StoreRoots) -> CheckDelivery.Expected {
+        let claim = AuditCheck.Entries(of: entries)
+        let digest = AuditEntry.digest(ofHashes: claim.hashes)
+        return CheckDelivery.Expected(
+            directory: listing.directory, excluded: excluded, digest: digest,
+            ownerlessDigest: claim.ownerless.isEmpty ? digest : AuditEntry.digest(ofHashes: claim.withoutOwners),
+            fileCount: fileCount, byteCount: byteCount, entries: keepsEntries ? entries : [])
+    }
+}
+
+extension AuditEntry {
+    /// As a row tells of it. Nothing if the row does not know enough, as after a crash.
+    init?(_ name: [UInt8], _ row: CatalogueEntry, _ roots: StoreRoots) {
+        guard row.inode != 0, row.byteCount >= 0 else { return nil }
+        let status = FileStatus(
+            inode: row.inode, kind: row.kind, mode: row.mode, owner: row.owner, group: row.group,
+            byteCount: row.byteCount, mtimeNanoseconds: row.mtimeNanoseconds)
+        self.init(name, status, roots)
+        if kind != .directory { digest = row.digest }
+    }
+}
+
+/// What else bears witness of a content: Cyrus's own records.
+struct Witnesses {
+    let roots: StoreRoots
+
+    /// What the index says of the message at `path`; nothing if it does not name it, or cannot be read.
+    func guid(of path: StorePath) throws(SystemError) -> MessageGUID? {
+        guard case .message(let uid) = roots.layout.role(of: path) else { return nil }
+        for root in roots.names where root == path.root || RootKind(root).holdsMailboxes {
+            guard let directory = StorePath(root: root, path: path.parent.path) else { continue }
+            do throws(SystemError) {
+                let bytes = try roots.open(directory.appending("cyrus.index")).readAll(max: 1 << 30)
+                return (try? IndexImage(bytes))?.record(uid: uid)?.guid  // a broken index vouches for nothing
+            } catch {
+                guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            }
+        }
+        return nil
+    }
+}

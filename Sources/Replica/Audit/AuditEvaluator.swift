@@ -1,0 +1,201 @@
+import Digests
+import Formats
+import Linux
+import Logging
+import Store
+
+/// Holds the primary's checks against this end's store, at their position of the log.
+///
+/// Flow: the applier, which has applied all that comes before a check, calls `evaluate`; there the directories are
+/// listed and the files that change are read, and applying goes on. What never changes, the messages, is read by the
+/// audit thread (`run`), which then sends the verdict. A message that is gone by then makes its directory "moved on",
+/// and the primary asks again: a verdict is about the check's position or about nothing.
+///
+/// Reads only; trusts nothing that the replica knows of its own files.
+final class AuditEvaluator: Sendable {
+    private let roots: StoreRoots
+    private let shared: SharedReplica
+    private let log: Logger
+    private let work = Condition(Work())
+    /// Who is not root cannot give files away, so owners are no part of its copy.
+    private let keepsOwners = CurrentProcess.effectiveUser == 0
+
+    private struct Work: Sendable {
+        var waiting: [Evaluation] = []
+        var isStopping = false
+    }
+
+    init(roots: StoreRoots, shared: SharedReplica, log: Logger) {
+        self.roots = roots
+        self.shared = shared
+        self.log = log
+    }
+
+    func stop() { work.update { $0.isStopping = true } }
+
+    // MARK: - at the position
+
+    /// For the applier, when it comes to `check`. `isExact`: nothing before it is in doubt.
+    func evaluate(_ check: AuditCheck, isExact: Bool) {
+        guard isExact else {
+            return tell(check, .lost(why: "the copy is not exact here: after a crash, or before a seed is complete"))
+        }
+        if case .links(let groups) = check.claim { return tell(check, links(groups, check)) }
+        let reader = ListingReader(roots)
+        let states = check.directories.map { look(at: $0, check.depth, reader) }
+        work.update { $0.waiting.append(Evaluation(check: check, states: states, keepsOwners: keepsOwners)) }
+    }
+
+    private func look(
+        at directory: AuditCheck.Directory, _ depth: AuditCheck.Depth, _ reader: ListingReader
+    ) -> Evaluation.State {
+        // What was asked for whole is on its way: no difference, but not equal yet.
+        guard !shared.isAwaiting(in: directory.path) else { return .movedOn }
+        do throws(SystemError) {
+            guard var listing = try reader.list(directory.path) else { return .absent }
+            if !directory.excluded.isEmpty {
+                let excluded = Set(directory.excluded)
+                listing.items.removeAll { excluded.contains($0.entry.name) }
+            }
+            guard depth == .content else { return .listed(listing) }
+            let gone = try reader.digest(&listing, where: { !$0.isMessage })
+            return gone.isEmpty ? .listed(listing) : .movedOn
+        } catch {
+            log.warning("audit: \(directory.path): \(error)")
+            return .absent
+        }
+    }
+
+    private func links(_ groups: [[AuditCheck.LinkName]], _ check: AuditCheck) -> AuditVerdict.Outcome {
+        var broken: [Int] = []
+        for (place, group) in groups.enumerated() {
+            var files: Set<[UInt64]> = []
+            for name in group {
+                let path = check.directories[name.directory].path.appending(name.name)
+                // One that is not there is for the check of its directory to tell; so is one that cannot be looked at.
+                guard let status = try? roots.status(of: path) else { continue }
+                files.insert([status.device, status.inode])
+            }
+            if files.count > 1 { broken.append(place) }
+        }
+        return broken.isEmpty ? .equal : .brokenLinks(broken)
+    }
+
+    // MARK: - later
+
+    /// The audit thread: until `stop`.
+    func run() {
+        try? CurrentProcess.useDiskWhenIdle()  // only politeness
+        let reader = ListingReader(roots)
+        while true {
+            let next = work.take { work -> Evaluation?? in
+                if work.isStopping { return .some(nil) }
+                guard !work.waiting.isEmpty else { return nil }
+                return work.waiting.removeFirst()
+            }
+            guard var evaluation = next ?? nil else { return }
+            if evaluation.check.depth == .content { readMessages(&evaluation, reader) }
+            tell(evaluation.check, evaluation.outcome { path, entry in self.guid(of: path, entry) })
+        }
+    }
+
+    private func readMessages(_ evaluation: inout Evaluation, _ reader: ListingReader) {
+        for index in evaluation.states.indices {
+            guard case .listed(var listing) = evaluation.states[index] else { continue }
+            // Taken out, so that the listing is not copied when it is changed.
+            evaluation.states[index] = .movedOn
+            do throws(SystemError) {
+                let gone = try reader.digest(&listing, where: \.isMessage)
+                if gone.isEmpty { evaluation.states[index] = .listed(listing) }
+            } catch {
+                log.warning("audit: \(listing.directory): \(error)")
+                evaluation.states[index] = .absent
+            }
+        }
+    }
+
+    /// A witness only: nothing if it cannot be read.
+    private func guid(of path: StorePath, _ entry: AuditEntry) -> MessageGUID? {
+        guard case .message = roots.layout.role(of: path), entry.kind == .file, entry.digest != nil,
+            let bytes = try? roots.open(path).readAll(max: Self.guidBytesMax)  // without it one witness is silent
+        else { return nil }
+        return MessageGUID(of: bytes)
+    }
+
+    private static let guidBytesMax = 256 << 20
+
+    private func tell(_ check: AuditCheck, _ outcome: AuditVerdict.Outcome) {
+        shared.send(.verdict(AuditVerdict(number: check.number, outcome: outcome)))
+    }
+}
+
+/// A check and what was found at its position; pure.
+struct Evaluation: Sendable {
+    let check: AuditCheck
+    /// Of each directory of the check.
+    var states: [State]
+    let keepsOwners: Bool
+
+    enum State: Sendable {
+        case listed(DirectoryListing)
+        case absent
+        case movedOn
+    }
+
+    /// `guid` is asked for the SHA-1 of what differs.
+    func outcome(guid: (StorePath, AuditEntry) -> MessageGUID?) -> AuditVerdict.Outcome {
+        switch check.claim {
+        case .combined(let digest, let ownerless):
+            let claimed = keepsOwners ? digest : ownerless
+            return combined(claimed)
+        case .entries(let claimed):
+            return .details(zip(states, claimed).map { details($0, $1, guid) })
+        case .links:
+            return .lost(why: "a claim about links has no listing")
+        }
+    }
+
+    private func combined(_ claimed: UInt64) -> AuditVerdict.Outcome {
+        var found: [AuditVerdict.DirectoryState] = []
+        var digests: [UInt64] = []
+        for state in states {
+            switch state {
+            case .listed(let listing):
+                let digest = AuditEntry.digest(of: entries(of: listing))
+                digests.append(digest)
+                found.append(.digest(digest))
+            case .absent: found.append(.absent)
+            case .movedOn: found.append(.movedOn)
+            }
+        }
+        let isEqual = digests.count == states.count && AuditEntry.digest(ofHashes: digests) == claimed
+        return isEqual ? .equal : .directories(found)
+    }
+
+    private func entries(of listing: DirectoryListing) -> [AuditEntry] {
+        listing.items.map { item in
+            let entry = check.depth == .content ? item.entry : item.entry.contentless
+            return keepsOwners ? entry : entry.ownerless
+        }
+    }
+
+    private func details(
+        _ state: State, _ claimed: AuditCheck.Entries, _ guid: (StorePath, AuditEntry) -> MessageGUID?
+    ) -> AuditVerdict.Details {
+        switch state {
+        case .absent: return .absent
+        case .movedOn: return .movedOn
+        case .listed(let listing):
+            let claimedHashes = keepsOwners ? claimed.hashes : claimed.withoutOwners
+            var untold = Set(claimedHashes)
+            var extra: [AuditVerdict.Found] = []
+            for entry in entries(of: listing) where untold.remove(entry.hash) == nil {
+                let path = listing.directory.appending(entry.name)
+                extra.append(AuditVerdict.Found(entry: entry, guid: guid(path, entry)))
+            }
+            // As they were claimed, for the primary to find them by.
+            let missing = zip(claimed.hashes, claimedHashes).filter { untold.contains($0.1) }.map(\.0)
+            return .found(missing: missing, extra: extra)
+        }
+    }
+}
