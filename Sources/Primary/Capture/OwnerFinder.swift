@@ -37,18 +37,21 @@ struct OwnerFinder {
         }
     }
 
-    /// By the name in cyrus.header, in whichever root that is; by the path where the header is older than 3.6.
+    /// By the path, where that tells the name; else by the name in cyrus.header, in whichever root that is. Not the other
+    /// way round: in a legacy directory the header keeps the old name after its user was renamed.
     private func owner(ofMailbox directory: StorePath) throws(SystemError) -> Owner {
         let rules = roots.layout.rules.paths
+        if MailboxPath.uniqueID(in: directory.path) == nil,
+            let name = MailboxPath.name(ofLegacyDirectory: directory.path, rules: rules)
+        {
+            return name.userID.map(Owner.user) ?? .shared
+        }
         for root in roots.names where RootKind(root).holdsMailboxes {
             guard let place = StorePath(root: root, path: directory.path),
                 let bytes = try header(in: place),
                 let header = try? MailboxHeader(decoding: bytes)  // a broken one: no owner, the poison gate tells
             else { continue }
-            let name =
-                header.name.map { MailboxName(internalName: $0, rules: rules) }
-                ?? MailboxPath.name(ofLegacyDirectory: directory.path, rules: rules)
-            guard let name else { continue }
+            guard let name = header.name.map({ MailboxName(internalName: $0, rules: rules) }) else { continue }
             return name.userID.map(Owner.user) ?? .shared
         }
         return .none
