@@ -41,9 +41,7 @@ struct OwnerFinder {
     /// way round: in a legacy directory the header keeps the old name after its user was renamed.
     private func owner(ofMailbox directory: StorePath) throws(SystemError) -> Owner {
         let rules = roots.layout.rules.paths
-        if MailboxPath.uniqueID(in: directory.path) == nil,
-            let name = MailboxPath.name(ofLegacyDirectory: directory.path, rules: rules)
-        {
+        if let name = MailboxPath.name(ofLegacyDirectory: directory.path, rules: rules) {
             return name.userID.map(Owner.user) ?? .shared
         }
         for root in roots.names where RootKind(root).holdsMailboxes {
