@@ -25,19 +25,23 @@ package final class Primary: Sendable {
         package var state: String
         package var epoch: Epoch
         package var sweepPeriod: Duration
+        /// All contents are compared once in it; nothing: never by themselves.
+        package var scrubPeriod: Duration?
         /// Bytes of journal kept for replicas that are away.
         package var journalBytesMax: Int
         /// The fingerprints of those who may connect.
         package var replicas: Set<String>
 
         package init(
-            store: String, state: String, epoch: Epoch, sweepPeriod: Duration, journalBytesMax: Int,
+            store: String, state: String, epoch: Epoch, sweepPeriod: Duration, scrubPeriod: Duration?,
+            journalBytesMax: Int,
             replicas: Set<String>
         ) {
             self.store = store
             self.state = state
             self.epoch = epoch
             self.sweepPeriod = sweepPeriod
+            self.scrubPeriod = scrubPeriod
             self.journalBytesMax = journalBytesMax
             self.replicas = replicas
         }
@@ -45,7 +49,7 @@ package final class Primary: Sendable {
 
     private let options: Options
     let roots: StoreRoots
-    private let locks: CyrusLocks
+    let locks: CyrusLocks
     let log: Logger
     let catalogue: Catalogue
     private let journal: Journal
@@ -121,11 +125,29 @@ package final class Primary: Sendable {
                 guard await self.isWatching() else { return }
                 try await Thread.run(name: "sweep") { try self.sweep() }
             }
+            if let scrub = try scrub() {
+                group.addTask {
+                    try await Thread.run(name: "scrub") { try scrub.runContent() }
+                }
+                group.addTask {
+                    try await Thread.run(name: "scrub-metadata") { try scrub.runMetadata() }
+                }
+            }
             defer { stop() }
             while try await group.next() != nil { stop() }
         }
         try slots.save()
     }
+
+    /// The continuous audit, if there is to be one.
+    private func scrub() throws -> Scrub? {
+        guard let period = options.scrubPeriod else { return nil }
+        let scrub = try Scrub(self, period: period, directory: options.state)
+        running.withLock { $0 = scrub }
+        return scrub
+    }
+
+    private let running = Mutex<Scrub?>(nil)
 
     /// Captures once more what is dirty, and ends `run`.
     package func stop() {
@@ -313,7 +335,7 @@ package final class Primary: Sendable {
                 replicas[slot.key] = PrimaryStatus.Replica(
                     slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed)
             },
-            capture: captureStatus.current, watch: watcher.watchCounts)
+            capture: captureStatus.current, watch: watcher.watchCounts, scrub: running.withLock { $0?.current })
     }
 }
 

@@ -115,7 +115,7 @@ import Testing
         var isNewFile: Bool {
             switch record?.change {
             case .whole, .delta, .assembled, .remove: true
-            case .extents, .metadata, .part, .directory, .link, .symlink, nil: false
+            case .extents, .metadata, .part, .directory, .link, .symlink, .keep, .check, nil: false
             }
         }
     }
