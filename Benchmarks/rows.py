@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import audit
 import tools
 from lab import diff, imap, processes
 from lab.background import Background
@@ -472,4 +473,4 @@ def memory(b):
         b.add(f'memory, {b.messages} messages', metric, 'MB', 'primary, started again', value)
 
 
-ROWS = {'seed': seed, 'lag': lag, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}
+ROWS = {'seed': seed, 'verify': audit.verify, 'lag': lag, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}

@@ -144,6 +144,33 @@ def records():
     hex = record(10, "remove", MAIL, "uuid/7/4/74d3/Entwürfe".encode() + b"\xff")
     yield "record-remove.hex", "a name that is to be gone; names are bytes, this one is not UTF-8", hex
 
+    yield "record-keep.hex", "what is there is kept aside as well", record(11, "keep", MAIL, INDEX)
+
+    def check(number, depth, directories):
+        hex = record(12, "check", MAIL, b"")
+        hex.add(struct.pack(">Q", number), f"number {number}").add(bytes([depth]), "depth: " + ["", "metadata", "content"][depth])
+        hex.add(leb(len(directories)), f"{len(directories)} directories")
+        before = b""
+        for name, excluded in directories:
+            shared = len(os.path.commonprefix([before, name]))
+            hex.add(leb(shared) + string(name[shared:]), f"{name.decode()}: {shared} bytes as before, and the rest")
+            hex.add(leb(len(excluded)) + b"".join(string(x) for x in excluded), f"{len(excluded)} names left out")
+            before = name
+        return hex
+
+    hex = check(77, 2, [(b"uuid/7/4/74d3", []), (b"uuid/7/5/75aa", [b"1.", b"cyrus.index"])])
+    hex.add(b"\x01", "claim: combined").add(struct.pack(">QQ", 1, 2), "digest 1, without owners 2")
+    yield "record-check.hex", "what two directories hold together", hex
+
+    hex = check(78, 1, [(b"uuid/7/4/74d3", []), (b"", [])]).add(b"\x02", "claim: entries")
+    hex.add(leb(2) + struct.pack(">QQ", 3, 4), "2 entries").add(leb(1) + leb(1) + struct.pack(">Q", 5), "entry 1 without its owner: 5")
+    hex.add(leb(0) + leb(0), "none in the root itself")
+    yield "record-check-entries.hex", "what each holds", hex
+
+    hex = check(79, 1, [(b"a", []), (b"b", [])]).add(b"\x03", "claim: links").add(leb(1), "1 group").add(leb(2), "of 2 names")
+    hex.add(leb(0) + string(b"1."), "1. in a").add(leb(1) + string(b"7."), "7. in b")
+    yield "record-check-links.hex", "names that are one file", hex
+
 
 def position(epoch, sequence): return struct.pack(">IQ", epoch, sequence)
 
@@ -220,6 +247,26 @@ def messages():
     yield "message-seed-end.hex", "all was sent", frame(10, Hex()
         .add(position(3, 4300), "consistent at 3/4300").add(struct.pack(">QQ", 7, 1 << 33), "7 files, 2^33 bytes")
         .add(NEW, "manifest"))
+    yield "message-verdict.hex", "a check held", frame(11, Hex().add(struct.pack(">Q", 77), "number 77").add(b"\x01", "equal"))
+    yield "message-verdict-directories.hex", "or not: which directories", frame(11, Hex()
+        .add(struct.pack(">Q", 77), "number 77").add(b"\x02" + leb(3), "3 directories")
+        .add(b"\x01" + struct.pack(">Q", 9), "digest 9").add(b"\x02", "absent").add(b"\x03", "moved on"))
+    body = Hex().add(struct.pack(">Q", 78), "number 78").add(b"\x03" + leb(3), "details of 3 directories").add(b"\x01", "found")
+    body.add(leb(1) + struct.pack(">Q", 4), "1 entry is missing").add(leb(2), "2 are there instead")
+    body.add(b"\x01\x07" + string(b"1.") + struct.pack(">H", 0o600) + leb(300) + struct.pack(">q", MTIME) + leb(0) + leb(8) + NEW,
+             "1.: a file of 300 bytes, of user 0 and group 8")
+    body.add(b"\x01" + bytes(range(20)), "its SHA-1")
+    body.add(b"\x03\x04" + string(b"link") + struct.pack(">H", 0) + leb(0) + struct.pack(">q", 0) + OLD + b"\x00", "a symbolic link; no SHA-1")
+    body.add(b"\x02", "absent").add(b"\x03", "moved on")
+    yield "message-verdict-details.hex", "and what is there", frame(11, body)
+    yield "message-verdict-links.hex", "or names that are several files", frame(11, Hex()
+        .add(struct.pack(">Q", 79), "number 79").add(b"\x04" + leb(1) + leb(0), "group 0"))
+    yield "message-verdict-lost.hex", "or it was not looked at", frame(11, Hex()
+        .add(struct.pack(">Q", 80), "number 80").add(b"\x05" + string(b"replay"), "why"))
+    yield "message-audit-request.hex", "an operator at the replica asks for an audit", frame(12, Hex()
+        .add(struct.pack(">I", 5), "number 5").add(string(b"{}"), "JSON"))
+    yield "message-audit-report.hex", "the last line for that operator", frame(13, Hex()
+        .add(struct.pack(">I", 5), "number 5").add(string(b""), "nothing"))
 
 
 def segment_head(hash, at):

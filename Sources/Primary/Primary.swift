@@ -25,6 +25,8 @@ package final class Primary: Sendable {
         package var state: String
         package var epoch: Epoch
         package var sweepPeriod: Duration
+        /// All contents are compared once in it; nothing: never by themselves.
+        package var scrubPeriod: Duration?
         /// Bytes of journal kept for replicas that are away.
         package var journalBytesMax: Int
         /// How long journal is kept for them.
@@ -33,13 +35,14 @@ package final class Primary: Sendable {
         package var replicas: Set<String>
 
         package init(
-            store: String, state: String, epoch: Epoch, sweepPeriod: Duration, journalBytesMax: Int,
-            journalKeep: Duration, replicas: Set<String>
+            store: String, state: String, epoch: Epoch, sweepPeriod: Duration, scrubPeriod: Duration?,
+            journalBytesMax: Int, journalKeep: Duration, replicas: Set<String>
         ) {
             self.store = store
             self.state = state
             self.epoch = epoch
             self.sweepPeriod = sweepPeriod
+            self.scrubPeriod = scrubPeriod
             self.journalBytesMax = journalBytesMax
             self.journalKeep = journalKeep
             self.replicas = replicas
@@ -48,7 +51,7 @@ package final class Primary: Sendable {
 
     private let options: Options
     let roots: StoreRoots
-    private let locks: CyrusLocks
+    let locks: CyrusLocks
     let log: Logger
     let catalogue: Catalogue
     private let journal: Journal
@@ -124,11 +127,29 @@ package final class Primary: Sendable {
                 guard await self.isWatching() else { return }
                 try await Thread.run(name: "sweep") { try self.sweep() }
             }
+            if let scrub = try scrub() {
+                group.addTask {
+                    try await Thread.run(name: "scrub") { try scrub.runContent() }
+                }
+                group.addTask {
+                    try await Thread.run(name: "scrub-metadata") { try scrub.runMetadata() }
+                }
+            }
             defer { stop() }
             while try await group.next() != nil { stop() }
         }
         try slots.save()
     }
+
+    /// The continuous audit, if there is to be one.
+    private func scrub() throws -> Scrub? {
+        guard let period = options.scrubPeriod else { return nil }
+        let scrub = try Scrub(self, period: period, directory: options.state)
+        running.withLock { $0 = scrub }
+        return scrub
+    }
+
+    private let running = Mutex<Scrub?>(nil)
 
     /// Captures once more what is dirty, and ends `run`.
     package func stop() {
@@ -331,7 +352,7 @@ package final class Primary: Sendable {
                     slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed,
                     lagBytes: journal.byteCount(after: slot.value.flushed))
             },
-            capture: captureStatus.current, watch: watcher.watchCounts)
+            capture: captureStatus.current, watch: watcher.watchCounts, scrub: running.withLock { $0?.current })
     }
 }
 

@@ -12,6 +12,8 @@ package struct PrimaryStatus: Sendable {
     package var replicas: [String: Replica]
     package var capture: CaptureStatus
     package var watch: WatchCounts
+    /// What the continuous audit has proven; nothing where there is none.
+    package var scrub: ScrubRecord?
 
     package enum Phase: String, Sendable {
         /// The tree is being watched, or compared for the first time.

@@ -14,6 +14,8 @@ struct Configuration: Sendable {
     let listen: Address?
     let peers: [Peer]
     let sweepPeriod: Duration
+    /// Nothing: no continuous audit.
+    let scrubPeriod: Duration?
     let journalBytesMax: Int
     let journalKeep: Duration
     let quarantineKeep: Duration
@@ -31,7 +33,7 @@ struct Configuration: Sendable {
     static let defaultFile = "/etc/mailsync.conf"
     private static let keys: Set<String> = [
         "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
-        "journal_keep", "quarantine_keep", "lock_path", "removal_brake",
+        "journal_keep", "quarantine_keep", "lock_path", "removal_brake", "scrub_period",
     ]
 
     /// Throws `Failure` with exit code 78, naming the line.
@@ -72,6 +74,8 @@ struct Configuration: Sendable {
         listen = try values.entry("listen").map { try Self.address($0) }
         peers = try Self.peers(values)
         sweepPeriod = try Self.duration(values.entry("sweep_period"), default: .seconds(3600))
+        let scrub = values.entry("scrub_period")
+        scrubPeriod = scrub?.value == "off" ? nil : try Self.duration(scrub, default: .seconds(7 * 86400))
         quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
         journalKeep = try Self.duration(values.entry("journal_keep"), default: .seconds(7 * 86400))
         removalShareMax = try Self.share(values.entry("removal_brake"), default: 0.2)

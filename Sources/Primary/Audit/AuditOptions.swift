@@ -9,6 +9,8 @@ package struct AuditOptions: Sendable {
     package var bytesPerSecondMax: Int?
     /// Only this part of the directories is read, of all others the metadata is compared.
     package var sample: Sample?
+    /// Of all directories in their order, those behind this one.
+    var resumeAfter: StorePath?
 
     package enum Depth: String, Sendable {
         case metadata, content

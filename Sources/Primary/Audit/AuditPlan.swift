@@ -46,7 +46,7 @@ struct AuditPlan {
             for item in listing.items.reversed() where item.entry.kind == .directory {
                 stack.append(directory.appending(item.entry.name))
             }
-            guard try isWanted(directory) else { continue }
+            guard isDue(directory), try isWanted(directory) else { continue }
             let depth = depth(of: directory)
             if depth == .content { _ = try reader.digest(&listing, where: \.isMessage, read: read) }
             for item in listing.items where item.isMessage && item.status.linkCount > 1 {
@@ -65,6 +65,15 @@ struct AuditPlan {
         }
         if depth == .content { _ = try reader.digest(&listing, where: \.isMessage) }
         return listing
+    }
+
+    /// Parents first, children by name: paths compared component by component.
+    private func isDue(_ directory: StorePath) -> Bool {
+        guard let last = options.resumeAfter else { return true }
+        guard directory.root == last.root else { return last.root < directory.root }
+        return last.path.split(separator: UInt8(ascii: "/")).lexicographicallyPrecedes(
+            directory.path.split(separator: UInt8(ascii: "/"))
+        ) { $0.lexicographicallyPrecedes($1) }
     }
 
     private func isWanted(_ directory: StorePath) throws -> Bool {

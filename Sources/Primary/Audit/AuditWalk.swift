@@ -15,6 +15,7 @@ final class AuditWalk {
     struct Parts {
         let roots: StoreRoots
         let desk: AuditDesk
+        let locks: CyrusLocks
         let log: Logger
         let alarms: @Sendable () -> [StorePath: CaptureStatus.Alarm]
         /// Called for each directory that every replica was just proven to have alike.
@@ -39,6 +40,8 @@ final class AuditWalk {
     private var told: Set<Told> = []
     private var started = MonotonicTime.now()
     private var bytesRead = 0
+    /// For depth `cyrus`.
+    private var mailboxes: [StorePath] = []
 
     private struct Told: Hashable {
         let path: StorePath
@@ -71,6 +74,7 @@ final class AuditWalk {
 
     private static let groupsUnderWayMax = 4
     private static let narrowedMax = 16
+    private static let indexName = Array("cyrus.index".utf8)
     static let attemptsMax = 40
     static let verdictTimeout = Duration.seconds(120)
     static let replicaTimeout = Duration.seconds(60)
@@ -100,6 +104,9 @@ final class AuditWalk {
         var plan = try AuditPlan(options, parts.roots, reader)
         while let (listing, depth) = try plan.next(read: { self.pace($0) }) {
             try checkCancelled()
+            if options.depth == .cyrus, listing.items.contains(where: { $0.entry.name == Self.indexName }) {
+                mailboxes.append(listing.directory)
+            }
             if depth == options.checkDepth {
                 try add(listing, to: &group, depth)
             } else {
@@ -110,6 +117,7 @@ final class AuditWalk {
         try submit(&metadataGroup)
         try finish(plan)
         try check(links: plan.links)
+        try checkCyrus(mailboxes)
         tellAlarms()
         parts.tell(.progress(progress))
         return progress
@@ -214,9 +222,12 @@ final class AuditWalk {
             progress.directoryCount += 1
             progress.fileCount += expected.fileCount
             progress.byteCount += expected.byteCount
-            parts.proven(expected.directory, depth)
+            // Who resumes behind this one must have left nothing before it.
+            if waiting.isEmpty, suspected.isEmpty { parts.proven(expected.directory, depth) }
         }
     }
+
+    func unfinished(_ paths: [StorePath]) { progress.unfinished += paths }
 
     /// These were not compared this time. Gives up on who was tried too often.
     private func comeAgain(_ directories: [StorePath], _ depth: AuditCheck.Depth) throws {

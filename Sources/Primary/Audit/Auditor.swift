@@ -11,14 +11,22 @@ extension Primary {
     package func audit(
         _ options: AuditOptions, isCancelled: @escaping @Sendable () -> Bool, tell: @escaping (AuditEvent) -> Void
     ) throws -> AuditProgress {
+        try audit(options, isCancelled: isCancelled, proven: { _ in }, tell: tell)
+    }
+
+    /// `proven` hears of each directory that every replica was just proven to have alike.
+    func audit(
+        _ options: AuditOptions, isCancelled: @escaping @Sendable () -> Bool,
+        proven: @escaping @Sendable (StorePath) -> Void, tell: @escaping (AuditEvent) -> Void
+    ) throws -> AuditProgress {
         guard status.phase == .streaming else {
             throw AuditFailure(why: "the store is being looked through for the first time", kind: .unavailable)
         }
         let totals = try catalogue.snapshot().totals()
         let status = captureStatus
         let parts = AuditWalk.Parts(
-            roots: roots, desk: desk, log: log, alarms: { status.current.alarms },
-            proven: { _, _ in }, isCancelled: isCancelled, tell: tell)
+            roots: roots, desk: desk, locks: locks, log: log, alarms: { status.current.alarms },
+            proven: { directory, _ in proven(directory) }, isCancelled: isCancelled, tell: tell)
         return try AuditWalk(options, parts, totals: totals).run()
     }
 }

@@ -19,6 +19,12 @@ package struct DirectoryListing: Sendable {
         package let status: FileStatus
         /// Never changes once it is there, so it may be read later than it was listed.
         package let isMessage: Bool
+
+        package init(entry: AuditEntry, status: FileStatus, isMessage: Bool) {
+            self.entry = entry
+            self.status = status
+            self.isMessage = isMessage
+        }
     }
 }
 

@@ -154,8 +154,8 @@ final class Daemon: Sendable {
         let locks = CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
         let options = Primary.Options(
             store: configuration.store, state: state.path, epoch: standing.epoch,
-            sweepPeriod: configuration.sweepPeriod, journalBytesMax: configuration.journalBytesMax,
-            journalKeep: configuration.journalKeep,
+            sweepPeriod: configuration.sweepPeriod, scrubPeriod: configuration.scrubPeriod,
+            journalBytesMax: configuration.journalBytesMax, journalKeep: configuration.journalKeep,
             replicas: Set(configuration.peers.compactMap { $0.fingerprint?.description }))
         let primary = try Primary(options, roots: try StoreRoots(layout), locks: locks, log: log)
         serveAudits(of: primary)

@@ -26,6 +26,19 @@ struct StatusReport: Codable, Sendable {
     var oldest: String?
     var residentBytes: Int?
     var lastError: Incident?
+    var audit: Audit?
+
+    struct Audit: Codable, Sendable {
+        /// When the last whole comparison of all contents, and of all metadata, began: ISO 8601.
+        var contentProvenSince: String?
+        var metadataProvenSince: String?
+        var contentAgeSeconds: Double?
+        var metadataAgeSeconds: Double?
+        /// A comparison of contents under way.
+        var contentBegan: String?
+        var findings: UInt64
+        var lastFinding: String?
+    }
 
     struct Positions: Codable, Sendable {
         var journaled: String?
@@ -132,6 +145,7 @@ extension StatusReport {
             overflows: status.watch.overflows, sweeps: status.capture.sweepCount,
             lastSweep: status.capture.lastSweep?.iso8601, missedEvents: status.capture.missedCount)
         capture = Capture(status.capture)
+        if let scrub = status.scrub { audit = Audit(scrub, now: now) }
         if let error = status.capture.lastError { lastError = Incident(why: error.why, at: error.since.iso8601) }
     }
 
@@ -182,6 +196,33 @@ extension StatusReport {
         self.state = state
         self.journalBytes = journalBytes
         residentBytes = try? CurrentProcess.residentBytes()  // a figure for the report only
+    }
+}
+
+extension StatusReport.Audit {
+    init(_ record: ScrubRecord, now: Timestamp) {
+        func age(_ round: ScrubRecord.Round?) -> Double? {
+            round.map { Double((now - $0.began).nanosecondsClamped) / 1e9 }
+        }
+        self.init(
+            contentProvenSince: record.content?.began.iso8601, metadataProvenSince: record.metadata?.began.iso8601,
+            contentAgeSeconds: age(record.content), metadataAgeSeconds: age(record.metadata),
+            contentBegan: record.contentBegan?.iso8601, findings: record.findingCount,
+            lastFinding: record.lastFinding?.iso8601)
+    }
+
+    var text: String {
+        func word(_ seconds: Double?) -> String {
+            guard let seconds else { return "not yet" }
+            switch seconds {
+            case ..<120: return String(format: "%.0f s ago", seconds)
+            case ..<7200: return String(format: "%.0f min ago", seconds / 60)
+            case ..<172_800: return String(format: "%.0f h ago", seconds / 3600)
+            default: return String(format: "%.0f d ago", seconds / 86400)
+            }
+        }
+        let found = findings == 0 ? "no findings" : "\(findings) findings, the last at \(lastFinding ?? "")"
+        return "contents compared \(word(contentAgeSeconds)), metadata \(word(metadataAgeSeconds)), \(found)"
     }
 }
 
@@ -260,6 +301,7 @@ extension StatusReport {
             for alarm in capture.alarms.prefix(5) { lines.append(("alarm", "\(alarm.path): \(alarm.why)")) }
             if capture.alarms.count > 5 { lines.append(("", "and \(capture.alarms.count - 5) more (--json)")) }
         }
+        if let audit { lines.append(("audit", audit.text)) }
         if let awaitedFiles, awaitedFiles > 0 { lines.append(("awaited", "\(awaitedFiles) files asked for whole")) }
         if let lastError { lines.append(("last error", "\(lastError.at): \(lastError.why)")) }
         let width = lines.map(\.0.count).max() ?? 0

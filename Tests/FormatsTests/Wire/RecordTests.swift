@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [0, 11, 255] as [UInt8]) func `an unknown kind is refused`(_ kind: UInt8) {
+    @Test(arguments: [0, 13, 255] as [UInt8]) func `an unknown kind is refused`(_ kind: UInt8) {
         #expect(why(bytes(kind: kind) { _ in })?.contains("unknown kind \(kind)") == true)
     }
 

@@ -83,6 +83,46 @@ enum WireFixture {
                 .metadata(Metadata(mode: 0o644, mtimeNanoseconds: mtime), result: new))
         ),
         ("remove", Record(StorePath(root: mail, path: utf8("uuid/7/4/74d3/Entwürfe") + [0xff])!, .remove)),
+        ("keep", Record(StorePath(mail, "uuid/7/4/74d3/cyrus.index"), .keep)),
+        (
+            "check",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 77, depth: .content,
+                        directories: [
+                            .init(path: StorePath(mail, "uuid/7/4/74d3")),
+                            .init(
+                                path: StorePath(mail, "uuid/7/5/75aa"), excluded: [utf8("1."), utf8("cyrus.index")]),
+                        ], claim: .combined(1, ownerless: 2))))
+        ),
+        (
+            "check-entries",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 78, depth: .metadata,
+                        directories: [
+                            .init(path: StorePath(mail, "uuid/7/4/74d3")), .init(path: StorePath(root: mail)),
+                        ],
+                        claim: .entries([
+                            .init(hashes: [3, 4], ownerless: [1: 5]), .init(hashes: [], ownerless: [:]),
+                        ]))))
+        ),
+        (
+            "check-links",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 79, depth: .metadata,
+                        directories: [.init(path: StorePath(mail, "a")), .init(path: StorePath(mail, "b"))],
+                        claim: .links([
+                            [.init(directory: 0, name: utf8("1.")), .init(directory: 1, name: utf8("7."))]
+                        ]))))
+        ),
     ]
 
     /// Each of the files `message-*.hex`, and what it says.
@@ -128,6 +168,33 @@ enum WireFixture {
             "seed-end",
             .seedEnd(SeedEnd(position: position(3, 4300), fileCount: 7, byteCount: 1 << 33, manifest: new))
         ),
+        ("verdict", .verdict(AuditVerdict(number: 77, outcome: .equal))),
+        (
+            "verdict-directories",
+            .verdict(AuditVerdict(number: 77, outcome: .directories([.digest(9), .absent, .movedOn])))
+        ),
+        (
+            "verdict-details",
+            .verdict(
+                AuditVerdict(
+                    number: 78,
+                    outcome: .details([
+                        .found(
+                            missing: [4],
+                            extra: [
+                                .init(
+                                    entry: AuditEntry(
+                                        name: utf8("1."), kind: .file, byteCount: 300, mode: 0o600, owner: 0, group: 8,
+                                        mtimeNanoseconds: mtime, digest: new),
+                                    guid: MessageGUID(bytes: Array(0..<20))),
+                                .init(entry: AuditEntry(name: utf8("link"), kind: .symlink, digest: old)),
+                            ]), .absent, .movedOn,
+                    ])))
+        ),
+        ("verdict-links", .verdict(AuditVerdict(number: 79, outcome: .brokenLinks([0])))),
+        ("verdict-lost", .verdict(AuditVerdict(number: 80, outcome: .lost(why: "replay")))),
+        ("audit-request", .auditRequest(number: 5, text: utf8("{}"))),
+        ("audit-report", .auditReport(number: 5, text: [])),
     ]
 }
 

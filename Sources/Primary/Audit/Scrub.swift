@@ -1,0 +1,121 @@
+import Formats
+import Linux
+import Logging
+import Store
+import Synchronization
+
+/// The continuous audit: all contents once in `period`, at a rate that takes about that long, and all metadata every
+/// hour. Two threads, started with the primary and ended with it; they work while a replica follows the log.
+///
+/// A round of contents goes on after a restart behind the last directory it had proven.
+final class Scrub: Sendable {
+    private let period: Duration
+    private let primary: Primary
+    private let directory: String
+    private let record: Mutex<ScrubRecord>
+
+    private static let metadataInterval = Duration.seconds(3600)
+    private static let firstDelay = Duration.seconds(600)
+    private static let retryInterval = Duration.seconds(60)
+    /// However small the store is; a large one needs more.
+    private static let bytesPerSecondMin = 256 << 10
+    private static let saveEvery = 256
+
+    init(_ primary: Primary, period: Duration, directory: String) throws(SystemError) {
+        self.primary = primary
+        self.period = period
+        self.directory = directory
+        record = Mutex(try ScrubRecord(in: directory))
+    }
+
+    var current: ScrubRecord { record.withLock { $0 } }
+
+    /// A thread each, until the daemon ends.
+    func runContent() throws {
+        var due = MonotonicTime.now() + min(Self.firstDelay, period / 10)
+        while wait(until: due) {
+            let began = record.withLock { record in
+                if record.contentBegan == nil { record.contentBegan = .now() }
+                return record.contentBegan ?? .now()
+            }
+            let start = MonotonicTime.now()
+            var options = AuditOptions(depth: .content)
+            options.resumeAfter = current.contentReached
+            options.bytesPerSecondMax = try rate()
+            let isDone = try round(options, began: began) { record, round in
+                record.content = round
+                record.contentBegan = nil
+                record.contentReached = nil
+            }
+            due = isDone ? max(start + period, .now()) : .now() + min(Self.retryInterval, period)
+        }
+    }
+
+    func runMetadata() throws {
+        let interval = min(Self.metadataInterval, period)
+        var due = MonotonicTime.now() + min(Self.firstDelay, interval)
+        while wait(until: due) {
+            let isDone = try round(AuditOptions(depth: .metadata), began: .now()) { $0.metadata = $1 }
+            due = .now() + (isDone ? interval : min(Self.retryInterval, interval))
+        }
+    }
+
+    /// False when the daemon ends.
+    private func wait(until due: MonotonicTime) -> Bool {
+        while !primary.desk.isStopping, MonotonicTime.now() < due { primary.desk.pause(due - .now()) }
+        return !primary.desk.isStopping
+    }
+
+    private func rate() throws -> Int {
+        let seconds = max(1, Double(period.nanosecondsClamped) / 1e9)
+        let bytes = try primary.catalogue.snapshot().totals().bytes
+        // A tenth more, so that a round ends within its period.
+        return max(Self.bytesPerSecondMin, Int(Double(bytes) / seconds * 1.1))
+    }
+
+    /// Whether it came to its end.
+    private func round(
+        _ options: AuditOptions, began: Timestamp, _ note: (inout ScrubRecord, ScrubRecord.Round) -> Void
+    ) throws -> Bool {
+        let (primary, log) = (primary, primary.log)
+        let provenCount = Atomic(0)
+        do {
+            let end = try primary.audit(
+                options, isCancelled: { false },
+                proven: { directory in
+                    guard options.depth == .content else { return }
+                    self.record.withLock { $0.contentReached = directory }
+                    let count = provenCount.add(1, ordering: .relaxed).newValue
+                    if count % Self.saveEvery == 0 { self.save() }
+                },
+                tell: { event in
+                    guard case .finding(let finding) = event, finding.kind != .corrupt else { return }
+                    log.error(
+                        "audit: \(finding.kind.rawValue): \(finding.side.rawValue): \(finding.path): \(finding.evidence)"
+                    )
+                    self.record.withLock { record in
+                        record.findingCount += 1
+                        record.lastFinding = .now()
+                    }
+                })
+            guard end.unfinished.isEmpty else { return false }
+            record.withLock {
+                note(&$0, ScrubRecord.Round(began: began, ended: .now(), findingCount: end.findingCount))
+            }
+            save()
+            return true
+        } catch let failure as AuditFailure {
+            if failure.kind != .unavailable { log.info("audit: \(failure)") }
+            save()
+            return false
+        }
+    }
+
+    private func save() {
+        do throws(SystemError) {
+            try current.save(in: directory)
+        } catch {
+            primary.log.warning("scrub: \(error)")
+        }
+    }
+}

@@ -1,0 +1,35 @@
+import Formats
+import Linux
+import Testing
+
+@testable import Primary
+
+@Suite struct ScrubRecordTests {
+    private var record: ScrubRecord {
+        var record = ScrubRecord()
+        record.content = ScrubRecord.Round(
+            began: Timestamp(nanoseconds: 1), ended: Timestamp(nanoseconds: 5), findingCount: 2)
+        record.metadata = ScrubRecord.Round(
+            began: Timestamp(nanoseconds: 7), ended: Timestamp(nanoseconds: 8), findingCount: 0)
+        record.contentBegan = Timestamp(nanoseconds: 9)
+        record.contentReached = StorePath(root: mail, path: utf8("a b/Entwürfe\nx") + [0xff, 1])
+        record.findingCount = 3
+        record.lastFinding = Timestamp(nanoseconds: 4)
+        return record
+    }
+
+    @Test func `it comes back as it was written, whatever bytes a path has`() {
+        #expect(ScrubRecord(decoding: record.encoded) == record)
+        #expect(ScrubRecord(decoding: ScrubRecord().encoded) == ScrubRecord())
+    }
+
+    @Test func `cut off or damaged it never traps`() {
+        let text = record.encoded
+        for count in 0...text.count { _ = ScrubRecord(decoding: String(text.prefix(count))) }
+        for line in [
+            "content", "content x y", "content_reached partition-default", "content_reached r x1", "findings -1 a",
+        ] {
+            #expect(ScrubRecord(decoding: line).content == nil || line.hasPrefix("content x"))
+        }
+    }
+}
