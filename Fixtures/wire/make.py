@@ -247,6 +247,7 @@ def messages():
     yield "message-seed-end.hex", "all was sent", frame(10, Hex()
         .add(position(3, 4300), "consistent at 3/4300").add(struct.pack(">QQ", 7, 1 << 33), "7 files, 2^33 bytes")
         .add(NEW, "manifest"))
+    yield "message-seed-plan.hex", "how many files there are", frame(14, Hex().add(struct.pack(">Q", 1 << 20), "2^20 files"))
     yield "message-verdict.hex", "a check held", frame(11, Hex().add(struct.pack(">Q", 77), "number 77").add(b"\x01", "equal"))
     yield "message-verdict-directories.hex", "or not: which directories", frame(11, Hex()
         .add(struct.pack(">Q", 77), "number 77").add(b"\x02" + leb(3), "3 directories")

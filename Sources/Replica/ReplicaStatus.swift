@@ -34,8 +34,17 @@ package struct ReplicaStatus: Sendable {
 
 package struct SeedProgress: Sendable {
     package var fileCount: UInt64 = 0
+    /// Of all the seed; nothing until the primary has counted them.
+    package var expectedFileCount: UInt64?
     package var byteCount: UInt64 = 0
     package var wireBytes: UInt64 = 0
     package var started = MonotonicTime.now()
     package var isDone = false
+
+    /// Until all has come, if the rest goes as what came so far.
+    package func remaining(now: MonotonicTime) -> Duration? {
+        guard let expectedFileCount, fileCount > 0, !isDone else { return nil }
+        let left = expectedFileCount > fileCount ? Double(expectedFileCount - fileCount) : 0
+        return (now - started) * (left / Double(fileCount))
+    }
 }

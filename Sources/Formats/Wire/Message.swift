@@ -27,6 +27,8 @@ package enum Message: Equatable, Sendable {
     case seedWant(SeedWant)
     /// Primary to replica: everything was sent; the copy is consistent once the log is applied up to `position`.
     case seedEnd(SeedEnd)
+    /// Primary to replica, while a seed is under way: how many files there are, about.
+    case seedPlan(fileCount: UInt64)
     /// Replica to primary: what came of a check in the log.
     case verdict(AuditVerdict)
     /// Replica to primary: an operator there asks for an audit, or with no text for the end of it. `text` is JSON.
@@ -198,7 +200,7 @@ package struct SeedEnd: Equatable, Sendable {
 extension Message {
     private enum Kind: UInt8 {
         case hello = 1, welcome, refuse, batch, ack, heartbeat, resend, seedListing, seedWant, seedEnd
-        case verdict, auditRequest, auditReport
+        case verdict, auditRequest, auditReport, seedPlan
     }
 
     /// Bytes of a frame, its head included; a longer one is refused before it is read.
@@ -276,6 +278,8 @@ extension Message {
             writer.write(end.fileCount)
             writer.write(end.byteCount)
             writer.write(end.manifest)
+        case .seedPlan(let fileCount):
+            writer.write(fileCount)
         case .verdict(let verdict):
             verdict.encode(into: &writer)
         case .auditRequest(let number, let text), .auditReport(let number, let text):
@@ -354,6 +358,8 @@ extension Message {
             let bytes = try reader.read(UInt64.self, "seed end: bytes")
             let manifest = try reader.readDigest("seed end: manifest")
             return .seedEnd(SeedEnd(position: position, fileCount: files, byteCount: bytes, manifest: manifest))
+        case .seedPlan:
+            return .seedPlan(fileCount: try reader.read(UInt64.self, "seed plan: files"))
         case .verdict:
             return .verdict(try AuditVerdict(decoding: &reader))
         case .auditRequest:
@@ -430,6 +436,7 @@ extension Message {
         case .seedListing: .seedListing
         case .seedWant: .seedWant
         case .seedEnd: .seedEnd
+        case .seedPlan: .seedPlan
         case .verdict: .verdict
         case .auditRequest: .auditRequest
         case .auditReport: .auditReport

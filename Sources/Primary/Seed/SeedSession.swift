@@ -49,6 +49,7 @@ final class SeedSession: Sendable {
     func start() {
         do throws(SystemError) {
             _ = try Thread.start(name: "seed") { self.run() }
+            _ = try Thread.start(name: "seed-count") { self.count() }
         } catch {
             link.refuse(.failed, "\(error)")
         }
@@ -76,6 +77,27 @@ final class SeedSession: Sendable {
         } catch {
             parts.log.error("\(link.peer): seed failed: \(error)")
             link.refuse(.failed, "seed: \(error)")
+        }
+    }
+
+    /// So that the replica can tell how much is left. What cannot be listed is not counted: `run` says so.
+    private func count() {
+        var count: UInt64 = 0
+        for root in parts.roots.names { self.count(StorePath(root: root), &count) }
+        if !flow.withLock({ $0.isStopped }) { link.send(.seedPlan(fileCount: count)) }
+    }
+
+    private func count(_ directory: StorePath, _ count: inout UInt64) {
+        guard !flow.withLock({ $0.isStopped }), parts.roots.isShipped(directory),
+            let entries = try? parts.roots.entries(of: directory)  // not listed, not counted
+        else { return }
+        for entry in entries where StorePath.isName(entry.name) {
+            let path = directory.appending(entry.name)
+            if entry.kind == .directory {
+                self.count(path, &count)
+            } else if parts.roots.isShipped(path) {
+                count += 1
+            }
         }
     }
 

@@ -83,7 +83,7 @@ final class Shipper: LinkUser {
             parts.desk.answered(name, verdict)
         case .auditRequest(let number, let text):
             audit(number, text, on: link)
-        case .welcome, .batch, .seedListing, .seedEnd, .auditReport:
+        case .welcome, .batch, .seedListing, .seedPlan, .seedEnd, .auditReport:
             link.refuse(.failed, "a replica does not say that")
         }
     }

@@ -72,7 +72,7 @@ final class StreamUser: LinkUser {
             link.close(because: text)
         case .auditReport(let number, let text):
             shared.audits.arrived(number, text)
-        case .hello, .ack, .resend, .seedListing, .seedWant, .seedEnd, .verdict, .auditRequest:
+        case .hello, .ack, .resend, .seedListing, .seedWant, .seedPlan, .seedEnd, .verdict, .auditRequest:
             link.refuse(.failed, "a primary does not say that in a stream")
         }
     }

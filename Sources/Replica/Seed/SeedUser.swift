@@ -95,6 +95,8 @@ final class SeedUser: LinkUser {
             take(bytes, from: link)
         case .seedListing(let listing):
             queue.update { $0.listings.append(listing) }
+        case .seedPlan(let fileCount):
+            shared.update { $0.seed?.expectedFileCount = fileCount }
         case .seedEnd(let end):
             queue.update { $0.end = end }
         case .heartbeat(_, let journaled):

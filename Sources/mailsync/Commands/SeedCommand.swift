@@ -34,10 +34,11 @@ struct SeedCommand: RunsUntilTold {
         guard let seed = status.seed else { return }
         let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
         let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
+        let share = seed.expectedFileCount.map { " of \($0)" } ?? ""
+        let left = seed.remaining(now: .now()).map { ", \(max(1, $0.components.seconds)) s left" } ?? ""
         let line = String(
-            format: "%@: %llu files, %.1f MB, %.1f MB/s, %.0f s", seed.isDone ? "sent" : status.phase.rawValue,
-            seed.fileCount,
-            Double(seed.byteCount) / 1e6, rate, seconds)
+            format: "%@: %llu%@ files, %.1f MB, %.1f MB/s, %.0f s%@", seed.isDone ? "seeded" : status.phase.rawValue,
+            seed.fileCount, share, Double(seed.byteCount) / 1e6, rate, seconds, left)
         if isatty(2) == 1 {
             try? StandardStream.error.write("\r\u{1b}[K\(line)\(seed.isDone ? "\n" : "")")  // only progress
         } else {

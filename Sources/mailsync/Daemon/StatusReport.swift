@@ -96,6 +96,9 @@ struct StatusReport: Codable, Sendable {
         var bytes: UInt64
         var wireBytes: UInt64
         var seconds: Double
+        /// Of all, about; not known at once.
+        var expectedFiles: UInt64?
+        var secondsLeft: Double?
         var isDone: Bool
     }
 
@@ -169,7 +172,10 @@ extension StatusReport {
         if let seed = status.seed {
             self.seed = Seed(
                 files: seed.fileCount, bytes: seed.byteCount, wireBytes: seed.wireBytes,
-                seconds: Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9, isDone: seed.isDone)
+                seconds: Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9,
+                expectedFiles: seed.expectedFileCount,
+                secondsLeft: seed.remaining(now: .now()).map { Double($0.nanosecondsClamped) / 1e9 },
+                isDone: seed.isDone)
         }
         if let error = status.lastError { lastError = Incident(why: error.why, at: error.at.iso8601) }
     }

@@ -168,6 +168,7 @@ enum WireFixture {
             "seed-end",
             .seedEnd(SeedEnd(position: position(3, 4300), fileCount: 7, byteCount: 1 << 33, manifest: new))
         ),
+        ("seed-plan", .seedPlan(fileCount: 1 << 20)),
         ("verdict", .verdict(AuditVerdict(number: 77, outcome: .equal))),
         (
             "verdict-directories",
