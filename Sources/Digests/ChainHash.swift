@@ -26,3 +26,15 @@ package struct ChainHash: Hashable, Sendable, CustomStringConvertible {
         bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
     }
 }
+
+/// The same of bytes that come piece by piece.
+package struct ChainHashSum {
+    private var hash = SHA256()
+
+    package init() {}
+
+    package mutating func append(_ bytes: UnsafeRawBufferPointer) { hash.update(bufferPointer: bytes) }
+    package mutating func append(_ bytes: [UInt8]) { hash.update(data: bytes) }
+
+    package func finish() -> ChainHash { ChainHash(bytes: Array(hash.finalize())) }
+}

@@ -11,6 +11,9 @@ package struct Timestamp: Hashable, Comparable, Sendable {
     package static func now() -> Timestamp { Timestamp(nanoseconds: read(CLOCK_REALTIME)) }
 
     package static func < (one: Timestamp, other: Timestamp) -> Bool { one.nanoseconds < other.nanoseconds }
+    package static func - (time: Timestamp, duration: Duration) -> Timestamp {
+        Timestamp(nanoseconds: time.nanoseconds.addingClamped(-duration.nanosecondsClamped))
+    }
     package static func - (one: Timestamp, other: Timestamp) -> Duration {
         .nanoseconds(one.nanoseconds) - .nanoseconds(other.nanoseconds)
     }

@@ -97,6 +97,13 @@ extension Directory {
         return Directory(Descriptor(owning: raw, path: fullPath(path)), parents: parents)
     }
 
+    /// Opens a directory beneath only to name it: calls about what is in it then need not find it again, and none is
+    /// permitted that was not (openat2, O_PATH).
+    package func place(_ path: [UInt8]) throws(SystemError) -> Directory {
+        let raw = try openBeneath(path, flags: onlyNaming | O_DIRECTORY)
+        return Directory(Descriptor(owning: raw, path: fullPath(path)), parents: .always)
+    }
+
     /// What a path has; of a symbolic link, the link's own. Nothing if there is no such path (fstatat).
     package func status(of path: [UInt8]) throws(SystemError) -> FileStatus? {
         if path.isEmpty { return try descriptor.status() }

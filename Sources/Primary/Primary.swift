@@ -29,13 +29,14 @@ package final class Primary: Sendable {
         package var scrubPeriod: Duration?
         /// Bytes of journal kept for replicas that are away.
         package var journalBytesMax: Int
+        /// How long journal is kept for them.
+        package var journalKeep: Duration
         /// The fingerprints of those who may connect.
         package var replicas: Set<String>
 
         package init(
             store: String, state: String, epoch: Epoch, sweepPeriod: Duration, scrubPeriod: Duration?,
-            journalBytesMax: Int,
-            replicas: Set<String>
+            journalBytesMax: Int, journalKeep: Duration, replicas: Set<String>
         ) {
             self.store = store
             self.state = state
@@ -43,6 +44,7 @@ package final class Primary: Sendable {
             self.sweepPeriod = sweepPeriod
             self.scrubPeriod = scrubPeriod
             self.journalBytesMax = journalBytesMax
+            self.journalKeep = journalKeep
             self.replicas = replicas
         }
     }
@@ -209,6 +211,15 @@ package final class Primary: Sendable {
         for shipper in shippers.withLock({ Array($0.values) }) { shipper.logGrew() }
     }
 
+    /// Whether `error`, of `init`, `run` or `trim`, is that the disk under the state directory is full.
+    package static func isOutOfSpace(_ error: any Error) -> Bool {
+        switch error {
+        case let error as SystemError: error.errno == .noSpace || error.errno == .quotaExceeded
+        case JournalError.system(let error): error.errno == .noSpace || error.errno == .quotaExceeded
+        default: Catalogue.isOutOfSpace(error)
+        }
+    }
+
     // MARK: - replicas
 
     /// For `LinkEndpoint.listen`. `deposed` is called when a newer primary makes itself known.
@@ -259,16 +270,21 @@ package final class Primary: Sendable {
     package func trim() throws {
         try slots.save()
         var goal = slots.slowest ?? journal.flushed.position
-        if journal.byteCount > options.journalBytesMax,
-            let cap = journal.position(leaving: options.journalBytesMax / 2),
-            cap > goal
-        {
+        if let cap = try cap(), cap > goal {
             try noteMissed(through: cap)
             goal = cap
         }
         guard goal > journal.oldest else { return }
         if !isCommittedDurably(goal) { return }
         try journal.trim(through: goal)
+    }
+
+    /// The end of what is too old to be kept, or too much; nothing if all may stay.
+    private func cap() throws -> Position? {
+        let tooOld = try journal.position(before: Timestamp.now() - options.journalKeep)
+        guard journal.byteCount > options.journalBytesMax else { return tooOld }
+        let tooMuch = journal.position(leaving: options.journalBytesMax / 2)
+        return [tooOld, tooMuch].compactMap(\.self).max()
     }
 
     /// The batches that the catalogue does not know of are needed when the daemon starts again.
@@ -333,7 +349,8 @@ package final class Primary: Sendable {
             oldest: journal.oldest, journalBytes: journal.byteCount,
             replicas: slots.all.reduce(into: [:]) { replicas, slot in
                 replicas[slot.key] = PrimaryStatus.Replica(
-                    slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed)
+                    slot: slot.value, shipped: sent[slot.key] ?? slot.value.flushed,
+                    lagBytes: journal.byteCount(after: slot.value.flushed))
             },
             capture: captureStatus.current, watch: watcher.watchCounts, scrub: running.withLock { $0?.current })
     }

@@ -24,5 +24,7 @@ package struct PrimaryStatus: Sendable {
     package struct Replica: Sendable {
         package var slot: Slot
         package var shipped: Position
+        /// Of the log that it has not flushed; about.
+        package var lagBytes: Int
     }
 }

@@ -235,6 +235,7 @@ package final class Replica: Sendable {
                 shared.failed("\(refusal): \(why)")
                 log.error("refused: \(why)")
             case .closed(let why):
+                guard !shared.work.withLock({ $0.isStopping }) else { continue }
                 shared.failed(why)
                 log.info("no link: \(why)")
             }

@@ -20,6 +20,8 @@ package struct ReplicaStatus: Sendable {
     package var lastError: (why: String, at: Timestamp)?
     package var seed: SeedProgress?
     package var journalBytes = 0
+    /// Of the journal that is not applied yet; about.
+    package var lagBytes = 0
 
     package enum Phase: String, Sendable {
         case starting, unseeded, seeding

@@ -53,6 +53,21 @@ package struct StoreLayout: Sendable {
         warnings = draft.warnings
     }
 
+    /// The same store with its roots elsewhere, as a copy of it lies.
+    package func relocated(_ place: (Root) -> String) -> StoreLayout {
+        StoreLayout(self, roots: roots.map { Root(name: $0.name, path: place($0), origin: $0.origin) })
+    }
+
+    private init(_ other: StoreLayout, roots: [Root]) {
+        self.roots = roots
+        lockRoot = other.lockRoot
+        rules = other.rules
+        hierarchySeparator = other.hierarchySeparator
+        warnings = other.warnings
+        aliases = other.aliases
+        metapartitionFiles = other.metapartitionFiles
+    }
+
     package func root(_ name: RootName) -> Root? {
         let name = aliases[name] ?? name
         return roots.first { $0.name == name }

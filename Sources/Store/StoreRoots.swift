@@ -90,7 +90,7 @@ package final class StoreRoots: Sendable {
     package func directory(_ directory: StorePath) throws(SystemError) -> Directory? {
         do throws(SystemError) {
             let root = try root(directory.root)
-            return directory.isRoot ? root : try root.openDirectory(directory.path)
+            return directory.isRoot ? root : try root.place(directory.path)
         } catch {
             guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
             return nil

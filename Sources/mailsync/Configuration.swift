@@ -17,6 +17,7 @@ struct Configuration: Sendable {
     /// Nothing: no continuous audit.
     let scrubPeriod: Duration?
     let journalBytesMax: Int
+    let journalKeep: Duration
     let quarantineKeep: Duration
     /// Of a replica's files, what may be removed in an hour; nothing: no limit.
     let removalShareMax: Double?
@@ -32,7 +33,7 @@ struct Configuration: Sendable {
     static let defaultFile = "/etc/mailsync.conf"
     private static let keys: Set<String> = [
         "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
-        "quarantine_keep", "lock_path", "removal_brake", "scrub_period",
+        "journal_keep", "quarantine_keep", "lock_path", "removal_brake", "scrub_period",
     ]
 
     /// Throws `Failure` with exit code 78, naming the line.
@@ -76,6 +77,7 @@ struct Configuration: Sendable {
         let scrub = values.entry("scrub_period")
         scrubPeriod = scrub?.value == "off" ? nil : try Self.duration(scrub, default: .seconds(7 * 86400))
         quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
+        journalKeep = try Self.duration(values.entry("journal_keep"), default: .seconds(7 * 86400))
         removalShareMax = try Self.share(values.entry("removal_brake"), default: 0.2)
         journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
         guard state.hasPrefix("/") else {
@@ -111,16 +113,22 @@ struct Configuration: Sendable {
         return address
     }
 
-    /// `90`, `90s`, `5m`, `12h`, `7d`.
     private static func duration(_ entry: KeyValueFile.Entry?, default standard: Duration) throws -> Duration {
         guard let entry else { return standard }
-        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
-        let unit = entry.value.last.flatMap { units[$0] }
-        let digits = unit == nil ? entry.value[...] : entry.value.dropLast()
-        guard let count = Int64(digits), count > 0, count < 1 << 32 else {
+        guard let duration = duration(entry.value) else {
             throw Failure(
                 .configuration, "\(entry.source): \(entry.key): \(entry.value): is not a time",
                 hint: "write a number and s, m, h or d, as in 7d")
+        }
+        return duration
+    }
+
+    /// `90`, `90s`, `5m`, `12h`, `7d`; nothing for anything else.
+    static func duration(_ text: String) -> Duration? {
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
+        let unit = text.last.flatMap { units[$0] }
+        guard let count = Int64(unit == nil ? text[...] : text.dropLast()), count > 0, count < 1 << 32 else {
+            return nil
         }
         return .seconds(count * (unit ?? 1))
     }

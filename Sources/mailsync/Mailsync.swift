@@ -15,7 +15,7 @@ struct Mailsync: ParsableCommand {
         subcommands: [
             InitCommand.self, FingerprintCommand.self, CheckCommand.self, SeedCommand.self, RunCommand.self,
             StatusCommand.self, WaitCommand.self, ResumeCommand.self, PromoteCommand.self,
-            VerifyCommand.self, InspectCommand.self,
+            VerifyCommand.self, InspectCommand.self, QuarantineCommand.self, ManifestCommand.self,
         ])
 
     /// Not asynchronous itself: signals must be blocked before the first thread but this one is there, and the runtime

@@ -29,7 +29,7 @@ package struct AuditEntry: Hashable, Sendable {
     package var digest: Digest?
 
     package enum Kind: UInt8, Sendable {
-        case file = 1, directory, link
+        case file = 1, directory, symlink
     }
 
     package init(

@@ -107,7 +107,7 @@ enum Classification {
         if claimed.byteCount != found.byteCount {
             return "\(claimed.byteCount) bytes on the primary, \(found.byteCount) on the replica"
         }
-        let name = claimed.kind == .link ? "target" : "content"
+        let name = claimed.kind == .symlink ? "target" : "content"
         return
             "\(name) \(short(claimed.digest)) on the primary and by our record, \(short(found.digest)) on the replica"
     }
@@ -141,7 +141,7 @@ enum Classification {
     static func describe(_ entry: AuditEntry) -> String {
         switch entry.kind {
         case .directory: "a directory"
-        case .link: "a symbolic link"
+        case .symlink: "a symbolic link"
         case .file: "a file of \(entry.byteCount) bytes"
         }
     }

@@ -69,7 +69,7 @@ struct DirectoryView {
             }
             if entry.digest == nil { entry.digest = found }
         }
-        if entry.kind == .link, entry.digest == nil { entry.digest = item?.entry.digest }
+        if entry.kind == .symlink, entry.digest == nil { entry.digest = item?.entry.digest }
         if depth == .metadata { entry = entry.contentless }
         let isKnown = entry.kind == .directory || depth == .metadata && entry.kind == .file || entry.digest != nil
         guard isKnown else { return excluded.append(name) }

@@ -35,6 +35,23 @@ struct DirtySet {
         }
     }
 
+    /// What is dirty together: names in a directory, or where every name is for itself, one.
+    private enum Place: Hashable {
+        case directory(StorePath)
+        case name(StorePath)
+
+        var path: StorePath {
+            switch self {
+            case .directory(let path), .name(let path): path
+            }
+        }
+
+        init(of path: StorePath) {
+            let place = DirtySet.place(of: path)
+            self = place == path ? .name(path) : .directory(place)
+        }
+    }
+
     private struct Delayed {
         var dirt: Dirt
         var notBefore: MonotonicTime
@@ -73,26 +90,9 @@ struct DirtySet {
         RootKind(path.root).holdsMailboxes ? path.parent : path
     }
 
-    /// A place, and whether it is meant with all that is in it: outside of mailboxes that is other work than the same
-    /// directory as a name of its parent.
-    private struct Place: Hashable {
-        let path: StorePath
-        let isWhole: Bool
-
-        init(of path: StorePath) {
-            self.path = DirtySet.place(of: path)
-            isWhole = false
-        }
-
-        init(all directory: StorePath) {
-            path = directory
-            isWhole = !RootKind(directory.root).holdsMailboxes
-        }
-    }
-
     /// Any name in `directory` may have changed.
     mutating func markAll(_ directory: StorePath) {
-        add(directory, .all, isSuspicion: false, .distantPast, at: Place(all: directory))
+        add(directory, .all, isSuspicion: false, .distantPast, at: .directory(directory))
     }
 
     /// The sweep found `path` to differ, and no event told of it.
@@ -155,7 +155,7 @@ struct DirtySet {
 
     private static func place(of dirt: Dirt) -> Place {
         guard case .some(let names) = dirt.names, names.count == 1, let name = names.first else {
-            return Place(all: dirt.directory)
+            return .directory(dirt.directory)
         }
         return Place(of: dirt.directory.appending(name))
     }

@@ -188,7 +188,9 @@ final class UnitReader {
             guard error.errno == .busy else { throw error }
             return .busy
         }
-        if let why = try poison(path, role, version, old) {
+        // A file that is empty and was never shipped is just being made.
+        let isBegun = entry?.digest != nil || version.table.byteCount > 0
+        if isBegun, let why = try poison(path, role, version, old) {
             alarm(path, why)
             if entry?.digest != nil { return .read([], named: [:]) }
         }

@@ -180,6 +180,12 @@ final class Catalogue: Sendable {
     /// A reader of what is committed, for another thread.
     func snapshot() throws -> CatalogueSnapshot { try CatalogueSnapshot(path: path) }
 
+    /// SQLite's own words for a full disk; the second is about the file that WAL's readers share.
+    static func isOutOfSpace(_ error: any Error) -> Bool {
+        guard let code = (error as? DatabaseError)?.extendedResultCode else { return false }
+        return code.primaryResultCode == .SQLITE_FULL || code == .SQLITE_IOERR_SHMSIZE
+    }
+
     // MARK: - SQL
 
     /// Brings the database up to date, within its open transaction.

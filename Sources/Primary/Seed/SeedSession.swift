@@ -82,20 +82,22 @@ final class SeedSession: Sendable {
     // MARK: - a directory
 
     private func send(_ directory: StorePath, _ work: inout SeedWork) throws {
-        guard parts.roots.isShipped(directory), let status = try parts.roots.status(of: directory),
-            status.kind == .directory, let listed = try parts.roots.entries(of: directory)
-        else { return }
+        guard parts.roots.isShipped(directory), let place = try parts.roots.directory(directory) else { return }
         request(directory)
-        if !directory.isRoot { try add(Record(directory, .directory(parts.roots.metadata(status))), &work) }
-        let entries = try statuses(of: listed, in: directory)
-        let have = isOverCopy ? try ask(directory, status, entries, &work) : [:]
-        for (name, status) in entries where status.kind != .directory {
-            let path = directory.appending(name)
-            if status.kind == .symlink {
-                let target = try parts.roots.readLink(path)
-                try add(Record(path, .symlink(parts.roots.metadata(status), target: target)), &work)
-            } else if case .message = parts.roots.layout.role(of: path) {
-                try sendMessage(path, have[name] ?? .nothing, &work)
+        let metadata = parts.roots.metadata(try place.descriptor.status())
+        if !directory.isRoot { try add(Record(directory, .directory(metadata)), &work) }
+        let entries = try entries(of: directory, place)
+        let have = isOverCopy ? try ask(directory, metadata, entries, place, &work) : [:]
+        for entry in entries {
+            switch entry.role {
+            case .symlink(let status):
+                let target = try place.readLink(entry.name)
+                let record = Record(entry.path, .symlink(parts.roots.metadata(status), target: target))
+                try add(record, &work)
+            case .message:
+                try sendMessage(entry, place, have[entry.name] ?? .nothing, &work)
+            case .directory, .changing:
+                break
             }
         }
         let delivered = try collect(directory)
@@ -103,34 +105,64 @@ final class SeedSession: Sendable {
             let have = have[Array(file.path.name)] ?? .nothing
             try sendVersion(file.path, file.version, asOf: file.asOf, have, &work)
         }
-        for (name, status) in entries where status.kind == .directory {
-            try send(directory.appending(name), &work)
-        }
+        for entry in entries where entry.role == .directory { try send(entry.path, &work) }
     }
 
-    private func statuses(
-        of entries: [DirectoryEntry], in directory: StorePath
-    ) throws -> [(name: [UInt8], status: FileStatus)] {
-        var found: [(name: [UInt8], status: FileStatus)] = []
-        for entry in entries where StorePath.isName(entry.name) {
+    /// What is in a directory, and who sends it.
+    private struct Entry {
+        enum Role: Equatable {
+            case directory
+            /// Never changes: read here.
+            case message
+            case symlink(FileStatus)
+            /// Changes, so the capturer reads it.
+            case changing
+        }
+
+        let path: StorePath
+        let name: [UInt8]
+        let role: Role
+    }
+
+    /// By name; no call for a message but the one that listed it.
+    private func entries(of directory: StorePath, _ place: Directory) throws -> [Entry] {
+        var found: [Entry] = []
+        for entry in try place.entries() where StorePath.isName(entry.name) {
             let path = directory.appending(entry.name)
-            guard parts.roots.isShipped(path), let status = try parts.roots.status(of: path) else { continue }
-            found.append((entry.name, status))
+            guard parts.roots.isShipped(path) else { continue }
+            let role: Entry.Role
+            switch entry.kind {
+            case .directory: role = .directory
+            case .file: role = isMessage(path) ? .message : .changing
+            case .symlink, .other, nil:
+                guard let status = try place.status(of: entry.name) else { continue }
+                switch status.kind {
+                case .directory: role = .directory
+                case .symlink: role = .symlink(status)
+                case .file: role = isMessage(path) ? .message : .changing
+                case .other: continue
+                }
+            }
+            found.append(Entry(path: path, name: entry.name, role: role))
         }
         return found.sorted { $0.name.lexicographicallyPrecedes($1.name) }
     }
 
+    private func isMessage(_ path: StorePath) -> Bool {
+        if case .message = parts.roots.layout.role(of: path) { true } else { false }
+    }
+
     /// Tells the replica what there is, and returns what it has of it.
     private func ask(
-        _ directory: StorePath, _ status: FileStatus, _ entries: [(name: [UInt8], status: FileStatus)],
-        _ work: inout SeedWork
+        _ directory: StorePath, _ metadata: Metadata, _ entries: [Entry], _ place: Directory, _ work: inout SeedWork
     ) throws -> [[UInt8]: SeedWant.Have] {
         try flush(&work)
         let listing = SeedListing(
-            directory: directory, metadata: parts.roots.metadata(status),
-            entries: entries.map {
-                SeedListing.Entry(
-                    name: $0.name, isDirectory: $0.status.kind == .directory, byteCount: Int($0.status.byteCount),
+            directory: directory, metadata: metadata,
+            entries: try entries.compactMap { entry in
+                guard let status = try place.status(of: entry.name) else { return nil }
+                return SeedListing.Entry(
+                    name: entry.name, isDirectory: status.kind == .directory, byteCount: Int(status.byteCount),
                     digest: nil)
             })
         link.send(.seedListing(listing))
@@ -197,10 +229,13 @@ final class SeedSession: Sendable {
 
     // MARK: - messages
 
-    private func sendMessage(_ path: StorePath, _ have: SeedWant.Have, _ work: inout SeedWork) throws {
+    private func sendMessage(
+        _ entry: Entry, _ place: Directory, _ have: SeedWant.Have, _ work: inout SeedWork
+    ) throws {
+        let path = entry.path
         let message: OpenMessage
         do throws(SystemError) {
-            message = try OpenMessage(try parts.roots.open(path), guid: nil)
+            message = try OpenMessage(try place.open(entry.name, for: .reading), guid: nil)
         } catch {
             if error.errno == .noEntry { return }
             throw error

@@ -73,19 +73,18 @@ final class Sweeper: Sendable {
         var known = Dictionary(
             try snapshot.entries(of: directory).map { ($0.name, $0.entry) }, uniquingKeysWith: { first, _ in first })
         var directories: [StorePath] = []
-        let entries: [DirectoryEntry]
+        let found: [(name: [UInt8], status: FileStatus)]
         do throws(SystemError) {
-            entries = try parts.roots.entries(of: directory) ?? []
+            found = try statuses(in: directory)
         } catch {
             // What cannot be looked at does not keep us from the rest.
             return parts.log.error("\(directory): \(error)")
         }
-        for entry in entries where StorePath.isName(entry.name) {
-            let path = directory.appending(entry.name)
-            guard parts.roots.isShipped(path), let status = try parts.roots.status(of: path) else { continue }
+        for (name, status) in found {
+            let path = directory.appending(name)
             if status.kind == .other { continue }
             if status.kind == .directory { directories.append(path) }
-            let row = known.removeValue(forKey: entry.name)
+            let row = known.removeValue(forKey: name)
             let isMessage = if case .message = parts.roots.layout.role(of: path) { true } else { false }
             if let row, row.stillDescribes(status, asMessage: isMessage) { continue }
             if sweep.isBaseline { sweep.baseline.append((path, status)) } else { sweep.suspects.append(path) }
@@ -93,6 +92,19 @@ final class Sweeper: Sendable {
         for name in known.keys { sweep.suspects.append(directory.appending(name)) }
         if sweep.suspects.count + sweep.baseline.count >= Self.reportCountMax { report(&sweep) }
         for directory in directories { try look(in: directory, snapshot, &sweep) }
+    }
+
+    /// Of what is shipped.
+    private func statuses(in directory: StorePath) throws(SystemError) -> [(name: [UInt8], status: FileStatus)] {
+        guard let place = try parts.roots.directory(directory) else { return [] }
+        var found: [(name: [UInt8], status: FileStatus)] = []
+        for entry in try place.entries() where StorePath.isName(entry.name) {
+            guard parts.roots.isShipped(directory.appending(entry.name)),
+                let status = try place.status(of: entry.name)
+            else { continue }
+            found.append((entry.name, status))
+        }
+        return found
     }
 
     private func report(_ sweep: inout Sweep) {

@@ -103,6 +103,8 @@ final class Applier {
     }
 
     private func ack() {
+        let (journal, applied) = (parts.journal, record.applied)
+        parts.shared.update { $0.lagBytes = journal.byteCount(after: applied) }
         parts.shared.ack()
         lastAck = .now()
     }

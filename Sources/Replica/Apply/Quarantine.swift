@@ -22,16 +22,13 @@ final class Quarantine: Sendable {
     func take(
         _ path: StorePath, _ status: FileStatus, from root: Directory, at sequence: SequenceNumber
     ) throws(SystemError) {
-        var place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
-        try makeParents(of: place)
-        if try directory.status(of: place) != nil {
-            place += Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
-        }
-        do throws(SystemError) {
-            try root.rename(path.path, to: place, in: directory)
-        } catch {
-            guard error.errno == .crossDevice else { throw error }
-            try copy(path.path, status, from: root, to: place)
+        try makePlace(for: path, at: sequence) { (place) throws(SystemError) in
+            do throws(SystemError) {
+                try root.rename(path.path, to: place, in: directory)
+            } catch {
+                guard error.errno == .crossDevice else { throw error }
+                try copy(path.path, status, from: root, to: place)
+            }
         }
     }
 
@@ -39,17 +36,35 @@ final class Quarantine: Sendable {
     func keep(
         _ path: StorePath, _ status: FileStatus, from root: Directory, at sequence: SequenceNumber
     ) throws(SystemError) {
-        var place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
-        try makeParents(of: place)
-        if try directory.status(of: place) != nil {
-            place += Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+        try makePlace(for: path, at: sequence) { (place) throws(SystemError) in
+            do throws(SystemError) {
+                try root.link(path.path, to: place, in: directory)
+            } catch {
+                guard error.errno == .crossDevice || error.errno == .tooManyLinks else { throw error }
+                try copyAside(path.path, status, from: root, to: place)
+            }
         }
+    }
+
+    /// Calls `body` with a name of which the directory is there.
+    private func makePlace(
+        for path: StorePath, at sequence: SequenceNumber, _ body: ([UInt8]) throws(SystemError) -> Void
+    ) throws(SystemError) {
         do throws(SystemError) {
-            try root.link(path.path, to: place, in: directory)
+            try body(try newPlace(for: path, at: sequence))
         } catch {
-            guard error.errno == .crossDevice || error.errno == .tooManyLinks else { throw error }
-            try copyAside(path.path, status, from: root, to: place)
+            // "mailsync quarantine expire" may take away a directory that this one remembers.
+            guard error.errno == .noEntry else { throw error }
+            directory.forgetCached()
+            try body(try newPlace(for: path, at: sequence))
         }
+    }
+
+    private func newPlace(for path: StorePath, at sequence: SequenceNumber) throws(SystemError) -> [UInt8] {
+        let place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
+        try makeParents(of: place)
+        guard try directory.status(of: place) != nil else { return place }
+        return place + Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
     }
 
     private func copy(
@@ -122,18 +137,8 @@ final class Quarantine: Sendable {
             guard let status = try directory.status(of: entry.name),
                 now - Timestamp(nanoseconds: status.ctimeNanoseconds) > age
             else { continue }
-            try remove(entry.name, status.kind)
+            try directory.removeTree(entry.name, status)
         }
-    }
-
-    private func remove(_ path: [UInt8], _ kind: FileKind) throws(SystemError) {
-        guard kind == .directory else { return try directory.unlink(path) }
-        for entry in try directory.entries(of: path) {
-            let below = path + [slash] + entry.name
-            guard let status = try directory.status(of: below) else { continue }
-            try remove(below, status.kind)
-        }
-        try directory.removeDirectory(path)
     }
 
     private var slash: UInt8 { UInt8(ascii: "/") }

@@ -16,8 +16,7 @@ import Synchronization
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
-    /// A seed over a copy: what it had may be nowhere else.
-    private let keepsPredecessors: Bool
+    private let purpose: Purpose
     private let state = Mutex(State())
 
     private struct State {
@@ -26,6 +25,14 @@ final class RecordApplier: Sendable {
         var tableBytes = 0
         /// Files patched in a replay, and what they are to be in the end.
         var inDoubt: [StorePath: Digest] = [:]
+    }
+
+    enum Purpose: Sendable {
+        case log
+        /// Nobody reads the store before the seed has ended, so a new file is made in its place.
+        case seed
+        /// The same; what the copy had may be nowhere else, and goes into the quarantine.
+        case seedOverCopy
     }
 
     private static let tableBytesMax = 8 << 20
@@ -40,8 +47,8 @@ final class RecordApplier: Sendable {
         case needsWhole(why: String)
     }
 
-    init(_ writer: StoreWriter, layout: StoreLayout, keepsPredecessors: Bool = false) {
-        self.keepsPredecessors = keepsPredecessors
+    init(_ writer: StoreWriter, layout: StoreLayout, purpose: Purpose = .log) {
+        self.purpose = purpose
         self.writer = writer
         self.layout = layout
     }
@@ -54,6 +61,7 @@ final class RecordApplier: Sendable {
         case .whole(let metadata, let result, let bytes):
             let table = PageTable(of: bytes)
             guard table.digest == result else { return .needsWhole(why: "the bytes are not what they are said to be") }
+            if purpose != .log, try writer.create(path, metadata, bytes) { break }
             if try isThere(path, table) {
                 _ = try writer.setMetadata(path, metadata)
             } else {
@@ -101,7 +109,7 @@ final class RecordApplier: Sendable {
 
     /// Whether a file that never changes has this content already, as after a crash or in a seed over a copy.
     private func isThere(_ path: StorePath, _ table: PageTable) throws(SystemError) -> Bool {
-        guard keepsPredecessors || isMessage(path), let there = try writer.status(of: path),
+        guard purpose == .seedOverCopy || isMessage(path), let there = try writer.status(of: path),
             there.kind == .file, there.byteCount == Int64(table.byteCount)
         else { return false }
         return try writer.table(of: path) == table
@@ -109,7 +117,7 @@ final class RecordApplier: Sendable {
 
     /// A message whose content differs is another message under the same name, as two primaries make them.
     private func predecessor(of path: StorePath) -> StoreWriter.Predecessor {
-        keepsPredecessors || isMessage(path) ? .quarantined : .dropped
+        purpose == .seedOverCopy || isMessage(path) ? .quarantined : .dropped
     }
 
     private func isMessage(_ path: StorePath) -> Bool {

@@ -124,6 +124,34 @@ final class StoreWriter: Sendable {
         case quarantined
     }
 
+    /// Makes a file that is not there yet, in its place: seen half written, and torn by a crash. False if there is
+    /// something of that name.
+    func create(_ path: StorePath, _ metadata: Metadata, _ bytes: [UInt8]) throws(SystemError) -> Bool {
+        let root = try root(of: path)
+        do throws(SystemError) {
+            try fill(try root.open(path.path, for: .creatingNew, mode: metadata.mode), bytes, metadata)
+        } catch {
+            switch (error.call, error.errno) {
+            case ("openat2", .exists): return false
+            case ("openat2", .noEntry):
+                try makeParents(of: path)
+                try fill(try root.open(path.path, for: .creatingNew, mode: metadata.mode), bytes, metadata)
+            case ("openat2", _): throw error
+            default:
+                try? root.unlink(path.path)  // the error that matters is on its way
+                throw error
+            }
+        }
+        return true
+    }
+
+    private func fill(
+        _ file: borrowing Descriptor, _ bytes: [UInt8], _ metadata: Metadata
+    ) throws(SystemError) {
+        try file.write(bytes, at: 0)
+        try setMetadata(of: file, metadata)
+    }
+
     /// Puts a file in place, with what `fill` writes into it.
     func replace(
         _ path: StorePath, _ metadata: Metadata, at sequence: SequenceNumber, _ predecessor: Predecessor = .dropped,

@@ -26,7 +26,10 @@ struct Intake {
             guard let work else { continue }
             if !work.arrived.isEmpty {
                 try append(work.arrived)
-                shared.update { $0.journalBytes = journal.byteCount }
+                shared.update {
+                    $0.journalBytes = journal.byteCount
+                    $0.lagBytes = journal.byteCount(after: $0.applied)
+                }
                 shared.moved(flushed: journal.flushed.position)
                 // The applier waits for the journal to grow.
                 shared.work.update { _ in }

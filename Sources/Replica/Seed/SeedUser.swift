@@ -73,7 +73,7 @@ final class SeedUser: LinkUser {
         self.shared = shared
         self.log = log
         self.ended = ended
-        applier = RecordApplier(writer, layout: layout, keepsPredecessors: hello.purpose == .seedOver)
+        applier = RecordApplier(writer, layout: layout, purpose: hello.purpose == .seedOver ? .seedOverCopy : .seed)
     }
 
     // MARK: - the link

@@ -31,6 +31,11 @@ package struct ChainCheck {
     package struct Mark: Equatable, Sendable {
         package let position: Position
         package let hash: ChainHash
+
+        package init(position: Position, hash: ChainHash) {
+            self.position = position
+            self.hash = hash
+        }
     }
 
     package struct Break: Equatable, Sendable {

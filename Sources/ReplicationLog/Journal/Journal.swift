@@ -149,6 +149,36 @@ package final class Journal: Sendable {
         }
     }
 
+    /// Bytes of the log after `position`, about: within a segment as if all its batches were of one size.
+    package func byteCount(after position: Position) -> Int {
+        state.withLock { state in
+            guard position < state.newest.position else { return 0 }
+            let index = state.segments.lastIndex { $0.head.position <= position } ?? 0
+            let isLast = index + 1 == state.segments.count
+            let start = state.segments[index].head.position.sequence.number
+            let end =
+                isLast ? state.newest.position.sequence.number : state.segments[index + 1].head.position.sequence.number
+            let share = Double(end - max(start, position.sequence.number)) / Double(max(1, end - start))
+            let bytes = isLast ? state.end : Self.segmentBytes
+            let later = isLast ? 0 : (state.segments.count - index - 2) * Self.segmentBytes + state.end
+            return Int(share * Double(bytes)) + later
+        }
+    }
+
+    /// The end of the oldest segments of which every batch is from before `time`; nothing if there is none.
+    ///
+    /// Reads one batch of each segment that goes, and of one more.
+    package func position(before time: Timestamp) throws(JournalError) -> Position? {
+        var found: Position?
+        for head in state.withLock({ $0.segments.dropFirst().map(\.head.position) }) {
+            guard var cursor = cursor(after: head), let first = try read(&cursor, byteCountMax: 1).first,
+                first.header.timeNanoseconds < time.nanoseconds
+            else { break }
+            found = head
+        }
+        return found
+    }
+
     /// The chain hash at `position`, or nothing if that is not a position of the kept log.
     ///
     /// Reads at most one segment.

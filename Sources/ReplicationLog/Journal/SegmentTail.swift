@@ -54,7 +54,8 @@ package enum SegmentTail: Equatable, Sendable {
         let head = try read(offset, BatchHeader.byteCount)
         // Most places are none, and that they are not is no error.
         guard let header = try? BatchHeader(decoding: head) else { return nil }
-        return try? SealedBatch(checking: try read(offset, BatchHeader.byteCount + header.payloadBytes))
+        let bytes = try read(offset, BatchHeader.byteCount + header.payloadBytes)
+        return try? SealedBatch(checking: bytes)  // the same
     }
 
     /// Whether a whole sector of the file within `range` is zeros.

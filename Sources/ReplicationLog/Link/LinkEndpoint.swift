@@ -1,4 +1,5 @@
 package import Logging
+internal import Linux
 internal import NIOCore
 internal import NIOPosix
 internal import NIOSSL
@@ -67,7 +68,7 @@ package final class LinkEndpoint: Sendable {
             let channel = try await bootstrap.bind(host: address.host, port: address.port).get()
             log.info("listening on \(channel.localAddress.map { "\($0)" } ?? address.description)")
         } catch {
-            throw LinkFailure(why: "listen: \(address): \(error)")
+            throw LinkFailure(why: "listen: \(address): \(Self.words(for: error))")
         }
     }
 
@@ -91,13 +92,31 @@ package final class LinkEndpoint: Sendable {
         do {
             _ = try await bootstrap.connect(host: address.host, port: address.port).get()
         } catch {
-            opening.fail(LinkFailure(why: "connect: \(address): \(error)"))
+            opening.fail(LinkFailure(why: "connect: \(address): \(Self.words(for: error))"))
         }
         try await opening.futureResult.get()
     }
 
+    /// What the kernel or the resolver said, without NIO's types around it.
+    private static func words(for error: any Error) -> String {
+        switch error {
+        case let error as NIOConnectionError:
+            if let failure = error.connectionErrors.first { return words(for: failure.error) }
+            return "\(error.host) is no known host"
+        case let error as IOError:
+            return "\(Errno(rawValue: error.errnoCode))"
+        case ChannelError.connectTimeout:
+            return "no answer within \(LinkTiming.connect.nanoseconds / 1_000_000_000) s"
+        default:
+            return "\(error)"
+        }
+    }
+
     /// Closes everything.
     package func stop() async throws { try await group.shutdownGracefully() }
+
+    /// The same without waiting, for who is on the way out already; after `stop`, nothing.
+    package func stopSoon() { group.shutdownGracefully { _ in } }
 
     private static func verification(
         _ trusted: Set<Fingerprint>, _ peer: VerifiedPeer, _ log: Logger, _ address: SocketAddress?

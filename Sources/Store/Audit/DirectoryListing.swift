@@ -62,7 +62,7 @@ package final class ListingReader {
             }
             let isMessage = if case .message = role { status.kind == .file } else { false }
             guard var entry = AuditEntry(found.name, status, roots) else { continue }
-            if entry.kind == .link {
+            if entry.kind == .symlink {
                 do throws(SystemError) {
                     entry.digest = Digest(of: try held.readLink(found.name))
                 } catch {
@@ -148,12 +148,12 @@ extension AuditEntry {
         switch status.kind {
         case .file: kind = .file
         case .directory: kind = .directory
+        case .symlink: kind = .symlink
         case .other: return nil
-        default: kind = .link
         }
         self.init(
             name: name, kind: kind, byteCount: kind == .file ? UInt64(status.byteCount) : 0,
-            mode: kind == .link ? 0 : status.mode, owner: status.owner == roots.owner ? nil : status.owner,
+            mode: kind == .symlink ? 0 : status.mode, owner: status.owner == roots.owner ? nil : status.owner,
             group: status.group == roots.group ? nil : status.group,
             mtimeNanoseconds: kind == .file ? status.mtimeNanoseconds : 0)
     }

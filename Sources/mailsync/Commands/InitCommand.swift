@@ -30,10 +30,18 @@ struct InitCommand: ParsableCommand {
         try changeRole(state)
         Output.print(identity.fingerprint.description)
         Output.note("\(state.path): this end of \(configuration.store) is a \(role.rawValue)")
-        let next = role == .primary ? "mailsync run" : "mailsync seed"
-        Output.note(
-            "hint: put the line above as peer_fingerprint into the other end's \(common.config), its fingerprint into "
-                + "this one, then run \"mailsync check\" and \"\(next)\"")
+        Output.note("hint: \(nextStep(configuration))")
+    }
+
+    private func nextStep(_ configuration: Configuration) -> String {
+        let next = role == .primary ? "\"mailsync run\", and \"mailsync seed\" on the replica" : "\"mailsync seed\""
+        let other = role == .primary ? "replica" : "primary"
+        guard configuration.peers.allSatisfy({ $0.fingerprint == nil }) else {
+            return "the \(other)'s fingerprint is in \(common.config) already; see that it knows the line above, "
+                + "run \"mailsync check\", then \(next)"
+        }
+        return "put the line above into the \(other)'s configuration as peer_fingerprint, and what \"mailsync "
+            + "fingerprint\" prints there into \(common.config); run \"mailsync check\", then \(next)"
     }
 
     private func makeDirectory(_ path: String) throws {

@@ -35,7 +35,8 @@ struct SeedCommand: RunsUntilTold {
         let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
         let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
         let line = String(
-            format: "%@: %llu files, %.1f MB, %.1f MB/s, %.0f s", status.phase.rawValue, seed.fileCount,
+            format: "%@: %llu files, %.1f MB, %.1f MB/s, %.0f s", seed.isDone ? "sent" : status.phase.rawValue,
+            seed.fileCount,
             Double(seed.byteCount) / 1e6, rate, seconds)
         if isatty(2) == 1 {
             try? StandardStream.error.write("\r\u{1b}[K\(line)\(seed.isDone ? "\n" : "")")  // only progress

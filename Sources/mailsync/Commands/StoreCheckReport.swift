@@ -13,7 +13,7 @@ struct StoreCheckReport {
     init(_ configuration: Configuration) throws {
         let layout = try configuration.layout()
         roots = try StoreRoots(layout)
-        let locks = try CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
+        let locks = CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
         check = CyrusCheck(roots: roots, standing: .live(locks))
     }
 

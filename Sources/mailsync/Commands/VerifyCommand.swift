@@ -28,6 +28,8 @@ struct VerifyCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Read the contents of the n-th of t parts only, as in 1/7.", valueName: "n/t"))
     var sample: String?
 
+    @OptionGroup var offline: OfflineOptions
+
     func validate() throws {
         guard [mailbox, user, path].count(where: { $0 != nil }) <= 1 else {
             throw ValidationError("give only one of --mailbox, --user and --path")
@@ -56,6 +58,10 @@ struct VerifyCommand: ParsableCommand {
     }
 
     func run() throws {
+        if offline.isAsked {
+            var comparison = OfflineVerify(try common.read(), offline)
+            return try comparison.run()
+        }
         let state = StateDirectory(path: try common.read().state)
         let client = ControlClient(path: state.controlSocket)
         var printer = VerifyPrinter(isJSON: json)

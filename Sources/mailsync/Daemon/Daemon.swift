@@ -30,6 +30,8 @@ final class Daemon: Sendable {
         case replica(Replica)
         /// A primary that was replaced.
         case fenced(Epoch)
+        /// A primary whose disk is full.
+        case paused(why: String)
     }
 
     init(_ configuration: Configuration, mayOverwrite: Bool, log: Logger) throws {
@@ -102,7 +104,7 @@ final class Daemon: Sendable {
                 if let epoch = standing.fencedBy {
                     try await serveFenced(epoch)
                 } else {
-                    try await servePrimary(standing)
+                    try await servePrimaryUntilFull(standing)
                 }
             case .replica: try await serveReplica()
             }
@@ -118,7 +120,7 @@ final class Daemon: Sendable {
 
     private func stopCurrent() {
         switch current.withLock({ $0 }) {
-        case .none: break
+        case .none, .paused: break
         case .fenced: ending.update { $0 = true }
         case .primary(let primary): primary.stop()
         case .replica(let replica): replica.stop()
@@ -131,6 +133,19 @@ final class Daemon: Sendable {
 
     // MARK: - roles
 
+    /// A full disk under the state directory ends a primary, and it begins again when it can: its journal says what was
+    /// shipped, and the sweep finds what changed meanwhile.
+    private func servePrimaryUntilFull(_ standing: StateDirectory.Standing) async throws {
+        do {
+            try await servePrimary(standing)
+        } catch  where Primary.isOutOfSpace(error) {
+            let why = "\(configuration.state): \(error)"
+            log.error("paused: \(why): free some space, it goes on by itself")
+            current.withLock { $0 = .paused(why: why) }
+            try? await Task.sleep(for: .seconds(2))  // cut short, the next try is only earlier
+        }
+    }
+
     private func servePrimary(_ standing: StateDirectory.Standing) async throws {
         guard let address = configuration.listen else {
             throw Failure(.configuration, "\(configuration.file): listen: is missing, and a primary needs it")
@@ -140,12 +155,13 @@ final class Daemon: Sendable {
         let options = Primary.Options(
             store: configuration.store, state: state.path, epoch: standing.epoch,
             sweepPeriod: configuration.sweepPeriod, scrubPeriod: configuration.scrubPeriod,
-            journalBytesMax: configuration.journalBytesMax,
+            journalBytesMax: configuration.journalBytesMax, journalKeep: configuration.journalKeep,
             replicas: Set(configuration.peers.compactMap { $0.fingerprint?.description }))
         let primary = try Primary(options, roots: try StoreRoots(layout), locks: locks, log: log)
         serveAudits(of: primary)
         current.withLock { $0 = .primary(primary) }
         defer { current.withLock { $0 = .none } }
+        defer { endpoint.stopSoon() }
         try await endpoint.listen(on: address) { primary.makeLinkUser { epoch in self.deposed(by: epoch, standing) } }
         log.info("primary of \(configuration.store), epoch \(standing.epoch)")
         notify("READY=1")
@@ -158,7 +174,10 @@ final class Daemon: Sendable {
                 }
             }
             group.addTask { try await self.tellPeers(standing.epoch, endpoint) }
-            defer { group.cancelAll() }
+            defer {
+                primary.stop()
+                group.cancelAll()
+            }
             if isStopping.withLock({ $0 }) { primary.stop() }
             try await group.next()
         }
@@ -300,13 +319,17 @@ final class Daemon: Sendable {
             return StatusReport(store: configuration.store, replica: replica.status, now: .now())
         case .fenced(let epoch):
             return StatusReport(store: configuration.store, standing: try state.standing(), fencedBy: epoch)
+        case .paused(let why):
+            return StatusReport(store: configuration.store, standing: try state.standing(), pausedBecause: why)
         case .none:
             throw Failure(.tryAgain, "the daemon is just starting or ending")
         }
     }
 
     private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
-        guard case .primary(let primary) = current.withLock({ $0 }) else {
+        let current = current.withLock { $0 }
+        if case .paused = current { return .notInTime }
+        guard case .primary(let primary) = current else {
             throw Failure(
                 .unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
         }
@@ -323,7 +346,7 @@ final class Daemon: Sendable {
             switch current {
             case .primary(let primary): primary.wait(for: position, level, timeout: timeout)
             case .replica(let replica): replica.wait(for: position, isApplied: level == .applied, timeout: timeout)
-            case .none, .fenced: false
+            case .none, .fenced, .paused: false
             }
         }
         return isReached ? .reached : .notInTime

@@ -17,7 +17,7 @@ extension Daemon {
                         .run(request, isCancelled: { output.isClosed }, send: { output.send($0) })
                 case .replica(let replica):
                     Self.relay(request, to: replica, output)
-                case .none, .fenced:
+                case .none, .fenced, .paused:
                     output.send(
                         .failed(why: "verify: this end follows no log now", status: ExitStatus.unavailable.rawValue))
                 }

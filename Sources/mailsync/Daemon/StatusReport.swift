@@ -51,6 +51,8 @@ struct StatusReport: Codable, Sendable {
     struct Lag: Codable, Sendable {
         var seconds: Double?
         var batches: UInt64
+        /// About.
+        var bytes: Int
     }
 
     struct Replica: Codable, Sendable {
@@ -125,7 +127,11 @@ extension StatusReport {
             received: slowest.map { "\($0)" }, flushed: slowest.map { "\($0)" },
             applied: slots.map(\.slot.applied).min().map { "\($0)" })
         oldest = "\(status.oldest)"
-        if let slowest { lag = Lag(seconds: nil, batches: Self.distance(from: slowest, to: status.journaled)) }
+        if let slowest = slots.min(by: { $0.slot.flushed < $1.slot.flushed }) {
+            lag = Lag(
+                seconds: nil, batches: Self.distance(from: slowest.slot.flushed, to: status.journaled),
+                bytes: slowest.lagBytes)
+        }
         replicas = status.replicas.sorted { $0.key < $1.key }.map { name, replica in
             Replica(
                 fingerprint: name,
@@ -158,7 +164,7 @@ extension StatusReport {
         exactAsOf = exactAt?.iso8601
         lag = Lag(
             seconds: isInStep ? 0 : exactAt.map { Double((now - $0).nanosecondsClamped) / 1e9 },
-            batches: Self.distance(from: status.applied, to: journaled))
+            batches: Self.distance(from: status.applied, to: journaled), bytes: status.lagBytes)
         awaitedFiles = status.awaitedCount
         if let seed = status.seed {
             self.seed = Seed(
@@ -166,6 +172,11 @@ extension StatusReport {
                 seconds: Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9, isDone: seed.isDone)
         }
         if let error = status.lastError { lastError = Incident(why: error.why, at: error.at.iso8601) }
+    }
+
+    init(store: String, standing: StateDirectory.Standing, pausedBecause why: String) {
+        self.init(store: store, role: "primary", epoch: standing.epoch.number, state: "paused", journalBytes: 0)
+        lastError = Incident(why: why, at: Timestamp.now().iso8601)
     }
 
     init(store: String, standing: StateDirectory.Standing, fencedBy epoch: Epoch) {
@@ -247,7 +258,8 @@ extension StatusReport {
         lines.append(("positions", shown.compactMap { $0 }.joined(separator: ", ")))
         if let lag {
             let seconds = lag.seconds.map { String(format: "%.1f s, ", $0) } ?? ""
-            lines.append(("lag", "\(seconds)\(lag.batches) batches"))
+            let bytes = lag.bytes > 0 ? String(format: ", about %.1f MB", Double(lag.bytes) / 1e6) : ""
+            lines.append(("lag", "\(seconds)\(lag.batches) batches\(bytes)"))
         }
         if let exactAsOf { lines.append(("exact as of", exactAsOf)) }
         for replica in replicas ?? [] {
@@ -282,7 +294,8 @@ extension StatusReport {
                 (
                     "locks",
                     String(
-                        format: "held %.1f ms at most, %d times busy", capture.lockHoldMaxMilliseconds,
+                        format: "held %.1f ms at most; users put off %d times while Cyrus wrote",
+                        capture.lockHoldMaxMilliseconds,
                         Int(capture.busyUsers))
                 ))
             for alarm in capture.alarms.prefix(5) { lines.append(("alarm", "\(alarm.path): \(alarm.why)")) }

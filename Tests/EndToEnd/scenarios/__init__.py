@@ -5,11 +5,13 @@ from .absence import Absence
 from .commands import Commands
 from .crashes import Crashes
 from .damage import Damage
+from .exhaustion import Exhaustion
 from .link import Link
 from .load import Load
 from .promotion import Promotion
 from .seeding import Seeding
+from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, Verify, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Promotion, Damage, Verify, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

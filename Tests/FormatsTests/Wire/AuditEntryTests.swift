@@ -14,7 +14,7 @@ import Testing
             others.append(entry)
         }
         other { $0.name = utf8("2.") }
-        other { $0.kind = .link }
+        other { $0.kind = .symlink }
         other { $0.byteCount = 301 }
         other { $0.mode = 0o640 }
         other { $0.owner = 0 }

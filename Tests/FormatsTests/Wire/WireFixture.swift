@@ -187,7 +187,7 @@ enum WireFixture {
                                         name: utf8("1."), kind: .file, byteCount: 300, mode: 0o600, owner: 0, group: 8,
                                         mtimeNanoseconds: mtime, digest: new),
                                     guid: MessageGUID(bytes: Array(0..<20))),
-                                .init(entry: AuditEntry(name: utf8("link"), kind: .link, digest: old)),
+                                .init(entry: AuditEntry(name: utf8("link"), kind: .symlink, digest: old)),
                             ]), .absent, .movedOn,
                     ])))
         ),

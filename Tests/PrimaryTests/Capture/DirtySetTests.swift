@@ -121,6 +121,16 @@ import Testing
         #expect(dirty.take(now: now).map(\.names) == [names("user.b")])
     }
 
+    @Test func `a directory's name and what is in it are two pieces of work`() {
+        var dirty = DirtySet()
+        let directory = StorePath(.configuration, "user/uuid")
+        dirty.mark(directory, notBefore: now + .milliseconds(10))
+        dirty.markAll(directory)
+        let taken = dirty.take(now: now + .milliseconds(10))
+        #expect(taken.map(\.directory) == [directory.parent, directory])
+        #expect(taken.map(\.names) == [names("uuid"), .all])
+    }
+
     // MARK: - backoff
 
     @Test func `a new directory outside of mailboxes is looked at as a name and as a whole`() {

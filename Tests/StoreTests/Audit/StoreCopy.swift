@@ -62,7 +62,7 @@ final class StoreCopy {
         CyrusCheck(roots: try StoreRoots(layout), standing: standing, patience: patience)
     }
 
-    func locks() throws -> CyrusLocks { try CyrusLocks(directory: path + "/lock", rules: layout.rules.paths) }
+    func locks() -> CyrusLocks { CyrusLocks(directory: path + "/lock", rules: layout.rules.paths) }
 
     func kinds(of mailbox: StorePath) throws -> Set<CyrusFinding.Kind> {
         Set(try check().mailbox(mailbox).findings.map(\.kind))

@@ -1,0 +1,69 @@
+import Formats
+import Linux
+import Testing
+
+@testable import Replica
+
+@Suite struct QuarantineViewTests {
+    private let store: TemporaryStore
+    private let root: Directory
+    private let quarantine: Quarantine
+
+    init() throws {
+        store = try TemporaryStore()
+        root = try Directory(store.path + "/mail")
+        quarantine = try Quarantine(store.path + "/state/quarantine")
+    }
+
+    private func view() throws -> QuarantineView { try #require(try QuarantineView(state: store.path + "/state")) }
+
+    private func take(_ path: String, _ content: String, _ sequence: UInt64) throws {
+        for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") {
+            let parent = Array(path.utf8.prefix(index))
+            if try root.status(of: parent) == nil { _ = try root.makeDirectory(parent) }
+        }
+        try root.open(utf8(path), for: .creatingNew).write(utf8(content), at: 0)
+        let place = StorePath(mail, path)
+        try quarantine.take(
+            place, try #require(try root.status(of: place.path)), from: root, at: SequenceNumber(sequence))
+    }
+
+    @Test func `there is no view of a quarantine that never was`() throws {
+        #expect(try QuarantineView(state: store.path + "/conf") == nil)
+    }
+
+    @Test func `entries are shown by batch and path, with their bytes`() throws {
+        try take("b/2.", "two", 10)
+        try take("a/1.", "first", 9)
+        try take("b/1.", "one", 10)
+        try take("b/1.", "again", 10)
+        let view = try view()
+        #expect(try view.batches() == [SequenceNumber(9), SequenceNumber(10)])
+        let entries = try view.entries(of: SequenceNumber(10))
+        #expect(entries.map(\.name).prefix(1) == ["10/partition-default/b/1."] && entries.count == 3)
+        #expect(entries.map(\.byteCount).sorted() == [3, 3, 5])
+        #expect(try view.open(entries[0]).readAll(max: 100) == utf8("one"))
+        #expect(try view.entries(of: SequenceNumber(11)).isEmpty)
+    }
+
+    @Test func `what is old enough goes, by batches, and is told`() throws {
+        try take("a/1.", "first", 9)
+        try take("a/2.", "second", 9)
+        try take("b/1.", "one", 10)
+        let view = try view()
+        let now = Timestamp.now()
+        #expect(try view.expire(olderThan: .seconds(60), now: now, sparing: nil).isEmpty)
+        let later = now + .seconds(61)
+        let removed = try view.expire(olderThan: .seconds(60), now: later, sparing: SequenceNumber(10))
+        #expect(removed.map(\.batch) == [SequenceNumber(9)])
+        #expect(removed.map(\.entryCount) == [2] && removed.map(\.byteCount) == [11])
+        #expect(try view.batches() == [SequenceNumber(10)])
+    }
+
+    @Test func `what another process expires does not keep a batch from taking more`() throws {
+        try take("a/b/1.", "first", 9)
+        _ = try view().expire(olderThan: .zero, now: .now() + .seconds(1), sparing: nil)
+        try take("a/b/2.", "second", 9)
+        #expect(try view().entries(of: SequenceNumber(9)).map(\.name) == ["9/partition-default/a/b/2."])
+    }
+}
