@@ -68,7 +68,7 @@ final class AuditWalk {
         }
 
         var isFull: Bool {
-            listings.count >= 64 || entryCount >= 8192 || byteCount >= 64 << 20 || mutableBytes >= 8 << 20
+            listings.count >= 256 || entryCount >= 8192 || byteCount >= 64 << 20 || mutableBytes >= 8 << 20
         }
     }
 

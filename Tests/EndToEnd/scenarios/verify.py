@@ -76,6 +76,49 @@ class Verify(PairGroup):
                 raise Failure(f'{scope}: {end}')
         return f'{end["files"]} files'
 
+    @scenario('depth cyrus: a sound store has no finding, a message that is not its GUID has one')
+    def cyrus_depth(self):
+        pair = self.prepare(users=3, messages=9)
+        found, _ = self.verify('--depth', 'cyrus')
+        if found:
+            raise Failure('\n'.join(self.sentence(f) for f in found))
+        path = self.box('u00000') + '/cyrus.index'
+        self.flip(path, 160 + 112 + 20)
+        pair.wait_now(patience=30)
+        found, _ = self.verify('--depth', 'cyrus', expect=(DIFFERENT,))
+        if self.name(pair.p, path) not in [f['path'] for f in found if f['kind'] == 'unsound']:
+            raise Failure('\n'.join(['not found:'] + [self.sentence(f) for f in found]))
+
+    @scenario('depth cyrus while clients are at work: no finding')
+    def load_cyrus(self):
+        pair = self.make(users=range(8)).start()
+        with pair.load(seed=self.run.seed) as b:
+            deadline = time.monotonic() + self.quick_or(6, 30)
+            while time.monotonic() < deadline:
+                found, _ = self.verify('--depth', 'cyrus', expect=(EQUAL, TRY_AGAIN))
+                if found:
+                    raise Failure('\n'.join(['false alarms:'] + [self.sentence(f) for f in found[:8]]))
+        self.judge()
+        return told(b)
+
+    @scenario('the daemon audits by itself, and status tells of it, after a restart too')
+    def scrub(self):
+        pair = self.make(users=range(3), settings={'scrub_period': '2s'}).start()
+
+        def proven():
+            a = pair.status('p').get('audit', {})
+            return a.get('contentProvenSince') and a.get('metadataProvenSince')
+        processes.until(proven, 30, 'a round of the audit', every=.1)
+        before = pair.status('p')['audit']
+        if before['findings']:
+            raise Failure(f'{before}')
+        pair.restart('p')
+        after = pair.status('p')['audit']
+        if after['contentProvenSince'] < before['contentProvenSince']:
+            raise Failure(f'{before} became {after}')
+        self.flip(self.box('u00001', pair.r) + '/cyrus.index', 40)
+        processes.until(lambda: pair.status('p')['audit']['findings'], 30, 'a finding of the audit', every=.1)
+
     @scenario('without a replica, and without a daemon')
     def unavailable(self):
         pair = self.prepare(users=2, messages=2)
