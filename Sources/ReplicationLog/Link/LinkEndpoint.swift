@@ -1,5 +1,5 @@
-package import Logging
 internal import Linux
+package import Logging
 internal import NIOCore
 internal import NIOPosix
 internal import NIOSSL
