@@ -53,11 +53,12 @@ struct RecordEncoder {
     ) throws -> Encoded? {
         let result = version.table.digest
         let metadata = roots.metadata(version.status, attributes: version.attributes)
-        var shipped = Shipped(path: path, entry: CatalogueEntry(version.status, digest: result))
+        var shipped = Shipped(path: path, entry: CatalogueEntry(version.status, digest: result, attributes: version.attributes))
         if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == version.status.byteCount {
             let sameMetadata =
                 entry.mode == version.status.mode && entry.owner == version.status.owner
                 && entry.group == version.status.group && entry.mtimeNanoseconds == version.status.mtimeNanoseconds
+                && entry.has(version.attributes)
             let records = sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))]
             return Encoded(records: records, shipped: shipped)
         }
@@ -134,10 +135,10 @@ struct RecordEncoder {
         let attributes = try message.file.extendedAttributes()
         let metadata = roots.metadata(status, attributes: attributes)
         let (result, whole) = try message.content()
-        let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result))
+        let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result, attributes: attributes))
         if status.linkCount > 1 { if shippedNow[status.inode] == nil { shippedNow[status.inode] = (path, result) } }
         if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == status.byteCount {
-            let sameMetadata = entry.stillDescribes(status, asMessage: true)
+            let sameMetadata = entry.stillDescribes(status, asMessage: true) && entry.has(attributes)
             return Encoded(
                 records: sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))], shipped: shipped)
         }

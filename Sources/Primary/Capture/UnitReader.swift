@@ -303,9 +303,12 @@ final class UnitReader {
             return entry == nil ? nil : Captured(path: path, found: .nothing)
         }
         guard status.kind == .file else { return nil }
-        if let entry, entry.stillDescribes(status, asMessage: true) { return nil }
+        let isSameMessage = entry?.stillDescribes(status, asMessage: true) == true
+        if isSameMessage, entry?.ctimeNanoseconds == status.ctimeNanoseconds { return nil }
         do throws(SystemError) {
             let file = try place.open(Array(path.name), for: .reading)
+            // Another link, which is no change, or another extended attribute.
+            if isSameMessage, try entry?.has(file.extendedAttributes()) == true { return nil }
             return Captured(path: path, found: .message(try OpenMessage(file, guid: guid)))
         } catch {
             if error.errno != .noEntry { alarm(path, "\(error)") }

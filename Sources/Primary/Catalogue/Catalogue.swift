@@ -73,7 +73,7 @@ final class Catalogue: Sendable {
         CREATE TABLE IF NOT EXISTS file (
             directory INTEGER NOT NULL, name BLOB NOT NULL, kind INTEGER NOT NULL, inode INTEGER NOT NULL,
             bytes INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, mode INTEGER NOT NULL,
-            owner INTEGER NOT NULL, grp INTEGER NOT NULL, digest BLOB,
+            owner INTEGER NOT NULL, grp INTEGER NOT NULL, digest BLOB, attributes BLOB,
             PRIMARY KEY (directory, name)) WITHOUT ROWID;
         CREATE INDEX IF NOT EXISTS file_inode ON file (inode);
         CREATE TABLE IF NOT EXISTS standing (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER, sequence INTEGER);
@@ -215,7 +215,7 @@ final class Catalogue: Sendable {
         _ name: ArraySlice<UInt8>, _ entry: CatalogueEntry, in directory: Int64, _ database: Database
     ) throws {
         let statement = try database.cachedStatement(
-            sql: "INSERT OR REPLACE INTO file (directory, name, \(columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?)")
+            sql: "INSERT OR REPLACE INTO file (directory, name, \(columns)) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)")
         let kind: Int64 =
             switch entry.kind {
             case .file: 0
@@ -227,7 +227,7 @@ final class Catalogue: Sendable {
             arguments: [
                 directory, Data(name), kind, Int64(bitPattern: entry.inode), entry.byteCount, entry.mtimeNanoseconds,
                 entry.ctimeNanoseconds, Int64(entry.mode), Int64(entry.owner), Int64(entry.group),
-                entry.digest.map(data),
+                entry.digest.map(data), entry.attributesDigest.map(data),
             ])
     }
 
@@ -237,7 +237,7 @@ final class Catalogue: Sendable {
             .execute(arguments: [parent, Data(path.name)])
     }
 
-    private static let columns = "kind, inode, bytes, mtime, ctime, mode, owner, grp, digest"
+    private static let columns = "kind, inode, bytes, mtime, ctime, mode, owner, grp, digest, attributes"
 
     fileprivate static func entries(
         of directory: StorePath, in database: Database
@@ -280,6 +280,7 @@ final class Catalogue: Sendable {
             case 2: .symlink
             default: .other
             }
+        entry.attributesDigest = (row["attributes"] as Data?).map(digest)
         entry.inode = UInt64(bitPattern: row["inode"])
         entry.byteCount = row["bytes"]
         entry.mtimeNanoseconds = row["mtime"]

@@ -14,8 +14,10 @@ struct CatalogueEntry: Equatable, Sendable {
     var group: UInt32
     /// Of the content, of a symbolic link its target. Nothing: never read, so no basis for anything.
     var digest: Digest?
+    /// Of the extended attributes; nothing where there are none, or none were read.
+    var attributesDigest: Digest?
 
-    init(_ status: FileStatus, digest: Digest?) {
+    init(_ status: FileStatus, digest: Digest?, attributes: [ExtendedAttribute] = []) {
         kind = status.kind
         inode = status.inode
         byteCount = status.byteCount
@@ -25,7 +27,20 @@ struct CatalogueEntry: Equatable, Sendable {
         owner = status.owner
         group = status.group
         self.digest = digest
+        attributesDigest = Self.digest(of: attributes)
     }
+
+    private static func digest(of attributes: [ExtendedAttribute]) -> Digest? {
+        guard !attributes.isEmpty else { return nil }
+        var writer = ByteWriter()
+        for attribute in attributes {
+            writer.write(string: attribute.name)
+            writer.write(string: attribute.value)
+        }
+        return Digest(of: writer.bytes)
+    }
+
+    func has(_ attributes: [ExtendedAttribute]) -> Bool { attributesDigest == Self.digest(of: attributes) }
 
     /// Whether `status` is of the same file, untouched since.
     ///
@@ -50,5 +65,6 @@ extension CatalogueEntry {
         (inode, byteCount, mtimeNanoseconds, ctimeNanoseconds) = (0, -1, 0, 0)
         (mode, owner, group) = (0, 0, 0)
         self.digest = digest
+        attributesDigest = nil
     }
 }

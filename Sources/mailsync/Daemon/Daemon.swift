@@ -327,13 +327,19 @@ final class Daemon: Sendable {
     }
 
     private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
+        let deadline = MonotonicTime.now() + timeout
+        while case .paused = current.withLock({ $0 }), MonotonicTime.now() < deadline {
+            try await Task.sleep(for: .milliseconds(100))
+        }
         let current = current.withLock { $0 }
         if case .paused = current { return .notInTime }
         guard case .primary(let primary) = current else {
             throw Failure(
                 .unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
         }
-        let position = try await Linux.Thread.run(name: "wait-now") { try primary.positionNow(timeout: timeout) }
+        let position = try await Linux.Thread.run(name: "wait-now") {
+            try primary.positionNow(timeout: deadline - .now())
+        }
         return position.map { .position($0.description) } ?? .notInTime
     }
 

@@ -121,6 +121,7 @@ class Instance:
                       'partition-second': self.dir + '/part2', 'sievedir': self.dir + '/sieve'}
         if metapartition:
             self.roots['metapartition-default'] = self.dir + '/meta1'
+        self.roots.update((k, v) for k, v in self.options.items() if k.startswith('archivepartition-'))
         self.master = self.syslog = self.passwords = None
 
     # ---- files

@@ -8,10 +8,11 @@ from .damage import Damage
 from .exhaustion import Exhaustion
 from .link import Link
 from .load import Load
+from .places import Places
 from .promotion import Promotion
 from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Promotion, Damage, Verify, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Promotion, Damage, Places, Verify, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

@@ -1,0 +1,65 @@
+"""Where Cyrus puts things besides its usual places, and what a file is besides its content."""
+import os
+import random
+
+from lab import imap
+from pair import Failure
+from runner import scenario
+
+from .common import PairGroup
+
+
+class Places(PairGroup):
+    """places"""
+
+    def deliver(self, users, count):
+        rng = random.Random(self.run.seed)
+        with imap.Lmtp(self.pair.p.cyrus.port['lmtp']) as l:
+            for user in users:
+                for i in range(count):
+                    l.deliver([imap.user(user)], imap.message(rng, f'place-{user}-{i}', 5000))
+
+    @scenario('an archive partition: messages move there, and are removed there')
+    def archive(self):
+        archive = {'archive_enabled': 'yes', 'archive_after': '0', 'archivepartition-default': '{dir}/arc1', 'archivepartition-second': '{dir}/arc2'}
+        pair = self.make(users=range(4), options=archive).start()
+        self.deliver(range(4), 5)
+        pair.wait_now()
+        pair.p.cyrus.tool('cyr_expire', '-A', '0')
+        moved = sum(x[:-1].isdigit() for _, _, names in os.walk(pair.p.roots['archivepartition-default']) for x in names)
+        if not moved:
+            raise Failure('nothing was archived')
+        pair.wait_now()
+        self.deliver(range(4), 2)
+        with imap.Imap(pair.p.cyrus.port['imap'], imap.user(1)) as s:
+            s.enter('INBOX')
+            s.on('1:3', 'STORE', '+FLAGS.SILENT', '(\\Deleted)')
+            s.say('EXPUNGE')
+        pair.p.cyrus.tool('cyr_expire', '-X', '0', '-A', '0')
+        pair.compare_trees(patience=60)
+        pair.stop_daemon('p')
+        pair.command(pair.r, 'check', '--store', timeout=120)
+        return f'{moved} messages archived'
+
+    @scenario('extended attributes come, change and go')
+    def attributes(self):
+        pair = self.make(users=range(2)).start()
+        self.deliver([0], 2)
+        pair.wait_now()
+        box = pair.p.cyrus.tool('mbpath', 'user/' + imap.user(0)).split()[-1]
+        there = box.replace(pair.p.cyrus.dir, pair.r.cyrus.dir, 1)
+
+        def follows(value):
+            pair.wait_now()
+            for name in ('1.', 'cyrus.index'):
+                found = {k: os.getxattr(f'{there}/{name}', k) for k in os.listxattr(f'{there}/{name}') if k.startswith('user.')}
+                if found != ({} if value is None else {'user.note': value}):
+                    raise Failure(f'{name}: {found} after {value}')
+        for value in (b'one', b'another \x00\xff', None):
+            for name in ('1.', 'cyrus.index'):
+                if value is None:
+                    os.removexattr(f'{box}/{name}', 'user.note')
+                else:
+                    os.setxattr(f'{box}/{name}', 'user.note', value)
+            follows(value)
+        pair.compare_trees(patience=60)
