@@ -194,6 +194,9 @@ class Tools(PairGroup):
             return self.pair.command(self.pair.p, 'verify', '--manifest', path, *roots, expect=(expect,)).stdout
         verify(0)
         box = os.path.dirname(max(glob.glob(f'{copy}/partition-default/uuid/*/*/*/1.')))
+        shutil.copy2(box + '/1.', box + '/1')               # a file of its own: other mailboxes may have the message too
+        os.chown(box + '/1', *[getattr(os.stat(box + '/1.'), x) for x in ('st_uid', 'st_gid')])
+        os.rename(box + '/1', box + '/1.')
         self.flipped(box + '/1.')
         os.chmod(box + '/cyrus.header', 0o644)
         os.truncate(box + '/cyrus.index', 100)

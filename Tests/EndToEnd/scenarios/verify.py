@@ -370,3 +370,39 @@ class Verify(PairGroup):
             raise Failure('\n'.join(['not found as missed:'] + [self.sentence(f) for f in found]))
         pair.compare_trees()
         self.verify()
+
+    # ---- how it is asked
+    @scenario('by parts, at a bounded rate, and again and again')
+    def options(self):
+        pair = self.prepare()
+        files = [self.verify('--sample', f'{part}/3')[1]['files'] for part in (1, 2, 3)]
+        if len(set(files)) != 1:
+            raise Failure(f'each part looks at every name: {files}')
+        begun = time.monotonic()
+        self.verify('--max-rate', '200K')
+        if time.monotonic() - begun < .5:
+            raise Failure('more than 200 KB a second were read')
+        follow = pair.background(pair.p, 'verify', '--follow', '--json')
+        try:
+            before = pair.status('p')['captured' if 'captured' in pair.status('p') else 'capture']['batches']
+            processes.until(lambda: pair.status('p')['capture']['batches'] > before + 6, 60, 'several rounds')
+        finally:
+            follow.send_signal(2)
+            code = follow.wait(20)
+        if code not in (EQUAL, TRY_AGAIN, 130, -2):
+            raise Failure(f'verify --follow ended with {code} after SIGINT')
+
+    @scenario('in legacy directories, and with a metadata partition')
+    def layouts(self):
+        for kw in (dict(options={'mailbox_legacy_dirs': 'yes'}), dict(metapartition=True)):
+            self.prepare(**kw)
+            found, end = self.verify()
+            if found or not end['files']:
+                raise Failure(f'{kw}: {[self.sentence(f) for f in found]}')
+            there = self.box('u00001', self.pair.r)
+            os.unlink(f'{there}/1.')
+            found, _ = self.verify('--repair', expect=(DIFFERENT,))
+            if [f['kind'] for f in found] != ['missing']:
+                raise Failure(f'{kw}: {[self.sentence(f) for f in found]}')
+            self.verify()
+            self.drop()
