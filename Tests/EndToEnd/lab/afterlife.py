@@ -21,6 +21,14 @@ def run_at(copy, place, argv, environment, user, mount_options='--bind', timeout
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace', timeout=timeout, env=environment)
 
 
+def unsound(roots):
+    """what the oracle finds in a copy that ended anywhere in the log.
+
+    A rename changes the mailbox's cyrus.header and mailboxes.db, which two locks cover: they may travel in two batches, as they
+    are written by Cyrus in two steps. Between them one has the new name and the other the old, and that is no finding here."""
+    return [f for f in check.check(roots)[0] if 'cyrus.header N is' not in f[1]]
+
+
 def promoted(pair, side):
     """(what promote said, findings of the oracle) of a copy of `side`'s directory; its daemon must be dead"""
     copy = side.cyrus.dir + '.after'
@@ -29,7 +37,7 @@ def promoted(pair, side):
     try:
         done = run_at(copy, side.cyrus.dir, pair.argv(side, 'promote'), pair.environment(side), pair.run_as)
         roots = {k: copy + v[len(side.cyrus.dir):] for k, v in side.roots.items()}
-        findings = check.check(roots)[0]
+        findings = unsound(roots)
         left = [f'{d}: left in the store' for d in (r + '/.mailsync' for r in roots.values()) if os.path.exists(d)]
         return done, findings + [(x, 'nothing of ours may stay') for x in left]
     finally:

@@ -35,6 +35,12 @@ def at(point, what, trace):
             '-e', f'inject={point.call}:{what}:when={point.number}']
 
 
+def without_flushes():
+    """... to have it believe that it has flushed"""
+    flushes = 'fdatasync,fsync,syncfs,sync_file_range'
+    return ['strace', '-D', '-f', '-qq', '-o', '/dev/null', '-e', f'trace={flushes}', '-e', 'signal=none', '-e', f'inject={flushes}:retval=0']
+
+
 def points(trace, below):
     """the points of a counted run that are about something below the directory `below`; each with the line that shows it"""
     seen, found = collections.Counter(), {}

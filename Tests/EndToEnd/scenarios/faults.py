@@ -161,3 +161,19 @@ class Faults(PairGroup):
     @scenario('a system call that writes fails at the replica: ENOSPC')
     def replica_full(self):
         return self.all('r', 'error=ENOSPC')
+
+    @scenario('after a flush of the journal that failed, its tail is written anew')
+    def written_anew(self):
+        pair = self.begin()
+        for side in 'rp':
+            flush = next(p for p in reversed(self.points(side)) if p.call == 'fdatasync' and '.journal>' in p.about)
+            self.visit(side, flush, 'error=EIO')
+            pair.stop_daemon(side)
+            with open(self.trace, 'w'):
+                pass
+            pair.start_daemon(side, under=faulty.counting(self.trace))
+            with open(self.trace, errors='replace') as f:
+                journal = [x for x in f if '.journal>' in x]
+            until_cut = [x for x in journal[:next(k for k, x in enumerate(journal) if 'ftruncate' in x)] if 'pwrite64' in x]
+            if not until_cut:
+                raise Failure(f'{side}: the journal was opened, and nothing of it written again')

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from lab import afterlife, check, disk
+from lab import afterlife, disk, faulty
 from pair import Failure
 from runner import Skip, scenario
 
@@ -61,6 +61,25 @@ class Power(PairGroup):
             mail.join(30)
         return f'{self.cuts} cuts, {due} messages looked for; ' + told(b)
 
+    @scenario('a replica whose flushes do nothing is found out')
+    def without_flushes(self):
+        if not faulty.works():
+            raise Skip('needs strace, and the right to trace')
+        pair = self.make(users=range(6))
+        with self.disk_at(pair.r.cyrus.dir) as d:
+            pair.start()
+            pair.stop_daemon('r')
+            pair.start_daemon('r', under=faulty.without_flushes())
+            with pair.load(seed=self.run.seed, clients=2, rate=80):
+                for k in range(10):
+                    self.watch(self.rng.uniform(.1, .6))
+                    flushed = pair.positions('p')['flushed']
+                    try:
+                        self.judge_cut(d, d.cut(), flushed, [], live=False)
+                    except Failure:
+                        return f'at cut {k + 1}'
+        raise Failure('10 cuts have shown nothing: they do not lose what was not flushed')
+
     def judge_cut(self, d, image, flushed, known, live):
         pair, side = self.pair, self.pair.r
         argv = pair.argv(side, 'promote')
@@ -78,7 +97,7 @@ class Power(PairGroup):
         disk.run('mount', '-o', disk.OPTIONS, image, place)
         try:
             roots = {k: place + v[len(side.cyrus.dir):] for k, v in side.roots.items()}
-            findings, _ = check.check(roots)
+            findings = afterlife.unsound(roots)
             if findings:
                 raise Failure('\n'.join([f'after the cut the oracle has {len(findings)} findings'] + [f'{p}: {w}' for p, w in findings[:8]]
                                         + [x for x in (done.stdout + done.stderr).splitlines() if 'whole' in x or 'error' in x][-6:]))
