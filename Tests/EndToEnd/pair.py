@@ -157,18 +157,18 @@ class Pair:
             raise Failure(f'{side.name}: {shlex.join(map(str, argv[1:]))}: exit {done.returncode}: {said(done.stderr + done.stdout)}')
         return done
 
-    def background(self, side, subcommand, *arguments):
+    def background(self, side, subcommand, *arguments, under=()):
         with open(side.log, 'ab') as log:
-            return subprocess.Popen(self.argv(side, subcommand, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd='/',
+            return subprocess.Popen([*under, *self.argv(side, subcommand, *arguments)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd='/',
                                     env=self.environment(side), start_new_session=True, **self._account())
 
     def side(self, which):
         return which if isinstance(which, Side) else self.p if which == 'p' else self.r
 
-    def start_daemon(self, which, patience=30):
-        """returns when the daemon answers"""
+    def start_daemon(self, which, patience=30, under=()):
+        """returns when the daemon answers; `under` goes before its command line"""
         s = self.side(which)
-        s.daemon = self.background(s, 'run')
+        s.daemon = self.background(s, 'run', under=under)
 
         def answers():
             if s.daemon.poll() is not None:

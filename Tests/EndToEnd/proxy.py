@@ -14,12 +14,14 @@ class Wire:
     silence()  connections open now never say a word again (a router that forgot them); new ones work
     cut_after(n)  after n more bytes, in the middle of whatever it is, everything open is reset; new ones work
     garble()   one bit of the next bytes that pass is flipped
+    slow(rate) from now on `rate` bytes a second pass, each way; slow(None): as many as can
     """
 
     def __init__(self, target):
         self.target, self.port = target, free_port()
         self.changed = threading.Condition()
         self.mode, self.open, self.silent, self.countdown, self.spoil = 'open', set(), set(), None, False
+        self.rate = None
         self.passed = 0                                     # bytes, both ways
         self.listener = socket.create_server(('127.0.0.1', self.port), backlog=64)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -46,6 +48,11 @@ class Wire:
     def cut_after(self, bytes):
         with self.changed:
             self.countdown = bytes
+
+    def slow(self, rate):
+        with self.changed:
+            self.rate = rate
+            self.changed.notify_all()
 
     def garble(self):
         with self.changed:
@@ -110,6 +117,8 @@ class Wire:
             self.changed.wait_for(lambda: self.mode != 'stalled')
             if pair in self.silent:
                 return b''
+            if self.rate:                                    # as long as these bytes take
+                self.changed.wait_for(lambda: not self.rate or self.mode == 'closed', len(data) / self.rate)
             self.passed += len(data)
             if self.spoil:
                 self.spoil = False

@@ -53,7 +53,8 @@ package final class Journal: Sendable {
 
     /// Opens the journal in `directory`, or starts one after `position` if there is none.
     ///
-    /// A torn tail is cut at the last whole batch: it was never flushed, so never acked. Damage with whole batches behind
+    /// A torn tail is cut at the last whole batch: it was never flushed, so never acked. What is before it is on disk on
+    /// return, whatever became of the flushes of an earlier process. Damage with whole batches behind
     /// it (`SegmentTail`) is `.damaged`, and nothing is cut.
     package static func open(
         in directory: String, orStartAfter position: Position, hash: ChainHash
@@ -100,7 +101,11 @@ package final class Journal: Sendable {
                     "offset \(scan.offset): after \(scan.receiver.position): \(why); batch \(later) at offset \(offset) is "
                     + "whole, so this is damage and no unfinished write: nothing was cut")
         }
-        try system { () throws(SystemError) in try last.cut(at: scan.offset) }
+        // Perhaps this process follows one whose flush failed.
+        try system { () throws(SystemError) in
+            try last.writeAgain(through: scan.offset)
+            try last.cut(at: scan.offset)
+        }
         return Journal(directory, segments, scan, closedBytes: closedBytes)
     }
 

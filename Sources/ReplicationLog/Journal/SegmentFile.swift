@@ -55,6 +55,20 @@ final class SegmentFile: Sendable {
         return end + bytes.count + Self.aheadBytes
     }
 
+    /// Writes what is before `end` once more, from what the kernel has in memory.
+    ///
+    /// After a flush that failed the kernel holds pages that it believes written and that are not on disk: another flush
+    /// would say that all is well, and only a new write makes it try again.
+    func writeAgain(through end: Int) throws(SystemError) {
+        var offset = 0
+        while offset < end {
+            let piece = try file.read(at: Int64(offset), count: min(Self.aheadBytes, end - offset))
+            guard !piece.isEmpty else { return }
+            try file.write(piece, at: Int64(offset))
+            offset += piece.count
+        }
+    }
+
     /// One fdatasync.
     func flush() throws(SystemError) { try file.flushData() }
 

@@ -6,13 +6,15 @@ from .commands import Commands
 from .crashes import Crashes
 from .damage import Damage
 from .exhaustion import Exhaustion
+from .faults import Faults
 from .link import Link
 from .load import Load
 from .places import Places
+from .power import Power
 from .promotion import Promotion
 from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Promotion, Damage, Places, Verify, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Verify, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

@@ -4,11 +4,30 @@ import os
 import signal
 import subprocess
 
-from lab import processes
+from lab import imap, processes
+from lab.clock import Clock
 from pair import Failure
 from runner import Skip, scenario
 
-from .common import PairGroup, told
+from .common import DAY, PairGroup, told
+
+
+@contextlib.contextmanager
+def kernel_limit(name, value):
+    """for a moment only: it is everybody's"""
+    path = f'/proc/sys/fs/inotify/{name}'
+    with open(path) as f:
+        before = f.read()
+    try:
+        with open(path, 'w') as f:
+            f.write(value)
+    except OSError:
+        raise Skip(f'{name} cannot be set here')
+    try:
+        yield
+    finally:
+        with open(path, 'w') as f:
+            f.write(before)
 
 
 class Exhaustion(PairGroup):
@@ -77,27 +96,151 @@ class Exhaustion(PairGroup):
 
     @scenario('few watches: what cannot be watched is found by the sweep')
     def watches(self):
-        limit = '/proc/sys/fs/inotify/max_user_watches'
-        with open(limit) as f:
-            before = f.read()
         pair = self.make(users=range(6), settings={'sweep_period': '2s'}).start()
         pair.stop_daemon('p')
-        try:
-            with open(limit, 'w') as f:
-                f.write('60')
-        except OSError:
-            raise Skip('max_user_watches cannot be set here')
-        try:
+        with kernel_limit('max_user_watches', '60'):
             pair.start_daemon('p')
-            processes.until(lambda: pair.status('p')['watch']['unwatchedDirectories'], 20, 'unwatched directories in status')
-        finally:
-            with open(limit, 'w') as f:
-                f.write(before)
+            processes.until(lambda: pair.status('p')['watch']['sweeps'], 20, 'the end of the first sweep')
+        if not pair.status('p')['watch']['unwatchedDirectories']:
+            raise Failure('status tells of no unwatched directory')
         with pair.load(seed=self.rng.randrange(10**6)) as b:
             self.watch(self.quick_or(3, 20))
         # no barrier covers what no event tells of; the sweep does
         processes.until(lambda: not pair.tree_differences(lambda d: False), 40, 'equal stores')
         if not pair.status('p')['watch']['missedEvents']:
             raise Failure('the sweep found it all, and status counts no missed event')
+        self.judge()
+        return told(b)
+
+    @scenario('the queue of events overflows in a burst: a sweep finds what was lost')
+    def queue(self):
+        pair = self.make(users=range(6), settings={'sweep_period': DAY}).start()
+        pair.stop_daemon('p')
+        with kernel_limit('max_queued_events', '16'):        # counts for queues made now
+            pair.start_daemon('p')
+        with pair.load(seed=self.rng.randrange(10**6), rate=0, clients=6) as b:
+            processes.until(lambda: pair.status('p')['watch']['overflows'], 40, 'a status that tells of an overflow')
+            self.watch(self.quick_or(1, 20))
+        self.judge()
+        return f"{pair.status('p')['watch']['overflows']} overflows, " + told(b)
+
+    def few_descriptors(self, which):
+        """no more than are open now, for a while; the daemon may end if it says why"""
+        pair = self.make(users=range(6)).start()
+        side = pair.side(which)
+        with pair.load(seed=self.rng.randrange(10**6)) as b:
+            self.watch(.3)
+            used = max(map(int, os.listdir(f'/proc/{side.daemon.pid}/fd'))) + 1
+            self.limit_descriptors(side, used)
+            if not processes.until(lambda: self.tells_of_descriptors(side), 15, quiet=True):
+                raise Failure(f'{side.name}: neither its log nor its status tells of too many open files')
+            if side.running:
+                self.limit_descriptors(side, 1024)
+            self.watch(self.quick_or(1, 5))
+        if side.running:
+            ended = 'it went on'
+        else:
+            ended = f'it ended with {side.daemon.returncode}'
+            if side.daemon.returncode < 0:
+                raise Failure(f'{side.name}: the daemon crashed: signal {-side.daemon.returncode}')
+            pair.start_daemon(side)
+        pair.wait_now(patience=90)
+        self.judge()
+        return f'{ended}; ' + told(b)
+
+    def limit_descriptors(self, side, count):
+        # who is not the same user needs a capability that a container's root lacks
+        done = subprocess.run(['prlimit', '--pid', str(side.daemon.pid), f'--nofile={count}:'], capture_output=True, text=True, **self.pair._account())
+        if done.returncode:
+            raise Skip(f'the limit of open files cannot be set: {done.stderr.strip()}')
+
+    def tells_of_descriptors(self, side):
+        return any('Too many open files' in x for x in side.log_tail(40))
+
+    @scenario('the primary has no descriptors left for a while')
+    def descriptors_of_primary(self):
+        return self.few_descriptors('p')
+
+    @scenario('the replica has no descriptors left for a while')
+    def descriptors_of_replica(self):
+        return self.few_descriptors('r')
+
+    @scenario('there is no room in the quarantine, and there is again')
+    def quarantine(self):
+        pair = self.make(users=range(4))
+        with self.small_disk(pair.r, 1200):
+            pair.start()
+            with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
+                for k in range(4):
+                    l.deliver(['u00000'], imap.message(self.rng, f'large-{k}', 1_500_000))
+            pair.wait_now()
+            filler = f'{pair.r.state}/filler'
+            with open(filler, 'wb') as f, contextlib.suppress(OSError):
+                while True:
+                    f.write(bytes(1 << 16))
+                    f.flush()
+            with open(filler, 'r+b') as f:                   # room for the journal, not for what is removed
+                f.truncate(os.path.getsize(filler) - (4 << 20))
+            with imap.Imap(pair.p.cyrus.port['imap'], 'u00000') as s:
+                s.enter('INBOX')
+                s.on('1:*', 'STORE', '+FLAGS.SILENT', '\\Deleted')
+                s.say('EXPUNGE')
+            pair.p.cyrus.tool('cyr_expire', '-X', '0', '-D', '0')
+            self.until_paused(pair.r)
+            os.unlink(filler)
+            self.judge()
+            done = pair.command(pair.r, 'quarantine', 'list', '--config', pair.r.config, bare=True).stdout
+        if not done.strip():
+            raise Failure('the quarantine is empty')
+
+    @scenario('the journal is full while the replica is away: whole files are sent, and no seed')
+    def journal_full(self):
+        pair = self.make(users=range(4), settings={'journal_max': '32M'}).start()
+        pair.stop_daemon('r')
+        was = pair.status('p')['oldest']
+        with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
+            for k in range(30):
+                l.deliver([f'u0000{k % 4}'], imap.message(self.rng, f'cap-{k}', 2_000_000))
+        with pair.load(seed=self.rng.randrange(10**6)) as b:
+            processes.until(lambda: pair.status('p')['oldest'] != was, 60, 'a journal whose older part was dropped', every=.2)
+            self.watch(1)
+        pair.start_daemon('r')
+        self.judge()
+        with open(pair.r.log, errors='replace') as f:
+            text = f.read()
+        if 'the log between was trimmed' not in text or 'comparing with the primary' in text:
+            raise Failure('the replica did not go on by whole files: ' + text[-600:])
+        return told(b)
+
+    @scenario('a slow link: what is behind is told, and caught up')
+    def slow(self):
+        pair = self.make(users=range(6), wired=True).start()
+        pair.wire.slow(20_000)
+        with pair.load(seed=self.rng.randrange(10**6), rate=0) as b:
+            processes.until(lambda: pair.status('p')['lag']['bytes'] > 100_000, 40, 'a status that tells how far it is behind')
+            if not pair.is_behind():
+                raise Failure('wait --now succeeded over a link that is too slow')
+            self.watch(self.quick_or(1, 20))
+        pair.wire.slow(None)
+        pair.wait_now(patience=90)
+        self.judge()
+        return told(b)
+
+    @scenario('the clocks are set by hours, forth and back')
+    def clocks(self):
+        pair = self.make(users=range(6)).start()
+        try:
+            clocks = [Clock(s.cyrus.dir) for s in (pair.p, pair.r)]
+        except OSError as e:
+            raise Skip(f'no clock can be set: {e}')
+        for s, c in zip('pr', clocks):
+            pair.stop_daemon(s)
+            pair.start_daemon(s, under=c.under)
+        with pair.load(seed=self.rng.randrange(10**6)) as b:
+            for at_p, at_r in ((6, 0), (6, -20), (-30, 40), (-30, 0), (0, 0)):
+                for c, hours in zip(clocks, (at_p, at_r)):
+                    c.step(hours * 3600)
+                self.watch(.5)
+                pair.wait_now()
         self.judge()
         return told(b)
