@@ -37,6 +37,7 @@ final class Shipper: LinkUser {
         var cursor: Journal.Cursor?
         var sent = Position.zero
         var seed: SeedSession?
+        var wasGreeted = false
     }
 
     private let parts: Parts
@@ -62,7 +63,11 @@ final class Shipper: LinkUser {
         let name = link.peer.description
         switch message {
         case .hello(let hello):
-            answer(hello, on: link)
+            let isAgain = state.withLock { state in
+                defer { state.wasGreeted = true }
+                return state.wasGreeted
+            }
+            if isAgain { link.refuse(.failed, "a replica says hello once") } else { answer(hello, on: link) }
         case .ack(let ack):
             parts.slots.advance(name, ack, now: parts.now())
             parts.acked()
