@@ -5,10 +5,11 @@ from .absence import Absence
 from .commands import Commands
 from .crashes import Crashes
 from .damage import Damage
+from .hostile import Confinement, Hostile
 from .link import Link
 from .load import Load
 from .promotion import Promotion
 from .seeding import Seeding
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, Hostile, Confinement, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]
