@@ -1,6 +1,9 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// Where libFuzzer is (libclang_rt.fuzzer_no_main), when it is the fuzzer that is to be built: `make fuzz-smoke`.
+let fuzzer = Context.environment["MAILSYNC_FUZZ"]
+
 let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
@@ -8,10 +11,11 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
+let instrumented = strict + (fuzzer == nil ? [] : [.unsafeFlags(["-sanitize=fuzzer"])])
 
 /// One library of the house; `below` is all it may import (ARCHITECTURE.md, "Walls").
 func layer(_ name: String, on below: Target.Dependency...) -> Target {
-    .target(name: name, dependencies: below, swiftSettings: strict)
+    .target(name: name, dependencies: below, swiftSettings: instrumented)
 }
 
 /// The tests of one library, mirrored by path.
@@ -84,3 +88,14 @@ let package = Package(
         tests("Replica", of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),
     ]
 )
+
+if let fuzzer {
+    package.targets += [
+        .systemLibrary(name: "CFuzzer", path: "Tests/Fuzz/CFuzzer"),
+        .executableTarget(
+            name: "mailsync-fuzz",
+            dependencies: ["CFuzzer", "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog"],
+            path: "Tests/Fuzz/Program", swiftSettings: instrumented,
+            linkerSettings: [.unsafeFlags(["-Xlinker", fuzzer]), .linkedLibrary("stdc++")]),
+    ]
+}

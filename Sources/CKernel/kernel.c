@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,6 +24,8 @@ _Static_assert(MS_RESOLVE_NO_SYMLINKS == RESOLVE_NO_SYMLINKS, "RESOLVE_NO_SYMLIN
 _Static_assert(MS_RESOLVE_BENEATH == RESOLVE_BENEATH, "RESOLVE_BENEATH");
 _Static_assert(MS_RENAME_NOREPLACE == RENAME_NOREPLACE, "RENAME_NOREPLACE");
 _Static_assert(MS_UTIME_OMIT == UTIME_OMIT, "UTIME_OMIT");
+_Static_assert(MS_SEEK_DATA == SEEK_DATA, "SEEK_DATA");
+_Static_assert(MS_SEEK_HOLE == SEEK_HOLE, "SEEK_HOLE");
 _Static_assert(sizeof(off_t) == 8, "off_t");
 
 int ms_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
@@ -92,5 +95,32 @@ int ms_ioprio_idle(void) {
 }
 
 int ms_set_thread_name(const char *name) { return pthread_setname_np(pthread_self(), name); }
+
+// The numbers are the same on all architectures; what <linux/landlock.h> of an older kernel lacks is laid out here.
+enum { CREATE_RULESET = 444, ADD_RULE = 445, RESTRICT_SELF = 446 };
+enum { BENEATH_PATH = 1, NET_PORT = 2, VERSION = 1 };
+
+int ms_landlock_version(void) { return (int)syscall(CREATE_RULESET, NULL, 0, VERSION); }
+
+int ms_landlock_create(uint64_t file_rights, uint64_t port_rights) {
+    uint64_t handled[2] = { file_rights, port_rights };
+    // Before version 4 there is only the first.
+    return (int)syscall(CREATE_RULESET, handled, port_rights == 0 ? sizeof handled[0] : sizeof handled, 0);
+}
+
+int ms_landlock_allow_path(int rules, int directory, uint64_t rights) {
+    struct { uint64_t rights; int32_t directory; } __attribute__((packed)) rule = { rights, directory };
+    return (int)syscall(ADD_RULE, rules, BENEATH_PATH, &rule, 0);
+}
+
+int ms_landlock_allow_port(int rules, uint64_t port, uint64_t rights) {
+    struct { uint64_t rights, port; } rule = { rights, port };
+    return (int)syscall(ADD_RULE, rules, NET_PORT, &rule, 0);
+}
+
+int ms_landlock_restrict(int rules) {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
+    return (int)syscall(RESTRICT_SELF, rules, 0);
+}
 
 const char *ms_strerror(int number, char *buffer, size_t bytes) { return strerror_r(number, buffer, bytes); }

@@ -12,7 +12,15 @@ package enum BatchReader {
         var reader = ByteReader(raw)
         var records: [Record] = []
         records.reserveCapacity(min(header.recordCount, 4096))
-        for _ in 0..<header.recordCount { records.append(try Record(decoding: &reader)) }
+        var pieceCount = 0
+        for _ in 0..<header.recordCount {
+            let record = try Record(decoding: &reader)
+            pieceCount += record.pieceCount
+            guard pieceCount <= Record.pieceCountMax else {
+                throw MalformedBytes("batch \(header.position)", at: reader.offset, "too many small pieces")
+            }
+            records.append(record)
+        }
         try reader.expectEnd("batch \(header.position)")
         return records
     }

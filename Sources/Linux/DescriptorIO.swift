@@ -1,3 +1,4 @@
+internal import CKernel
 internal import Glibc
 
 // Bytes in and out of a `Descriptor`. The kernel may do less than asked in one call; every loop about that is here.
@@ -52,6 +53,24 @@ extension Descriptor {
             bytes += more
             if more.count < 65_536 { return bytes }
         }
+    }
+
+    /// Bytes of the file that were never written, as far as the file system tells (lseek SEEK_HOLE).
+    package func holeBytes() throws(SystemError) -> Int64 {
+        let end = try status().byteCount
+        var (offset, holes): (Int64, Int64) = (0, 0)
+        while offset < end {
+            let hole = Int64(try kernel("lseek", path) { lseek(raw, Int(offset), CInt(MS_SEEK_HOLE)) })
+            guard hole < end else { break }
+            do throws(SystemError) {
+                offset = Int64(try kernel("lseek", path) { lseek(raw, Int(hole), CInt(MS_SEEK_DATA)) })
+            } catch {
+                guard error.errno == .noDevice else { throw error }
+                offset = end
+            }
+            holes += offset - hole
+        }
+        return holes
     }
 
     /// Reads the file from its start to its end through one buffer (pread); every piece but the last has `pieceBytes`.

@@ -68,6 +68,11 @@ package final class Replica: Sendable {
         }
     }
 
+    /// Makes the roots that are missing; only their last component.
+    package static func makeRoots(of layout: StoreLayout) throws {
+        for root in layout.roots { _ = try Directory.make(root.path) }
+    }
+
     package var status: ReplicaStatus { shared.status }
 
     /// The operator has looked: what the brake stopped goes on.

@@ -116,6 +116,12 @@ final class SharedReplica: Sendable {
         }
     }
 
+    /// Ends the link, and says why to both ends.
+    func refuse(_ why: String) {
+        failed(why)
+        state.withLock { $0.link }?.refuse(.failed, why)
+    }
+
     /// Tells the primary where we are.
     func ack() {
         let (link, ack) = state.withLock { state in

@@ -9,7 +9,7 @@ package struct StoreLayout: Sendable {
     package let roots: [Root]
     /// `mboxname_lockpath`: where Cyrus locks users and mailboxes. Absolute.
     package let lockRoot: String
-    package let rules: StoreRules
+    package private(set) var rules: StoreRules
     /// `unixhierarchysep`: how clients see the dots of mailbox names.
     package let hierarchySeparator: HierarchySeparator
     package let warnings: [LayoutFinding]
@@ -66,6 +66,20 @@ package struct StoreLayout: Sendable {
         warnings = other.warnings
         aliases = other.aliases
         metapartitionFiles = other.metapartitionFiles
+    }
+
+    /// The same, but for these absolute paths and all below them, which never travel: what is mailsync's own, should
+    /// somebody have put it within a root.
+    package func keepingOut(_ absolutes: [String]) -> StoreLayout {
+        var layout = self
+        for absolute in absolutes {
+            let parts = absolute.split(separator: "/").filter { $0 != "." }
+            guard let path = storePath(of: Array(("/" + parts.joined(separator: "/")).utf8)), !path.isRoot else {
+                continue
+            }
+            layout.rules.runtime.insert(path)
+        }
+        return layout
     }
 
     package func root(_ name: RootName) -> Root? {

@@ -114,7 +114,8 @@ package final class StoreRoots: Sendable {
     /// What a file is besides its content, in the words of the log.
     package func metadata(_ status: FileStatus, attributes: [ExtendedAttribute] = []) -> Metadata {
         Metadata(
-            mode: status.mode, mtimeNanoseconds: status.mtimeNanoseconds,
+            // No mail runs: a replica sets no file's set-user-id, so none is told.
+            mode: status.kind == .file ? status.mode & 0o777 : status.mode, mtimeNanoseconds: status.mtimeNanoseconds,
             owner: status.owner == owner ? nil : status.owner, group: status.group == group ? nil : status.group,
             attributes: attributes.map { Metadata.Attribute(name: $0.name, value: $0.value) })
     }

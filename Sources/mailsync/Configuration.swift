@@ -174,7 +174,7 @@ struct Configuration: Sendable {
                 .configuration, "\(error)", hint: "imapd_conf in \(file) names Cyrus's configuration")
         }
         do throws(LayoutRefusal) {
-            return try StoreLayout(conf)
+            return try StoreLayout(conf).keepingOut([state] + (lockPath.map { [$0] } ?? []))
         } catch {
             throw Failure(.configuration, "\(imapdConf): \(error)")
         }

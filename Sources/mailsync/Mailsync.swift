@@ -26,6 +26,8 @@ struct Mailsync: ParsableCommand {
         do {
             switch try parseAsRoot() {
             case let command as any RunsUntilTold:
+                // Before there is a second thread, which would keep its rights.
+                try Confinement.begin(try command.common.read(), Output.makeLogger())
                 try wait(for: command)
             case var command:
                 Signals.unblock([.terminate, .interrupt])
@@ -66,5 +68,6 @@ struct Mailsync: ParsableCommand {
 
 /// A command that a signal does not simply end: it is told, and finishes what it has in hand.
 protocol RunsUntilTold: ParsableCommand, Sendable {
+    var common: CommonOptions { get }
     func serve() async throws
 }

@@ -2,9 +2,10 @@ import Formats
 import Foundation
 import Linux
 import Logging
-import ReplicationLog
 import Synchronization
 import Testing
+
+@testable import ReplicationLog
 
 /// Two ends on the loopback, with certificates of their own.
 @Suite struct LinkTests {
@@ -111,6 +112,33 @@ import Testing
         let answer = try PlainConnection.say(utf8("EHLO mail.example\r\n"), toPort: address.port)
         #expect(answer.count < 100)  // an alert at most, and then the end
         #expect(server.hasLink == false)
+        try await listener.stop()
+    }
+
+    /// The pin is the whole trust: a certificate that runs out at night must not stop a replica.
+    @Test func `a pinned certificate that expired long ago is still who it is`() async throws {
+        let old = try Identity.make(commonName: "replica", now: Date(timeIntervalSince1970: 0))
+        let (server, client) = (Recorder(), Recorder())
+        let (listener, address) = try await listening(trusting: [old.fingerprint], server)
+        let dialler = try LinkEndpoint(identity: old, trusting: [primary.fingerprint], log: LogLines().logger)
+        try await dialler.dial(address, user: client)
+        #expect(try await server.waitForLink()?.peer == old.fingerprint)
+        try await dialler.stop()
+        try await listener.stop()
+    }
+
+    @Test func `connections that say nothing are so many at most, and keep no replica out`() async throws {
+        let (server, client) = (Recorder(), Recorder())
+        let (listener, address) = try await listening(trusting: [replica.fingerprint], server)
+        let silent = try PlainConnection.open(200, toPort: address.port)
+        defer { PlainConnection.close(silent) }
+        let dialler = try dialling(trusting: [primary.fingerprint])
+        try await dialler.dial(address, user: client)
+        #expect(try await server.waitForLink()?.peer == replica.fingerprint)
+        // The first came first, so they went first.
+        #expect(try PlainConnection.isClosed(silent[0]))
+        #expect(PlainConnection.stillOpen(silent) <= Waiting.countMax)
+        try await dialler.stop()
         try await listener.stop()
     }
 

@@ -7,11 +7,31 @@ enum PlainConnection {
         let errno: CInt
     }
 
-    /// Connects, says `bytes`, and reads until the other end closes; ten seconds at most.
-    static func say(_ bytes: [UInt8], toPort port: Int) throws -> [UInt8] {
+    /// So many connections that say nothing.
+    static func open(_ count: Int, toPort port: Int) throws -> [CInt] {
+        try (0..<count).map { _ in try connected(toPort: port) }
+    }
+
+    static func close(_ sockets: [CInt]) { for socket in sockets { Glibc.close(socket) } }
+
+    /// Waits, ten seconds at most, for the other end to close it.
+    static func isClosed(_ socket: CInt) throws -> Bool {
+        var byte: UInt8 = 0
+        let count = recv(socket, &byte, 1, 0)
+        return count == 0 || count < 0 && errno == ECONNRESET
+    }
+
+    /// Of which no end has come yet.
+    static func stillOpen(_ sockets: [CInt]) -> Int {
+        sockets.count { socket in
+            var byte: UInt8 = 0
+            return recv(socket, &byte, 1, CInt(MSG_DONTWAIT)) < 0 && errno == EAGAIN
+        }
+    }
+
+    private static func connected(toPort port: Int) throws -> CInt {
         let socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
         guard socket >= 0 else { throw Failure(call: "socket", errno: errno) }
-        defer { close(socket) }
         var timeout = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         var address = sockaddr_in()
@@ -23,7 +43,17 @@ enum PlainConnection {
                 connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
-        guard connected == 0 else { throw Failure(call: "connect", errno: errno) }
+        guard connected == 0 else {
+            Glibc.close(socket)
+            throw Failure(call: "connect", errno: errno)
+        }
+        return socket
+    }
+
+    /// Connects, says `bytes`, and reads until the other end closes; ten seconds at most.
+    static func say(_ bytes: [UInt8], toPort port: Int) throws -> [UInt8] {
+        let socket = try connected(toPort: port)
+        defer { Glibc.close(socket) }
         guard send(socket, bytes, bytes.count, CInt(MSG_NOSIGNAL)) == bytes.count else {
             throw Failure(call: "send", errno: errno)
         }

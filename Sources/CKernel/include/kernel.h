@@ -16,6 +16,17 @@ enum {
     MS_RESOLVE_BENEATH = 0x08,
     MS_RENAME_NOREPLACE = 1,
     MS_UTIME_OMIT = 0x3ffffffe,
+    MS_SEEK_DATA = 3,
+    MS_SEEK_HOLE = 4,
+};
+
+// Landlock's rights, which older headers have only some of (Documentation/userspace-api/landlock.rst).
+enum {
+    MS_LANDLOCK_TRUNCATE = 1 << 14,
+    /// WRITE_FILE, REMOVE_*, MAKE_*, REFER, TRUNCATE.
+    MS_LANDLOCK_WRITING = 1 << 1 | 0x3ff << 4 | MS_LANDLOCK_TRUNCATE,
+    MS_LANDLOCK_BIND_TCP = 1 << 0,
+    MS_LANDLOCK_CONNECT_TCP = 1 << 1,
 };
 
 int ms_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
@@ -47,6 +58,14 @@ ptrdiff_t ms_getrandom(void *bytes, size_t count);
 int ms_ioprio_idle(void);
 /// Names the calling thread; returns an error number, as pthread calls do. At most 15 bytes.
 int ms_set_thread_name(const char *name);
+/// Landlock's version, -1 where there is none.
+int ms_landlock_version(void);
+/// A rule set that forbids these rights but where a rule allows them; closed on exec.
+int ms_landlock_create(uint64_t file_rights, uint64_t port_rights);
+int ms_landlock_allow_path(int rules, int directory, uint64_t rights);
+int ms_landlock_allow_port(int rules, uint64_t port, uint64_t rights);
+/// For the calling thread and what it starts: no new privileges, and only what `rules` allow.
+int ms_landlock_restrict(int rules);
 /// The system's words for an error number, written into `buffer` or constant.
 const char *ms_strerror(int number, char *buffer, size_t bytes);
 #endif

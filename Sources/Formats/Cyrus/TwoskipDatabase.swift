@@ -227,10 +227,17 @@ extension TwoskipDatabase {
         return Int(clamping: Swift.max(one, other))
     }
 
-    /// The record at `offset`, or the one that a deletion there leads to; nothing at the end of the list.
     func live(at offset: Int) throws(MalformedBytes) -> TwoskipRecord? {
+        var stepsLeft = stepCountMax
+        return try live(at: offset, &stepsLeft)
+    }
+
+    /// The record at `offset`, or the one that a deletion there leads to; nothing at the end of the list. Each takes one
+    /// of `stepsLeft`, so that a walk whose every step is a long one ends, too.
+    func live(at offset: Int, _ stepsLeft: inout Int) throws(MalformedBytes) -> TwoskipRecord? {
         var offset = offset
-        for _ in 0..<stepCountMax where offset != 0 {
+        while offset != 0, stepsLeft > 0 {
+            stepsLeft -= 1
             let record = try record(at: offset)
             guard record.type == .deletion else {
                 guard record.type == .pair else { throw MalformedBytes("twoskip", at: offset, "linked, but no pair") }
@@ -282,12 +289,10 @@ package struct TwoskipCursor: Sendable {
             }
             offset = database.pointer(of: dummy, lane: 0)
         }
-        guard let record = try database.live(at: offset) else {
+        guard let record = try database.live(at: offset, &stepsLeft) else {
             upcoming = 0
             return nil
         }
-        guard stepsLeft > 0 else { throw MalformedBytes("twoskip", at: offset, "the list has no end") }
-        stepsLeft -= 1
         upcoming = database.pointer(of: record, lane: 0)
         return record
     }

@@ -37,6 +37,9 @@ package struct BatchHeader: Hashable, Sendable {
     static let linkBytes = 16
     /// A batch is closed long before; this bounds what a reader will hold.
     package static let rawBytesMax = 64 << 20
+    /// A record takes some hundred bytes of memory, however few it has on the wire. A batch is closed at 4 MiB, and its
+    /// shortest record has 12 bytes: so no primary comes near.
+    package static let recordCountMax = 1 << 20
 
     /// Reads a head; that the checksum holds is for `SealedBatch` to say.
     package init(decoding bytes: some Collection<UInt8>) throws(MalformedBytes) {
@@ -60,7 +63,7 @@ package struct BatchHeader: Hashable, Sendable {
             throw MalformedBytes(
                 "batch: raw bytes", at: 28, "\(payloadBytes) of \(rawBytes), \(Self.rawBytesMax) allowed")
         }
-        guard recordCount <= rawBytes else {
+        guard recordCount <= rawBytes, recordCount <= Self.recordCountMax else {
             throw MalformedBytes("batch: records", at: 32, "\(recordCount) records in \(rawBytes) bytes")
         }
     }

@@ -381,7 +381,7 @@ extension Message {
         var hello = Hello(
             store: store, purpose: purpose, flushed: try reader.readPosition("hello: flushed"),
             hash: try reader.readChainHash("hello: hash"), applied: try reader.readPosition("hello: applied"),
-            epochSeen: Epoch(try reader.read(UInt32.self, "hello: epoch seen")))
+            epochSeen: try reader.readEpoch("hello: epoch seen"))
         hello.version = version
         return hello
     }

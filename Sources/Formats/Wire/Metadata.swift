@@ -80,6 +80,9 @@ package struct Metadata: Hashable, Sendable {
         guard flags & Flag.attributes != 0 else { return }
         for _ in 0..<(try reader.readCount(max: Self.attributeCountMax, "metadata: attributes")) {
             let name = try reader.readString(max: StorePath.nameBytesMax, "metadata: attribute name")
+            guard !name.isEmpty, !name.contains(0) else {
+                throw MalformedBytes("metadata: attribute name", at: reader.offset, "not a name")
+            }
             let value = try reader.readString(max: Self.attributeBytesMax, "metadata: attribute value")
             attributes.append(Attribute(name: Array(name), value: Array(value)))
         }

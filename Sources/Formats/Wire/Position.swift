@@ -69,7 +69,16 @@ extension ByteWriter {
 
 extension ByteReader {
     package mutating func readPosition(_ what: @autoclosure () -> String) throws(MalformedBytes) -> Position {
-        let epoch = try read(UInt32.self, what())
-        return Position(epoch: Epoch(epoch), sequence: SequenceNumber(try read(UInt64.self, what())))
+        let epoch = try readEpoch(what())
+        let number = try read(UInt64.self, what())
+        guard number <= UInt64(Int64.max) else { throw MalformedBytes(what(), at: offset, "\(number) is no batch") }
+        return Position(epoch: epoch, sequence: SequenceNumber(number))
+    }
+
+    /// Half of the numbers there are: what was read has a next one.
+    package mutating func readEpoch(_ what: @autoclosure () -> String) throws(MalformedBytes) -> Epoch {
+        let number = try read(UInt32.self, what())
+        guard number <= UInt32(Int32.max) else { throw MalformedBytes(what(), at: offset, "\(number) is no epoch") }
+        return Epoch(number)
     }
 }

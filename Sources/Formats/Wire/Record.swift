@@ -73,6 +73,20 @@ package struct Record: Hashable, Sendable {
 // MARK: - bytes
 
 extension Record {
+    /// Pieces that take some eighty bytes of memory each, however few they have on the wire.
+    package var pieceCount: Int {
+        switch change {
+        case .extents(let metadata, _, _, _, let extents): extents.count + metadata.attributes.count
+        case .directory(let metadata), .whole(let metadata, _, _), .delta(let metadata, _, _, _, _),
+            .assembled(let metadata, _, _), .symlink(let metadata, _), .metadata(let metadata, _):
+            metadata.attributes.count
+        case .check(let check): check.directories.count
+        case .part, .link, .remove, .keep: 0
+        }
+    }
+    /// In one batch; a primary closes one at 4 MiB.
+    package static let pieceCountMax = 1 << 22
+
     private enum Kind: UInt8 {
         case directory = 1, whole, extents, delta, part, assembled, link, symlink, metadata, remove, keep, check
     }
@@ -219,6 +233,7 @@ extension Record {
         for _ in 0..<count {
             let offset = end + Int(try reader.readCount(max: fileBytesMax, "record: extent's offset"))
             let bytes = try content(from: &reader)
+            guard !bytes.isEmpty else { throw MalformedBytes("record: extent", at: reader.offset, "no bytes") }
             end = offset + bytes.count
             guard end <= byteCount else {
                 throw MalformedBytes("record: extent", at: reader.offset, "ends at \(end) of \(byteCount) bytes")

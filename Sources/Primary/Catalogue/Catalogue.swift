@@ -62,7 +62,8 @@ final class Catalogue: Sendable {
         configuration.allowsUnsafeTransactions = true
         configuration.busyMode = .timeout(5)
         configuration.prepareDatabase { database in
-            try database.execute(sql: "PRAGMA cache_size = -\(cacheKibibytes)")
+            // What SQLite puts aside stays in memory: the daemon may write nowhere but in its state directory.
+            try database.execute(sql: "PRAGMA cache_size = -\(cacheKibibytes); PRAGMA temp_store = MEMORY")
         }
         return configuration
     }

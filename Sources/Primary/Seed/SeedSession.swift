@@ -34,6 +34,8 @@ final class SeedSession: Sendable {
 
     private struct Flow: Sendable {
         var isStopped = false
+        /// The directory whose listing was sent last.
+        var asked: StorePath?
         var wants: [StorePath: SeedWant] = [:]
         var delivered: [StorePath: SeedDelivery] = [:]
     }
@@ -56,7 +58,8 @@ final class SeedSession: Sendable {
     }
 
     func stop() { flow.update { $0.isStopped = true } }
-    func wanted(_ want: SeedWant) { flow.update { $0.wants[want.directory] = want } }
+    /// What was not asked for is nobody's answer.
+    func wanted(_ want: SeedWant) { flow.update { if $0.asked == want.directory { $0.wants[want.directory] = want } } }
     func becameWritable() { flow.update { _ in } }
 
     private func run() {
@@ -187,6 +190,7 @@ final class SeedSession: Sendable {
                     name: entry.name, isDirectory: status.kind == .directory, byteCount: Int(status.byteCount),
                     digest: nil)
             })
+        flow.update { $0.asked = directory }
         link.send(.seedListing(listing))
         let want = flow.take { flow -> SeedWant?? in
             if flow.isStopped { return .some(nil) }

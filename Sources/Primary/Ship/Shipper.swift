@@ -41,6 +41,7 @@ final class Shipper: LinkUser {
         var seed: SeedSession?
         /// Audits that were asked for over this link, and whether they are to end.
         var audits: [UInt32: AuditRequest] = [:]
+        var wasGreeted = false
     }
 
     private let parts: Parts
@@ -66,7 +67,11 @@ final class Shipper: LinkUser {
         let name = link.peer.description
         switch message {
         case .hello(let hello):
-            answer(hello, on: link)
+            let isAgain = state.withLock { state in
+                defer { state.wasGreeted = true }
+                return state.wasGreeted
+            }
+            if isAgain { link.refuse(.failed, "a replica says hello once") } else { answer(hello, on: link) }
         case .ack(let ack):
             parts.slots.advance(name, ack, now: parts.now())
             parts.acked()

@@ -169,6 +169,10 @@ final class Applier {
                 case .needsWhole(let why):
                     parts.log.warning("\(item.path): asked for whole: \(why)")
                     return item.path
+                case .refused(let why):
+                    parts.shared.failed("\(item.path): refused: \(why)")
+                    parts.log.error("\(item.path): refused: \(why)")
+                    return nil
                 }
             } catch let error as SystemError where error.errno == .noSpace || error.errno == .quotaExceeded {
                 parts.shared.paused(because: "\(error)")

@@ -16,6 +16,7 @@ import Synchronization
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
+    private let screen: RecordScreen
     private let purpose: Purpose
     private let state = Mutex(State())
 
@@ -37,6 +38,15 @@ final class RecordApplier: Sendable {
 
     private static let tableBytesMax = 8 << 20
 
+    // No few bytes make a long file: hashing one of many terabytes, all holes, takes hours and gigabytes of memory.
+    // What is beyond these is asked for whole.
+
+    /// In a replay a file may be shorter than it was, as a crash or a later record left it.
+    private static let replayGapBytesMax = 1 << 30
+    /// A delta may repeat what it copies; of this much more than basis and delta together nobody sends one.
+    private static let deltaGrowthMax = 4
+    private static let deltaBytesFree = 64 << 20
+
     enum Mode: Sendable {
         case steady, replay
     }
@@ -45,16 +55,20 @@ final class RecordApplier: Sendable {
         case applied
         /// To be sent whole.
         case needsWhole(why: String)
+        /// Nothing that a primary ships: nothing was done, and nothing is asked for.
+        case refused(why: String)
     }
 
     init(_ writer: StoreWriter, layout: StoreLayout, purpose: Purpose = .log) {
         self.purpose = purpose
         self.writer = writer
         self.layout = layout
+        screen = RecordScreen(layout)
     }
 
     func apply(_ record: Record, at sequence: SequenceNumber, _ mode: Mode = .steady) throws -> Outcome {
         let path = record.path
+        if let why = screen.refusal(of: record) { return .refused(why: why) }
         switch record.change {
         case .directory(let metadata):
             try writer.makeDirectory(path, metadata, at: sequence)
@@ -143,6 +157,10 @@ final class RecordApplier: Sendable {
             _ = try writer.setMetadata(path, metadata)
             return .applied
         }
+        let gapBytes = byteCount - table.byteCount - extents.reduce(0) { $0 + $1.bytes.count }
+        guard gapBytes <= (mode == .replay ? Self.replayGapBytesMax : 0) else {
+            return lacking(path, result, mode, why: "it would grow by more than the bytes that came")
+        }
         if mode == .replay {
             _ = try writer.patch(path, metadata, byteCount: byteCount, extents, readingBack: [])
             forget(path)
@@ -185,6 +203,9 @@ final class RecordApplier: Sendable {
         }
         guard old.digest == basis else {
             return lacking(path, result, mode, why: "it is not what the change starts from")
+        }
+        guard byteCount <= Self.deltaGrowthMax * (old.byteCount + delta.count) + Self.deltaBytesFree else {
+            return lacking(path, result, mode, why: "its delta would make too much of it")
         }
         let source = try writer.open(path)
         do {

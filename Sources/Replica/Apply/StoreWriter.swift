@@ -22,6 +22,8 @@ final class StoreWriter: Sendable {
     private let quarantine: Quarantine
 
     private static let own = Array(".mailsync".utf8)
+    /// Parts come without gaps; some file systems make holes of zeros.
+    private static let holeBytesMax: Int64 = 1 << 30
 
     /// Makes what is missing of the roots, and empties what an earlier run left half done.
     init(_ layout: StoreLayout, quarantine: Quarantine) throws(SystemError) {
@@ -129,13 +131,13 @@ final class StoreWriter: Sendable {
     func create(_ path: StorePath, _ metadata: Metadata, _ bytes: [UInt8]) throws(SystemError) -> Bool {
         let root = try root(of: path)
         do throws(SystemError) {
-            try fill(try root.open(path.path, for: .creatingNew, mode: metadata.mode), bytes, metadata)
+            try fill(try root.open(path.path, for: .creatingNew, mode: metadata.fileMode), bytes, metadata)
         } catch {
             switch (error.call, error.errno) {
             case ("openat2", .exists): return false
             case ("openat2", .noEntry):
                 try makeParents(of: path)
-                try fill(try root.open(path.path, for: .creatingNew, mode: metadata.mode), bytes, metadata)
+                try fill(try root.open(path.path, for: .creatingNew, mode: metadata.fileMode), bytes, metadata)
             case ("openat2", _): throw error
             default:
                 try? root.unlink(path.path)  // the error that matters is on its way
@@ -204,6 +206,10 @@ final class StoreWriter: Sendable {
         let name = partName(result)
         guard try root.status(of: name) != nil else { return false }
         let file = try root.open(name, for: .updating)
+        guard try file.status().byteCount >= Int64(byteCount), try file.holeBytes() <= Self.holeBytesMax else {
+            try root.unlink(name)
+            return false
+        }
         try file.truncate(to: Int64(byteCount))
         var table = PageTable()
         try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
@@ -313,11 +319,11 @@ final class StoreWriter: Sendable {
 
     private func setMetadata(of file: borrowing Descriptor, _ metadata: Metadata) throws(SystemError) {
         try setOwner(of: file, metadata)
-        if try file.status().mode != metadata.mode { try file.setMode(metadata.mode) }
+        if try file.status().mode != metadata.fileMode { try file.setMode(metadata.fileMode) }
         let hasAttributes = try !file.extendedAttributes().isEmpty
-        if hasAttributes || !metadata.attributes.isEmpty {
-            _ = try file.setExtendedAttributes(
-                metadata.attributes.map { ExtendedAttribute(name: $0.name, value: $0.value) })
+        let attributes = metadata.attributes.filter(\.isHarmless)
+        if hasAttributes || !attributes.isEmpty {
+            _ = try file.setExtendedAttributes(attributes.map { ExtendedAttribute(name: $0.name, value: $0.value) })
         }
         try file.setTimes(mtimeNanoseconds: metadata.mtimeNanoseconds)
     }
@@ -329,4 +335,17 @@ final class StoreWriter: Sendable {
     }
 
     private var slash: UInt8 { UInt8(ascii: "/") }
+}
+
+extension Metadata {
+    /// No mail runs: a file that would run as its owner, whatever the primary says, is a way in.
+    fileprivate var fileMode: UInt16 { mode & 0o777 }
+}
+
+extension Metadata.Attribute {
+    /// Labels and what users wrote; no ACLs, which change who may, and no capabilities, which change what.
+    fileprivate var isHarmless: Bool {
+        name.starts(with: "user.".utf8)
+            || name.starts(with: "security.".utf8) && !name.elementsEqual("security.capability".utf8)
+    }
 }

@@ -1,3 +1,4 @@
+import Delta
 import Formats
 import Linux
 import Logging
@@ -38,12 +39,28 @@ struct Intake {
         }
     }
 
+    /// A batch that cannot be opened must not get into the journal: the applier would never get past it.
+    private func isReadable(_ batch: SealedBatch) -> Bool {
+        do {
+            _ = try BatchReader.records(of: batch)
+            return true
+        } catch {
+            let why = "batch \(batch.position) is sealed well, and cannot be read: \(error)"
+            log.error("refused: \(why)")
+            shared.refuse(why)
+            return false
+        }
+    }
+
     /// Waits while the disk is full: nothing was acked, so nothing is lost.
     private func append(_ batches: [SealedBatch]) throws {
         var rest = batches[...]
         while let batch = rest.first {
             do throws(JournalError) {
-                if batch.position.sequence > journal.newest.position.sequence { try journal.append([batch]) }
+                // What comes behind one that was refused is no continuation; it comes again.
+                if batch.position.sequence == journal.newest.position.sequence.next, isReadable(batch) {
+                    try journal.append([batch])
+                }
                 rest = rest.dropFirst()
             } catch {
                 guard case .system(let system) = error, system.errno == .noSpace || system.errno == .quotaExceeded

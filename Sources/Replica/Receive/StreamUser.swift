@@ -32,6 +32,8 @@ final class StreamUser: LinkUser {
 
     /// The intake may be so far behind before the link is read no further, and goes on when it is down to half.
     private static let arrivedBytesMax = 32 << 20
+    /// What a batch takes in memory besides its bytes.
+    private static let batchOverheadBytes = 256
 
     init(
         hello: Hello, shared: SharedReplica, log: Logger, ended: @escaping @Sendable (End) -> Void
@@ -84,7 +86,7 @@ final class StreamUser: LinkUser {
             case .append:
                 let waiting = shared.work.update { work in
                     work.arrived.append(batch)
-                    work.arrivedBytes += bytes.count
+                    work.arrivedBytes += bytes.count + Self.batchOverheadBytes
                     return work.arrivedBytes
                 }
                 shared.update {
@@ -104,12 +106,18 @@ final class StreamUser: LinkUser {
 
     /// Reads no further until the intake has caught up; asked again whenever an ack is due.
     private func pause(_ link: Link) {
+        let isPausedAlready = state.withLock { state in
+            defer { state.isPaused = true }
+            return state.isPaused
+        }
+        // What was read in one go may hold many batches more.
+        guard !isPausedAlready else { return }
         link.setReading(paused: true)
-        state.withLock { $0.isPaused = true }
         do throws(SystemError) {
             let shared = shared
             _ = try Thread.start(name: "resume") {
                 _ = shared.work.wait { $0.arrivedBytes <= Self.arrivedBytesMax / 2 || $0.isStopping }
+                self.state.withLock { $0.isPaused = false }
                 link.setReading(paused: false)
             }
         } catch {

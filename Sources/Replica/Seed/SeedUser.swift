@@ -49,6 +49,7 @@ final class SeedUser: LinkUser {
     private let writer: StoreWriter
     private let applier: RecordApplier
     private let layout: StoreLayout
+    private let screen: RecordScreen
     private let shared: SharedReplica
     private let log: Logger
     private let queue = Condition(Queue())
@@ -60,6 +61,8 @@ final class SeedUser: LinkUser {
 
     private static let workerCount = 2
     private static let queuedBytesMax = 24 << 20
+    /// A primary waits for the answer to each.
+    private static let listingCountMax = 16
     /// Files below this are sent whole rather than by signature.
     private static let signatureBytesMin: Int64 = 16 << 10
 
@@ -70,6 +73,7 @@ final class SeedUser: LinkUser {
         self.hello = hello
         self.writer = writer
         self.layout = layout
+        screen = RecordScreen(layout)
         self.shared = shared
         self.log = log
         self.ended = ended
@@ -94,7 +98,11 @@ final class SeedUser: LinkUser {
         case .batch(let bytes):
             take(bytes, from: link)
         case .seedListing(let listing):
-            queue.update { $0.listings.append(listing) }
+            let isTooMany = queue.update { queue in
+                queue.listings.append(listing)
+                return queue.listings.count > Self.listingCountMax
+            }
+            if isTooMany { link.refuse(.failed, "listings came that no answer was waited for") }
         case .seedPlan(let fileCount):
             shared.update { $0.seed?.expectedFileCount = fileCount }
         case .seedEnd(let end):
@@ -223,6 +231,9 @@ final class SeedUser: LinkUser {
                     throw LinkFailure(why: "\(record.path): \(why)")
                 }
                 tally.withLock { $0.lateLinks.append((record.path, target, result)) }
+            case .refused(let why):
+                shared.failed("\(record.path): refused: \(why)")
+                log.error("\(record.path): refused: \(why)")
             }
             guard let result = record.result else { continue }
             counted.files += 1
@@ -265,9 +276,7 @@ final class SeedUser: LinkUser {
         for entry in try writer.entries(of: listing.directory) ?? [] {
             guard StorePath.isName(entry.name) else { continue }
             let path = listing.directory.appending(entry.name)
-            guard layout.role(of: path).shipping == .always, listed[entry.name] == nil,
-                !layout.nestedRoots(in: path.root).contains(where: { $0.isWithin(path) })
-            else { continue }
+            guard listed[entry.name] == nil, screen.refusal(of: Record(path, .remove)) == nil else { continue }
             try writer.remove(path, at: SequenceNumber(0))
         }
         var items: [SeedWant.Item] = []

@@ -108,18 +108,46 @@ final class LinkHandler: ChannelInboundHandler {
     private var decoder = FrameDecoder()
     private var failure: String?
     private var heartbeat: RepeatedTask?
+    private var deadline: Scheduled<Void>?
+    private let waiting: Waiting?
     /// Told when the link opens, or why it does not.
     private let opening: EventLoopPromise<Void>?
 
-    init(user: any LinkUser, verified peer: VerifiedPeer, opening: EventLoopPromise<Void>? = nil) {
+    /// `waiting` is for the listening side, where anybody may come.
+    init(
+        user: any LinkUser, verified peer: VerifiedPeer, waiting: Waiting? = nil,
+        opening: EventLoopPromise<Void>? = nil
+    ) {
+        self.waiting = waiting
         self.user = user
         self.peer = peer
         self.opening = opening
     }
 
+    /// Before there is a connection, or as it is accepted.
+    func handlerAdded(context: ChannelHandlerContext) {
+        waiting?.entered(context.channel)
+        let channel = context.channel
+        deadline = context.eventLoop.scheduleTask(in: LinkTiming.handshake) {
+            channel.pipeline.fireUserInboundEventTriggered(HandshakeOverdue())
+        }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) { forgetWaiting(context) }
+
+    private func forgetWaiting(_ context: ChannelHandlerContext) {
+        deadline?.cancel()
+        deadline = nil
+        waiting?.left(context.channel)
+    }
+
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if case .handshakeCompleted = event as? TLSUserEvent {
             opened(context)
+        } else if event is HandshakeOverdue {
+            guard link == nil else { return }
+            failure = "no TLS within \(LinkTiming.handshake.nanoseconds / 1_000_000_000) s"
+            context.close(promise: nil)
         } else if event is IdleStateHandler.IdleStateEvent {
             failure = "nothing heard from the other end for \(LinkTiming.silenceMax.nanoseconds / 1_000_000_000) s"
             context.close(promise: nil)
@@ -132,10 +160,14 @@ final class LinkHandler: ChannelInboundHandler {
         guard link == nil, let fingerprint = peer.fingerprint else { return }
         let link = Link(channel: context.channel, peer: fingerprint)
         self.link = link
+        forgetWaiting(context)
         let user = user
         heartbeat = context.eventLoop.scheduleRepeatedTask(
             initialDelay: LinkTiming.heartbeat, delay: LinkTiming.heartbeat
-        ) { _ in user.linkHeartbeat(link) }
+        ) { _ in
+            // Who does not read is not told more: what waits for it would grow.
+            if link.isWritable { user.linkHeartbeat(link) }
+        }
         opening?.succeed()
         user.linkOpened(link)
     }
@@ -164,6 +196,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         heartbeat?.cancel()
+        forgetWaiting(context)
         if let link {
             if let failure { link.noteFailure(failure) }
             user.linkClosed(link, reason: link.closingReason)
@@ -175,7 +208,12 @@ final class LinkHandler: ChannelInboundHandler {
     }
 }
 
+/// A connection's time to show who it is, is over.
+private struct HandshakeOverdue: Sendable {}
+
 enum LinkTiming {
+    /// From connecting until TLS is done.
+    static let handshake = TimeAmount.seconds(10)
     /// An end is silent no longer than this: it says `heartbeat`.
     static let heartbeat = TimeAmount.seconds(5)
     /// An end that was not heard for so long is gone.

@@ -37,8 +37,8 @@ package final class LinkEndpoint: Sendable {
     private let trusted: Set<Fingerprint>
     private let log: Logger
 
-    /// Connections that have not finished TLS yet, and those that have, are so many at most.
-    private static let connectionCountMax = 64
+    /// Connections that the kernel keeps until they are accepted.
+    private static let backlog: Int32 = 128
 
     package init(identity: Identity, trusting trusted: Set<Fingerprint>, log: Logger) throws {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -50,8 +50,9 @@ package final class LinkEndpoint: Sendable {
     /// Listens on `address` until `stop`; each link that opens gets its user from `user`.
     package func listen(on address: Address, user: @escaping @Sendable () -> any LinkUser) async throws {
         let (tls, trusted, log) = (tls, trusted, log)
+        let waiting = Waiting(log: log)
         let bootstrap = ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: Int32(Self.connectionCountMax))
+            .serverChannelOption(.backlog, value: Self.backlog)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.writeBufferWaterMark, value: Link.waterMarks)
@@ -61,7 +62,7 @@ package final class LinkEndpoint: Sendable {
                     let handler = tls.serverHandler(Self.verification(trusted, peer, log, channel.remoteAddress))
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
-                        LinkHandler(user: user(), verified: peer))
+                        LinkHandler(user: user(), verified: peer, waiting: waiting))
                 }
             }
         do {

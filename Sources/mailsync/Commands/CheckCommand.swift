@@ -121,6 +121,7 @@ struct HostCheck {
             checkRoom(root.path, root.name.name)
         }
         facts.append("locks: \(configuration.lockRoot(of: layout))")
+        facts.append(Confinement.fact)
         checkLimits(directoryCount)
         checkUser(layout)
     }

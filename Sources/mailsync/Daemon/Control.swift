@@ -37,6 +37,10 @@ final class ControlServer: Sendable {
     private let isStopped = Atomic(false)
 
     private static let lineBytesMax = 65536
+    /// From connecting until the request is there.
+    private static let lineTimeMax = Duration.seconds(10)
+    /// Requests in hand; who comes next waits in the kernel's queue.
+    private static let connectionCountMax = 256
 
     init(
         path: String, verify: @escaping @Sendable (VerifyRequest, VerifyOutput) async -> Void,
@@ -56,9 +60,15 @@ final class ControlServer: Sendable {
     func run() async throws {
         let listener = Listener(try UnixSocket.listen(path))
         try await withThrowingTaskGroup(of: Void.self) { group in
+            var connectionCount = 0
             while !isStopped.load(ordering: .relaxed) {
                 guard let connection = try await next(listener) else { continue }
                 group.addTask { await self.serve(connection) }
+                connectionCount += 1
+                if connectionCount > Self.connectionCountMax {
+                    try await group.next()
+                    connectionCount -= 1
+                }
             }
             group.cancelAll()
         }
@@ -86,7 +96,11 @@ final class ControlServer: Sendable {
     private func serve(_ connection: Connection) async {
         let reply: ControlAnswer
         do {
-            let line = try ControlLine.receive(from: connection.socket, max: Self.lineBytesMax)
+            // Never on a thread of Swift's pool: who connects and says nothing would hold it up.
+            let line = try await Linux.Thread.run(name: "control-in") {
+                try ControlLine.receive(
+                    from: connection.socket, max: Self.lineBytesMax, before: .now() + Self.lineTimeMax)
+            }
             let request = try JSONDecoder().decode(ControlRequest.self, from: Data(line))
             if case .verify(let wanted) = request {
                 return await verify(
@@ -97,7 +111,8 @@ final class ControlServer: Sendable {
             reply = .failed("control: \(error)")
         }
         do {
-            try connection.socket.send(all: try ControlLine.encode(reply))
+            let line = try ControlLine.encode(reply)
+            try await Linux.Thread.run(name: "control-out") { try connection.socket.send(all: line) }
         } catch {
             // Who asked has gone; there is nobody to tell.
         }
@@ -192,12 +207,17 @@ enum ControlLine {
         Array(try JSONEncoder().encode(value)) + [UInt8(ascii: "\n")]
     }
 
-    static func receive(from socket: borrowing Descriptor, max: Int) throws(SystemError) -> [UInt8] {
+    static func receive(
+        from socket: borrowing Descriptor, max: Int, before end: MonotonicTime? = nil
+    ) throws(SystemError) -> [UInt8] {
         var line: [UInt8] = []
         while line.last != UInt8(ascii: "\n") {
             let more = try socket.receive(max: 65536)
             guard !more.isEmpty else { break }
             line += more
+            if let end, MonotonicTime.now() > end {
+                throw SystemError(call: "recv", path: "control", errno: .timedOut)
+            }
             guard line.count <= max else { throw SystemError(call: "recv", path: "control", errno: .fileTooBig) }
         }
         return line

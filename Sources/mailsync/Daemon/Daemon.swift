@@ -273,6 +273,8 @@ final class Daemon: Sendable {
         do {
             let report = try Promotion(state: state).run()
             log.notice("\(report)")
+            log.notice(
+                "this process may write the store as it did before: start it again when it suits, and it may not")
             answer = .done(report)
         } catch {
             log.error("\(error)")
@@ -289,9 +291,9 @@ final class Daemon: Sendable {
             case .status:
                 return .status(try status())
             case .positionNow(let timeout):
-                return try await positionNow(.seconds(timeout))
+                return try await positionNow(Self.bounded(timeout))
             case .wait(let position, let level, let timeout):
-                return try await wait(position, level, .seconds(timeout))
+                return try await wait(position, level, Self.bounded(timeout))
             case .promote:
                 return try await startPromotion()
             case .resume:
@@ -310,6 +312,9 @@ final class Daemon: Sendable {
             return .failed("\(error)")
         }
     }
+
+    /// A year at most, and none for what is no number.
+    private static func bounded(_ seconds: Double) -> Duration { .seconds(seconds > 0 ? min(seconds, 31_536_000) : 0) }
 
     private func status() throws -> StatusReport {
         switch current.withLock({ $0 }) {

@@ -7,6 +7,7 @@ from .crashes import Crashes
 from .damage import Damage
 from .exhaustion import Exhaustion
 from .faults import Faults
+from .hostile import Confinement, Hostile
 from .link import Link
 from .load import Load
 from .places import Places
@@ -16,5 +17,5 @@ from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Verify, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, Verify, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]
