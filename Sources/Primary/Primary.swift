@@ -68,6 +68,7 @@ package final class Primary: Sendable {
     private let cookies = Condition<[UInt64: Position?]>([:])
     private let phase = Mutex(PrimaryStatus.Phase.starting)
     private let isBaseline: Bool
+    private let isStopped = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
     package init(_ options: Options, roots: StoreRoots, locks: CyrusLocks, log: Logger) throws {
@@ -118,6 +119,7 @@ package final class Primary: Sendable {
 
     /// Runs until `stop`, or until something fails that cannot be gone on without.
     package func run() async throws {
+        defer { catalogue.close() }
         let capturer = CapturerParts(self)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await Thread.run(name: "watch") { try self.watch() } }
@@ -153,6 +155,7 @@ package final class Primary: Sendable {
 
     /// Captures once more what is dirty, and ends `run`.
     package func stop() {
+        isStopped.store(true, ordering: .relaxed)
         inbox.update { $0.isStopping = true }
         desk.stop()
         sweeper.stop()
@@ -256,8 +259,8 @@ package final class Primary: Sendable {
     /// Cyrus may hold a lock for long; the replica waits as long as its link lives.
     private func awaitResent(_ done: @Sendable (Position) -> Void) {
         do throws(SystemError) {
-            while true {
-                guard let position = try positionNow(timeout: .seconds(60)) else { continue }
+            while !isStopped.load(ordering: .relaxed) {
+                guard let position = try positionNow(timeout: .seconds(5)) else { continue }
                 return done(position)
             }
         } catch {
@@ -274,8 +277,9 @@ package final class Primary: Sendable {
             try noteMissed(through: cap)
             goal = cap
         }
-        guard goal > journal.oldest else { return }
-        if !isCommittedDurably(goal) { return }
+        guard goal > journal.oldest, journal.holds(before: goal) else { return }
+        // Soon, then.
+        guard isCommittedDurably(goal) else { return inbox.update { $0.wantsDurableCatalogue = true } }
         try journal.trim(through: goal)
     }
 
@@ -289,8 +293,7 @@ package final class Primary: Sendable {
 
     /// The batches that the catalogue does not know of are needed when the daemon starts again.
     private func isCommittedDurably(_ position: Position) -> Bool {
-        guard let standing = try? catalogue.position() else { return false }  // unread: keep the log
-        return standing >= position
+        catalogue.durablePosition.map { $0 >= position } ?? false
     }
 
     private func noteMissed(through cap: Position) throws {

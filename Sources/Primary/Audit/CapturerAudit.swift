@@ -29,6 +29,8 @@ extension Capturer {
 
     private func records(for repair: Repair) throws -> [Record] {
         let path = repair.path
+        // Another end may ship what this one does not.
+        guard parts.roots.isShipped(path) else { return [] }
         let (status, row) = (try parts.roots.status(of: path), try parts.catalogue.entry(path))
         guard let status else {
             // Gone here as well by now, or never here.

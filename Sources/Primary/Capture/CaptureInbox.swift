@@ -15,20 +15,24 @@ struct CaptureInbox: Sendable {
     /// Rows for what is there at the first start, when there is no replica that could lack it.
     var baseline: [(path: StorePath, status: FileStatus)] = []
     var isStopping = false
+    /// A sweep of this number has reported all it found.
+    var sweptThrough: UInt64 = 0
+    /// The log is to be trimmed up to where the catalogue survives a power cut.
+    var wantsDurableCatalogue = false
     /// The capturer has nothing to do: any hint is to wake it, so that what is dirty gets its time.
     var isIdle = false
 
     /// That of the most urgent thing.
     var urgency: Urgency {
-        let isAsked =
-            isStopping || !suspects.isEmpty || !resends.isEmpty || !seedRequests.isEmpty || !baseline.isEmpty
-            || !checkRequests.isEmpty || !repairs.isEmpty
-        return isAsked ? .now : hints.lazy.map(\.urgency).max() ?? .whenDue
+        isAsked ? .now : hints.lazy.map(\.urgency).max() ?? .whenDue
     }
 
-    var isEmpty: Bool {
-        hints.isEmpty && suspects.isEmpty && resends.isEmpty && seedRequests.isEmpty && checkRequests.isEmpty
-            && repairs.isEmpty && baseline.isEmpty && !isStopping
+    var isEmpty: Bool { hints.isEmpty && !isAsked }
+
+    /// By somebody who waits.
+    private var isAsked: Bool {
+        isStopping || sweptThrough > 0 || wantsDurableCatalogue || !suspects.isEmpty || !resends.isEmpty
+            || !seedRequests.isEmpty || !checkRequests.isEmpty || !repairs.isEmpty || !baseline.isEmpty
     }
 }
 
@@ -36,6 +40,13 @@ extension CaptureInbox {
     mutating func takeAll() -> CaptureInbox {
         defer { self = CaptureInbox() }
         return self
+    }
+
+    /// Hints alone, if one does not wait or it is time to stop; what else there is stays for a later round.
+    mutating func takeHints() -> [Hint]? {
+        guard isStopping || hints.contains(where: { $0.urgency == .now }) else { return nil }
+        defer { hints = [] }
+        return hints
     }
 
     /// Nothing if nothing in it is as urgent as that.

@@ -19,6 +19,13 @@ struct CaptureJob {
         isSuspicion = dirt.isSuspicion
     }
 
+    /// The same work, on some of its names.
+    func only(_ some: Set<[UInt8]>) -> CaptureJob {
+        var job = self
+        job.names = some
+        return job
+    }
+
     /// For what is put off.
     init(_ path: StorePath, since: UInt64) {
         directory = path.parent
@@ -63,6 +70,8 @@ struct CaptureRound {
     var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
     /// Missed events, if these turn out to differ.
     var suspicions: Set<StorePath> = []
+    /// What was read and could not be encoded, for want of room or descriptors.
+    var unshipped: [StorePath] = []
     /// Asked for by seeds; nothing where there is no file.
     var seeded: [StorePath: FileVersion?] = [:]
 

@@ -32,7 +32,7 @@ final class Capturer {
         /// All that was written before the cookie was made is in the log up to here.
         let cookieDue: @Sendable (UInt64, Position) -> Void
         /// An event queue overflowed: everything is to be looked at.
-        let sweepWanted: @Sendable () -> Void
+        let sweepWanted: @Sendable () -> UInt64
         let now: @Sendable () -> Timestamp
         let log: Logger
     }
@@ -45,9 +45,14 @@ final class Capturer {
     let audit: CaptureAudit
     var dirty = DirtySet()
     private var seeds: [StorePath: PendingSeed] = [:]
+    private var waitingSeeds: [SeedRequest] = []
     /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
     private var owners: [StorePath: OwnerFinder.Owner] = [:]
+    /// Until this sweep has reported, nobody knows what events did not tell of: no cookie is due before.
+    private var awaitedSweep: UInt64? = Sweeper.first
+    private var heldCookies: [UInt64] = []
     private var lastCommit = MonotonicTime.now()
+    private var wantsDurableCatalogue = false
     /// The last that shipped something.
     private var lastRound = MonotonicTime.distantPast
     private var isCommitted = true
@@ -136,17 +141,30 @@ final class Capturer {
             try parts.catalogue.set(path, CatalogueEntry(status, digest: nil))
             isCommitted = false
         }
-        let due = MonotonicTime.now() + Self.gatherInterval
-        for hint in inbox.hints { absorb(hint, due: due) }
+        absorb(inbox.hints)
         for path in inbox.suspects where try isStillSuspect(path) { dirty.suspect(path) }
         for path in inbox.resends {
             // A row that no file is like: what is there is sent whole, what is gone is told to be gone.
             try parts.catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
             dirty.mark(path)
         }
+        if inbox.wantsDurableCatalogue { (wantsDurableCatalogue, isCommitted) = (true, false) }
+        if let number = awaitedSweep, inbox.sweptThrough >= number { endSweep() }
         for request in inbox.seedRequests { try absorb(request) }
         for request in inbox.checkRequests { audit.begin(request, &dirty) }
         if !inbox.repairs.isEmpty { try absorb(inbox.repairs) }
+    }
+
+    private func absorb(_ hints: [Hint]) {
+        let due = MonotonicTime.now() + Self.gatherInterval
+        for hint in hints { absorb(hint, due: due) }
+    }
+
+    /// What it found is dirty: the cookies of before are due after that.
+    private func endSweep() {
+        awaitedSweep = nil
+        for number in heldCookies { dirty.note(cookie: number) }
+        heldCookies = []
     }
 
     private func absorb(_ hint: Hint, due: MonotonicTime) {
@@ -160,11 +178,11 @@ final class Capturer {
             dirty.hurry { owners[$0] ?? owner == owner }
         case .cookie(let number) where number == awaitedCookie: awaitedCookie = nil
         case .cookie(let number):
-            dirty.note(cookie: number)
+            if awaitedSweep == nil { dirty.note(cookie: number) } else { heldCookies.append(number) }
             dirty.hurry { _ in true }
         case .overflow:
             parts.log.warning("inotify's queue overflowed: looking everywhere")
-            parts.sweepWanted()
+            awaitedSweep = parts.sweepWanted()
         }
     }
 
@@ -177,8 +195,9 @@ final class Capturer {
 
     private func commitIfDue() throws {
         guard !isCommitted, MonotonicTime.now() - lastCommit >= Self.commitInterval else { return }
-        try parts.catalogue.commit(at: parts.journal.flushed.position)
+        try parts.catalogue.commit(at: parts.journal.flushed.position, durably: wantsDurableCatalogue)
         isCommitted = true
+        wantsDurableCatalogue = false
         lastCommit = .now()
     }
 
@@ -188,7 +207,6 @@ final class Capturer {
         audit.roundBegins()
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
-            if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
             var round = CaptureRound()
             try sort(taken, into: &round)
             if !round.globals.isEmpty { try readGlobals(&round) }
@@ -205,6 +223,7 @@ final class Capturer {
     }
 
     private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
+        if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
         audit.took(taken)
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
@@ -216,6 +235,7 @@ final class Capturer {
                 }
             } catch let error as SystemError {
                 alarm(dirt.directory, "\(error)")
+                if error.errno.isShortage { dirty.putBack(dirt, now: .now()) }
             }
             for (owner, names) in byOwner {
                 let job = CaptureJob(dirt, names: names)
@@ -266,7 +286,7 @@ final class Capturer {
         let known = Set(round.capturedGlobals.map(\.path))
         for var job in round.globals {
             let again = job.names.filter { known.contains(job.directory.appending($0)) }
-            for name in again { dirty.mark(job.directory.appending(name)) }
+            if !again.isEmpty { round.note(busy: [job.only(again)], of: .none) }
             job.names.subtract(again)
             if !job.names.isEmpty { try readGlobal(job, into: &round) }
         }
@@ -280,11 +300,10 @@ final class Capturer {
     func fetchEvents() throws {
         awaitedCookie = try parts.makeCookie()
         while awaitedCookie != nil {
-            let inbox = parts.inbox.take(timeout: .seconds(5)) { $0.takeAll(from: .now) }
-            guard let inbox else { return parts.log.warning("the watcher is silent; going on without it") }
-            if inbox.isStopping { parts.inbox.withLock { $0.isStopping = true } }
-            try absorb(inbox)
-            if inbox.isStopping { break }
+            let hints = parts.inbox.take(timeout: .seconds(5)) { $0.takeHints() }
+            guard let hints else { return parts.log.warning("the watcher is silent; going on without it") }
+            absorb(hints)
+            if hints.isEmpty { break }
         }
     }
 
@@ -320,10 +339,12 @@ final class Capturer {
         var captured: [Captured] = []
         var ahead: [StorePath] = []
         for job in jobs {
-            let seed = seeds[job.directory]
-            guard let names = try audit.unproven(job.directory, job.names) else { return .busy }
+            guard var names = try audit.unproven(job.directory, job.names) else { return .busy }
+            // A seed wants them even where nothing is to be told of them.
+            let wanted = seeds[job.directory]?.wanted ?? []
+            names.formUnion(job.names.filter { wanted.contains(job.directory.appending($0)) })
             let outcome = try reader.read(
-                job.directory, names, shippedAlready: round.shippedMessages, wholly: seed?.wanted ?? [])
+                job.directory, names, shippedAlready: round.shippedMessages, wholly: wanted)
             switch outcome {
             case .read(let found): captured.append(contentsOf: found)
             case .messagesFirst(let paths): ahead.append(contentsOf: paths)
@@ -366,7 +387,7 @@ final class Capturer {
     /// Messages need no lock to be read: they never change.
     private func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
         for path in paths where !round.shippedMessages.contains(path) {
-            if let found = try reader.open(path, guid: nil) { round.add([found]) }
+            if let found = try reader.openAhead(path) { round.add([found]) }
             round.shippedMessages.insert(path)
             audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
             if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try ship(&round) }
@@ -420,7 +441,11 @@ final class Capturer {
         try ship(&round)
         let now = MonotonicTime.now()
         for job in round.busy.values.joined() { dirty.putBack(job.dirt, now: now) }
+        for path in round.unshipped { dirty.putBack(CaptureJob(path, since: 0).dirt, now: now) }
         deliver(round.seeded)
+        let waiting = waitingSeeds
+        waitingSeeds = []
+        for request in waiting { try absorb(request) }
     }
 
     // MARK: - seeds
@@ -434,6 +459,8 @@ final class Capturer {
 
     /// Only what Cyrus changes is read for a seed; the messages it reads itself.
     private func absorb(_ request: SeedRequest) throws {
+        // Another replica's seed is at the same directory: after it.
+        guard seeds[request.directory] == nil else { return waitingSeeds.append(request) }
         let entries = try parts.roots.entries(of: request.directory) ?? []
         let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }
             .map { request.directory.appending($0.name) }

@@ -53,7 +53,8 @@ struct RecordEncoder {
     ) throws -> Encoded? {
         let result = version.table.digest
         let metadata = roots.metadata(version.status, attributes: version.attributes)
-        var shipped = Shipped(path: path, entry: CatalogueEntry(version.status, digest: result, attributes: version.attributes))
+        var shipped = Shipped(
+            path: path, entry: CatalogueEntry(version.status, digest: result, attributes: version.attributes))
         if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == version.status.byteCount {
             let sameMetadata =
                 entry.mode == version.status.mode && entry.owner == version.status.owner

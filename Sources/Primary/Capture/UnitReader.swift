@@ -146,7 +146,7 @@ final class UnitReader {
             return try readMutable(path, role, wholly: wholly)
         } catch let error as SystemError {
             alarm(path, "\(error)")
-            return .read([], named: [:])
+            return error.errno.isShortage ? .busy : .read([], named: [:])
         }
     }
 
@@ -296,8 +296,15 @@ final class UnitReader {
         return nil
     }
 
+    /// The same without a lock, when directories may be moved between two calls.
+    func openAhead(_ path: StorePath) throws -> Captured? {
+        places = [:]
+        defer { places = [:] }
+        return try open(path, guid: nil)
+    }
+
     /// Opens a message if it is not shipped as it is. A record of it is not needed; its name is enough.
-    func open(_ path: StorePath, guid: MessageGUID?) throws -> Captured? {
+    private func open(_ path: StorePath, guid: MessageGUID?) throws -> Captured? {
         let entry = try catalogue.entry(path)
         guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
             return entry == nil ? nil : Captured(path: path, found: .nothing)

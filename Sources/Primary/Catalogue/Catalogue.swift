@@ -18,6 +18,7 @@ final class Catalogue: Sendable {
     private let queue: DatabaseQueue
     private let path: String
     private let rows = Mutex(Rows())
+    private let durable = Mutex<Position?>(nil)
 
     /// Rows in memory; a nothing in place of a row: there is none.
     private struct Rows {
@@ -50,10 +51,24 @@ final class Catalogue: Sendable {
         queue = try DatabaseQueue(path: path, configuration: Self.configuration(readOnly: false))
         try queue.writeWithoutTransaction { database in
             try database.execute(sql: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+            try Self.dropOtherVersions(in: database)
             try database.execute(sql: Self.schema)
             try database.execute(sql: "BEGIN IMMEDIATE")
         }
     }
+
+    /// One that an older mailsync left is begun anew: it costs reading the store once.
+    private static func dropOtherVersions(in database: Database) throws {
+        let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+        guard version != schemaVersion else { return }
+        try database.execute(
+            sql: """
+                DROP TABLE IF EXISTS file; DROP TABLE IF EXISTS directory; DROP TABLE IF EXISTS standing;
+                PRAGMA user_version = \(schemaVersion);
+                """)
+    }
+
+    private static let schemaVersion = 2
 
     private static func configuration(readOnly: Bool) -> Configuration {
         var configuration = Configuration()
@@ -103,6 +118,16 @@ final class Catalogue: Sendable {
             if durably { try database.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)") }
             try database.execute(sql: "BEGIN IMMEDIATE")
         }
+        if durably { durable.withLock { $0 = position } }
+    }
+
+    /// What would be there after a power cut now, as far as this process knows.
+    var durablePosition: Position? { durable.withLock { $0 } }
+
+    /// Lets go of the database; nothing works after it.
+    func close() {
+        try? queue.writeWithoutTransaction { try $0.execute(sql: "ROLLBACK") }  // what was not committed is in the log
+        try? queue.close()  // the end of the process closes it too
     }
 
     // MARK: - rows
@@ -144,8 +169,12 @@ final class Catalogue: Sendable {
     }
 
     func set(_ path: StorePath, _ entry: CatalogueEntry) throws {
+        try note(path, entry)
+    }
+
+    private func note(_ path: StorePath, _ row: CatalogueEntry?) throws {
         let isFull = rows.withLock { rows in
-            rows.unwritten[path] = .some(entry)
+            rows.unwritten[path] = .some(row)
             return rows.unwritten.count >= Rows.unwrittenMax
         }
         if isFull { try write() }
@@ -155,7 +184,7 @@ final class Catalogue: Sendable {
     func remove(_ path: StorePath) throws {
         // A row without an inode says what was shipped, or is to be, and not what there is.
         if let entry = try entry(path), entry.kind != .directory, entry.inode != 0 {
-            return rows.withLock { $0.unwritten[path] = .some(nil) }
+            return try note(path, nil)
         }
         try write()
         rows.withLock { rows in

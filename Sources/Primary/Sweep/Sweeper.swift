@@ -23,43 +23,54 @@ final class Sweeper: Sendable {
     private let asked = Condition(Asked())
 
     private struct Asked: Sendable {
-        var isWanted = false
+        /// Sweeps asked for so far, the one at the start included.
+        var wanted: UInt64 = Sweeper.first
         var isStopping = false
     }
+
+    /// The number of the sweep at the start.
+    static let first: UInt64 = 1
 
     private static let reportCountMax = 1000
 
     init(_ parts: Parts) { self.parts = parts }
 
     func stop() { asked.update { $0.isStopping = true } }
-    func sweepSoon() { asked.update { $0.isWanted = true } }
+
+    /// Asks for a sweep that begins after this call; its number, which `CaptureInbox.sweptThrough` reaches at its end.
+    func sweepSoon() -> UInt64 {
+        asked.update { asked in
+            asked.wanted += 1
+            return asked.wanted
+        }
+    }
 
     /// Until `stop`. `isBaseline`: this is a new catalogue and no replica has anything, so what is there becomes its
     /// content. `swept` is called after the first sweep.
     func run(isBaseline: Bool, swept: () -> Void) throws {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
-        try sweep(isBaseline: isBaseline)
+        var done = try sweep(isBaseline: isBaseline)
         swept()
         while true {
-            let isStopping = asked.take(timeout: parts.period) { asked -> Bool? in
-                guard asked.isWanted || asked.isStopping else { return nil }
-                asked.isWanted = false
-                return asked.isStopping
-            }
-            if isStopping == true { return }
-            try sweep(isBaseline: false)
+            let isAsked = asked.wait(timeout: parts.period) { $0.wanted > done || $0.isStopping }
+            if isAsked, asked.withLock({ $0.isStopping }) { return }
+            done = try sweep(isBaseline: false)
         }
     }
 
-    private func sweep(isBaseline: Bool) throws {
+    /// The number of the newest sweep asked for before it began.
+    private func sweep(isBaseline: Bool) throws -> UInt64 {
+        let number = asked.withLock { $0.wanted }
         let snapshot = try parts.catalogue.snapshot()
         var sweep = Sweep(isBaseline: isBaseline)
         for root in parts.roots.names { try look(in: StorePath(root: root), snapshot, &sweep) }
         report(&sweep)
+        if !asked.withLock({ $0.isStopping }) { parts.inbox.update { $0.sweptThrough = number } }
         parts.status.update { status in
             status.sweepCount += 1
             status.lastSweep = parts.now()
         }
+        return number
     }
 
     private struct Sweep {

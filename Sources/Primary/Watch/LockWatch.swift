@@ -16,7 +16,14 @@ struct LockWatch {
     /// Watches what there is of the lock directories; false if there is nothing yet.
     func attach(to inotify: Inotify, _ tree: inout WatchTree) throws(SystemError) -> Bool {
         guard try watch(root, inotify, &tree) else { return false }
-        for entry in try Directory(root).entries() { try attach(entry.name, to: inotify, &tree) }
+        let entries: [DirectoryEntry]
+        do throws(SystemError) {
+            entries = try Directory(root).entries()
+        } catch {
+            guard Self.isBearable(error) else { throw error }
+            return false
+        }
+        for entry in entries { try attach(entry.name, to: inotify, &tree) }
         return true
     }
 
@@ -33,11 +40,13 @@ struct LockWatch {
             tree.note(try inotify.addWatch(path, Self.mask), .locks)
             return true
         } catch {
-            // Without these watches capture is some milliseconds slower, and as right.
-            guard [.noEntry, .notDirectory, .noSpace, .noMemory, .accessDenied].contains(error.errno) else {
-                throw error
-            }
+            guard Self.isBearable(error) else { throw error }
             return false
         }
+    }
+
+    /// Without these watches capture is some milliseconds slower, and as right.
+    private static func isBearable(_ error: SystemError) -> Bool {
+        [.noEntry, .notDirectory, .accessDenied].contains(error.errno) || error.errno.isShortage
     }
 }

@@ -98,6 +98,8 @@ final class Watcher: Sendable {
         private(set) var seesLocks = false
         private var buffer = [UInt8](repeating: 0, count: Inotify.bufferBytes)
         private var sinceDrain = 0
+        /// In the hints that are being gathered. A delivery touches a database a dozen times; once is enough to look.
+        private var told: Set<Told> = []
 
         init(watcher: Watcher, hinted: @escaping @Sendable ([Hint]) -> Void) {
             self.watcher = watcher
@@ -115,8 +117,7 @@ final class Watcher: Sendable {
         /// The hints that the store's queue gives; some may have been told already.
         private mutating func drain() throws(SystemError) -> [Hint] {
             var hints: [Hint] = []
-            // A delivery touches a database a dozen times; once is enough to look there.
-            var told: Set<Told> = []
+            told = []
             while true {
                 let events = try watcher.inotify.read(into: &buffer)
                 for event in events {
@@ -189,6 +190,8 @@ final class Watcher: Sendable {
             if !event.mask.isDisjoint(with: [.create, .movedTo]) {
                 hinted(hints)
                 hints = []
+                // Who got them may have looked by the time the next event comes.
+                told = []
                 try watch(path, hinting: true)
             } else if event.mask.contains(.movedFrom) {
                 for watch in tree.watches(within: path) { try? watcher.inotify.removeWatch(watch) }  // gone is fine

@@ -138,6 +138,11 @@ package final class Journal: Sendable {
     /// Nothing before what follows this position is kept.
     package var oldest: Position { state.withLock { $0.segments[0].head.position } }
 
+    /// Whether a trim through `position` would drop anything.
+    package func holds(before position: Position) -> Bool {
+        state.withLock { $0.segments.count > 1 && $0.segments[1].head.position <= position }
+    }
+
     /// Bytes on disk, about.
     package var byteCount: Int { state.withLock { $0.closedBytes + $0.end } }
 
