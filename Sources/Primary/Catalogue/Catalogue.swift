@@ -79,6 +79,11 @@ final class Catalogue: Sendable {
         CREATE TABLE IF NOT EXISTS standing (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER, sequence INTEGER);
         """
 
+    /// Lets go of the database, without what was not committed; whoever still asks gets an error.
+    ///
+    /// Who holds this value holds the transaction open, and the next `Catalogue` of the same path would wait for it.
+    func close() { try? queue.close() }  // it is given up in any case
+
     // MARK: - position
 
     /// The batch up to which the rows were told, or nothing for a new catalogue.

@@ -25,6 +25,11 @@ final class Sweeper: Sendable {
     private struct Asked: Sendable {
         var isWanted = false
         var isStopping = false
+        /// Sweeps. Invariant: ended <= begun <= ended + 1.
+        var begun = 0
+        var ended = 0
+        /// What is to be found by the first so many sweeps was told by no event. The first is owed for the time before the start.
+        var owed = 1
     }
 
     private static let reportCountMax = 1000
@@ -32,7 +37,22 @@ final class Sweeper: Sendable {
     init(_ parts: Parts) { self.parts = parts }
 
     func stop() { asked.update { $0.isStopping = true } }
-    func sweepSoon() { asked.update { $0.isWanted = true } }
+
+    /// A whole sweep that begins after this call is owed.
+    func sweepSoon() {
+        asked.update { asked in
+            asked.isWanted = true
+            asked.owed = asked.begun + 1
+        }
+    }
+
+    var isOwed: Bool { asked.withLock { $0.ended < $0.owed } }
+
+    /// Whether what is owed now has ended before `timeout`, and was not stopped. Blocks its thread.
+    func waitForOwed(timeout: Duration) -> Bool {
+        let owed = asked.withLock { $0.owed }
+        return asked.wait(timeout: timeout) { $0.ended >= owed || $0.isStopping } && !asked.withLock { $0.isStopping }
+    }
 
     /// Until `stop`. `isBaseline`: this is a new catalogue and no replica has anything, so what is there becomes its
     /// content. `swept` is called after the first sweep.
@@ -52,6 +72,8 @@ final class Sweeper: Sendable {
     }
 
     private func sweep(isBaseline: Bool) throws {
+        asked.update { $0.begun += 1 }
+        defer { asked.update { $0.ended += 1 } }
         let snapshot = try parts.catalogue.snapshot()
         var sweep = Sweep(isBaseline: isBaseline)
         for root in parts.roots.names { try look(in: StorePath(root: root), snapshot, &sweep) }

@@ -59,7 +59,8 @@ class Faults(PairGroup):
 
         def dead():
             return s.daemon.poll() is not None
-        processes.until(lambda: dead() or pair.command(s, 'status', expect=None).returncode == 0, PATIENCE, f'{s.name}: an answer to status')
+        if not processes.until(lambda: dead() or pair.command(s, 'status', expect=None).returncode == 0, PATIENCE, quiet=True):
+            raise Failure(f'{s.name}: no answer to status: {under}')
         self.session()
         deadline = time.monotonic() + PATIENCE
         while not dead() and pair.command(pair.p, 'wait', '--now', '--timeout', '1', expect=None).returncode:
@@ -103,7 +104,8 @@ class Faults(PairGroup):
             raise Failure(f'{where}: the daemon ended with {code} and said nothing')
         elif code and code < 0 and code != -9:
             raise Failure(f'{where}: the daemon crashed: signal {-code}')
-        if isinstance(came, str) and code == 0 and point.call in ('fdatasync', 'fsync') and '/journal/' in came:
+        paused = any('paused: ' in x for x in s.log_tail(40))
+        if isinstance(came, str) and code == 0 and point.call in ('fdatasync', 'fsync') and '/journal/' in came and not paused:
             raise Failure(f'{where}: a flush of the journal failed, and the daemon went on: {came}')
         try:
             if side == 'r':
