@@ -84,11 +84,6 @@ package struct Errno: RawRepresentable, Hashable, Sendable {
 
 extension Errno: CustomStringConvertible {
     /// The system's words: "No such file or directory".
-    /// Whether something has run out that may be there again: room, descriptors, memory.
-    package var isShortage: Bool {
-        [.noSpace, .quotaExceeded, .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(self)
-    }
-
     package var description: String {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
             String(cString: ms_strerror(rawValue, buffer.baseAddress, buffer.count))

@@ -13,6 +13,24 @@ package struct SystemError: Error, Equatable, Sendable {
     }
 }
 
+extension SystemError {
+    /// Whether something has run out that may be there again: space, descriptors, memory, watches.
+    package var isShortage: Bool {
+        [.noSpace, .quotaExceeded, .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(errno)
+    }
+
+    /// What the operator can do about it.
+    package var shortageHint: String {
+        switch errno {
+        case .noSpace where call == "inotify_add_watch": "raise fs.inotify.max_user_watches"
+        case .noSpace, .quotaExceeded: "free some space"
+        case .tooManyOpenFiles: "raise the limit of open files (LimitNOFILE)"
+        case .tooManyOpenFilesInSystem: "raise fs.file-max"
+        default: "free some memory"
+        }
+    }
+}
+
 extension SystemError: CustomStringConvertible {
     /// `openat2: /var/spool/cyrus/a: No such file or directory`
     package var description: String { "\(call): \(path): \(errno)" }

@@ -119,8 +119,8 @@ package final class Primary: Sendable {
 
     /// Runs until `stop`, or until something fails that cannot be gone on without.
     package func run() async throws {
-        defer { catalogue.close() }
         let capturer = CapturerParts(self)
+        defer { catalogue.close() }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await Thread.run(name: "watch") { try self.watch() } }
             group.addTask { try await Thread.run(name: "capture") { try capturer.run() } }
@@ -214,12 +214,13 @@ package final class Primary: Sendable {
         for shipper in shippers.withLock({ Array($0.values) }) { shipper.logGrew() }
     }
 
-    /// Whether `error`, of `init`, `run` or `trim`, is that the disk under the state directory is full.
-    package static func isOutOfSpace(_ error: any Error) -> Bool {
+    /// Nothing, unless `error`, of `init`, `run` or `trim`, is that something ran out, as the space under the state
+    /// directory; else what the operator can do about it.
+    package static func shortageHint(of error: any Error) -> String? {
         switch error {
-        case let error as SystemError: error.errno == .noSpace || error.errno == .quotaExceeded
-        case JournalError.system(let error): error.errno == .noSpace || error.errno == .quotaExceeded
-        default: Catalogue.isOutOfSpace(error)
+        case let error as SystemError where error.isShortage: error.shortageHint
+        case JournalError.system(let error) where error.isShortage: error.shortageHint
+        default: Catalogue.isOutOfSpace(error) ? "free some space" : nil
         }
     }
 
@@ -316,8 +317,19 @@ package final class Primary: Sendable {
 
     /// The position at which everything is in the log that was written before this call; nothing after `timeout`.
     ///
-    /// Blocks its thread.
+    /// Blocks its thread. Where events were lost, at the start too, or a directory is not watched, it takes a sweep.
     package func positionNow(timeout: Duration) throws(SystemError) -> Position? {
+        let deadline = MonotonicTime.now() + timeout
+        guard let position = try positionOfEvents(timeout: timeout) else { return nil }
+        // What was lost by now is known: the overflow came before the cookie.
+        if watcher.watchCounts.unwatched > 0 { sweeper.sweepSoon() }
+        guard sweeper.isOwed else { return position }
+        guard sweeper.waitForOwed(timeout: deadline - .now()) else { return nil }
+        return try positionOfEvents(timeout: deadline - .now())
+    }
+
+    /// The same, as far as events tell.
+    private func positionOfEvents(timeout: Duration) throws(SystemError) -> Position? {
         let cookie = try watcher.makeCookie()
         return cookies.take(timeout: timeout) { cookies in
             guard let position = cookies[cookie] else { return nil }

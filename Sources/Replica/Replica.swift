@@ -164,6 +164,7 @@ package final class Replica: Sendable {
         shared.work.update { $0 = SharedReplica.Work() }
         if isStopping.withLock({ $0 }) { shared.work.update { $0.isStopping = true } }
         shared.moved(received: journal.flushed.position, flushed: journal.flushed.position)
+        shared.follow(awaiting: try AwaitedPaths(in: options.state, applied: record.applied))
         let seeded = try SeededVersions(in: options.state)
         let (writer, quarantine, layout, state, shared, log) = (writer, quarantine, layout, options.state, shared, log)
         let (keep, share) = (options.quarantineKeep, options.removalShareMax)
@@ -222,7 +223,8 @@ package final class Replica: Sendable {
             let status = shared.status
             let hello = Hello(
                 store: options.store, purpose: .stream, flushed: flushed.position, hash: flushed.hash,
-                applied: min(status.applied, flushed.position), epochSeen: max(record.epochSeen, flushed.position.epoch)
+                applied: min(status.applied, shared.awaited.exact, flushed.position),
+                epochSeen: max(record.epochSeen, flushed.position.epoch)
             )
             let end = await dial(turn) { ended in
                 StreamUser(hello: hello, shared: self.shared, log: self.log, ended: ended)
@@ -350,6 +352,8 @@ package final class Replica: Sendable {
         try directory.flushDirectory()
         try JournalStart(position: start, hash: hash).save(in: options.state)
         try versions.save(in: options.state)
+        // All files are compared, or come whole.
+        try AwaitedPaths.remove(in: options.state)
         record.phase = .seeded
         record.applied = start
         record.consistentAfter = consistentAfter

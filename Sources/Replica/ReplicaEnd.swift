@@ -11,6 +11,8 @@ package struct ReplicaEnd: Sendable {
     package let epochSeen: Epoch
     /// The primary's clock at the last batch applied.
     package let exactAt: Timestamp?
+    /// Files that could not be applied, and that the primary did not send again.
+    package let awaited: [StorePath]
 
     /// Throws `NotPromotable` if the store is no consistent copy.
     package init(in state: String) throws {
@@ -29,6 +31,7 @@ package struct ReplicaEnd: Sendable {
                 why: "it has the log up to \(flushed.position), and has only applied it up to \(record.applied): "
                     + "\"mailsync status\" tells what it waits for")
         }
+        awaited = try AwaitedPaths(in: state, applied: record.applied).paths.sorted()
         applied = record.applied
         epochSeen = record.epochSeen
         exactAt = record.exactAt == 0 ? nil : Timestamp(nanoseconds: record.exactAt)
@@ -37,7 +40,7 @@ package struct ReplicaEnd: Sendable {
     /// Leaves what a primary begins with: the journal, which goes on, and nothing of an earlier life as a primary.
     package func prepareForPrimary(in state: String) throws {
         let directory = try Directory(state)
-        for name in ["slots", "catalogue", "catalogue-wal", "catalogue-shm", "replica", "seeded"] {
+        for name in ["slots", "catalogue", "catalogue-wal", "catalogue-shm", "replica", "seeded", "awaited"] {
             do throws(SystemError) {
                 try directory.unlink(Array(name.utf8))
             } catch {
@@ -69,6 +72,7 @@ extension Replica {
         let journal = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash)
         let shared = SharedReplica(now: Timestamp.now)
         shared.work.update { $0.isStopping = true }
+        shared.follow(awaiting: try AwaitedPaths(in: state, applied: record.applied))
         let writer = try StoreWriter(layout, quarantine: try Quarantine(state + "/quarantine"))
         let parts = Applier.Parts(
             journal: journal, writer: writer, tidyUp: {}, layout: layout, removalShareMax: nil, state: state,

@@ -23,8 +23,12 @@ final class SharedReplica: Sendable {
     private struct State {
         var status = ReplicaStatus()
         var link: Link?
-        var awaited: Set<StorePath> = []
+        var awaited = AwaitedPaths(exact: .zero)
+        var askedAt = MonotonicTime.now()
     }
+
+    /// What did not come is asked for again after this long.
+    static let askInterval = Duration.seconds(30)
 
     init(now: @escaping @Sendable () -> Timestamp) {
         self.now = now
@@ -58,7 +62,8 @@ final class SharedReplica: Sendable {
     func attach(_ link: Link?) {
         let awaited = state.withLock { state in
             state.link = link
-            return Array(state.awaited)
+            state.askedAt = .now()
+            return Array(state.awaited.paths)
         }
         if let link, !awaited.isEmpty { link.send(.resend(awaited)) }
         audits.linked(link != nil)
@@ -70,8 +75,31 @@ final class SharedReplica: Sendable {
     /// Whether a file in `directory` was asked for whole and has not come yet.
     func isAwaiting(in directory: StorePath) -> Bool {
         state.withLock { state in
-            !state.awaited.isEmpty && state.awaited.contains { $0.parent == directory || $0 == directory }
+            state.awaited.paths.contains { $0.parent == directory || $0 == directory }
         }
+    }
+
+    /// What is awaited, and up to where the store is exact.
+    var awaited: AwaitedPaths { state.withLock { $0.awaited } }
+
+    /// The log is followed from here on; `awaited` is what an earlier run left.
+    func follow(awaiting awaited: AwaitedPaths) {
+        state.withLock { state in
+            state.awaited = awaited
+            state.status.awaitedCount = awaited.paths.count
+        }
+    }
+
+    /// Asks for what is awaited, if that was long ago: an earlier answer could not be applied either, or never came.
+    func askAgain() {
+        let (link, paths) = state.withLock { state -> (Link?, [StorePath]) in
+            guard !state.awaited.paths.isEmpty, MonotonicTime.now() - state.askedAt >= Self.askInterval else {
+                return (nil, [])
+            }
+            state.askedAt = .now()
+            return (state.link, Array(state.awaited.paths))
+        }
+        if let link, !paths.isEmpty { link.send(.resend(paths)) }
     }
 
     /// What was received or flushed moved.
@@ -88,8 +116,8 @@ final class SharedReplica: Sendable {
         let (link, new) = state.withLock { state in
             state.status.applied = max(state.status.applied, position)
             state.status.exactAt = exactAt
-            let new = needed.filter { state.awaited.insert($0).inserted }
-            state.status.awaitedCount = state.awaited.count
+            let new = state.awaited.applied(position, needed: needed)
+            state.status.awaitedCount = state.awaited.paths.count
             if [.catchingUp, .streaming, .paused].contains(state.status.phase), state.link != nil {
                 let isBehind = state.status.applied < state.status.journaled
                 let phase: ReplicaStatus.Phase = isBehind ? .catchingUp : .streaming
@@ -105,14 +133,9 @@ final class SharedReplica: Sendable {
 
     /// A record was applied: if its file was awaited, it is no more.
     func arrived(_ record: Record) {
-        switch record.change {
-        case .whole, .assembled, .link, .remove, .symlink, .directory:
-            state.withLock { state in
-                guard !state.awaited.isEmpty, state.awaited.remove(record.path) != nil else { return }
-                state.status.awaitedCount = state.awaited.count
-            }
-        case .extents, .delta, .part, .metadata, .keep, .check:
-            break
+        state.withLock { state in
+            state.awaited.arrived(record)
+            state.status.awaitedCount = state.awaited.paths.count
         }
     }
 
@@ -122,12 +145,12 @@ final class SharedReplica: Sendable {
         state.withLock { $0.link }?.refuse(.failed, why)
     }
 
-    /// Tells the primary where we are.
+    /// Tells the primary where we are. While a file is awaited, what came after is applied and not exact: not acked so.
     func ack() {
         let (link, ack) = state.withLock { state in
             // Each thread tells its own position, and the applier may be the first to speak of what the intake flushed.
-            let applied = state.status.applied
-            let flushed = max(state.status.flushed, applied)
+            let applied = min(state.status.applied, state.awaited.exact)
+            let flushed = max(state.status.flushed, state.status.applied)
             return (
                 state.link, Ack(received: max(state.status.received, flushed), flushed: flushed, applied: applied)
             )

@@ -45,6 +45,15 @@ import Testing
         }
     }
 
+    @Test func `what runs out is a shortage, and the hint says of what`() {
+        func error(_ call: String, _ errno: Errno) -> SystemError { SystemError(call: call, path: "x", errno: errno) }
+        #expect(error("pwrite", .noSpace).isShortage && error("openat2", .tooManyOpenFiles).isShortage)
+        #expect(!error("pwrite", .inputOutput).isShortage && !error("openat2", .accessDenied).isShortage)
+        #expect(error("pwrite", .noSpace).shortageHint == "free some space")
+        #expect(error("inotify_add_watch", .noSpace).shortageHint == "raise fs.inotify.max_user_watches")
+        #expect(error("openat2", .tooManyOpenFiles).shortageHint.contains("LimitNOFILE"))
+    }
+
     @Test func `a NUL in a path is refused, not cut off at`() {
         #expect(throws: SystemError(call: "open", path: "a\0b", errno: .invalid)) {
             try terminated(bytes("a\0b"), for: "open")

@@ -141,8 +141,9 @@ final class Capturer {
             try parts.catalogue.set(path, CatalogueEntry(status, digest: nil))
             isCommitted = false
         }
-        absorb(inbox.hints)
         for path in inbox.suspects where try isStillSuspect(path) { dirty.suspect(path) }
+        // After the suspects: a cookie among them may be about those.
+        absorb(inbox.hints)
         for path in inbox.resends {
             // A row that no file is like: what is there is sent whole, what is gone is told to be gone.
             try parts.catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
@@ -235,7 +236,7 @@ final class Capturer {
                 }
             } catch let error as SystemError {
                 alarm(dirt.directory, "\(error)")
-                if error.errno.isShortage { dirty.putBack(dirt, now: .now()) }
+                if error.isShortage { dirty.putBack(dirt, now: .now()) }
             }
             for (owner, names) in byOwner {
                 let job = CaptureJob(dirt, names: names)

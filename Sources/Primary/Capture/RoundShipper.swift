@@ -64,7 +64,7 @@ struct RoundShipper {
             return encoded
         } catch let error as SystemError {
             alarm(captured.path, "\(error)")
-            if error.errno.isShortage { round.unshipped.append(captured.path) }
+            if error.isShortage { round.unshipped.append(captured.path) }
             return nil
         }
     }

@@ -146,7 +146,7 @@ final class UnitReader {
             return try readMutable(path, role, wholly: wholly)
         } catch let error as SystemError {
             alarm(path, "\(error)")
-            return error.errno.isShortage ? .busy : .read([], named: [:])
+            return error.isShortage ? .busy : .read([], named: [:])
         }
     }
 

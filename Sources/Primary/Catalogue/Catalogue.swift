@@ -95,6 +95,11 @@ final class Catalogue: Sendable {
         CREATE TABLE IF NOT EXISTS standing (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER, sequence INTEGER);
         """
 
+    /// Lets go of the database, without what was not committed; whoever still asks gets an error.
+    ///
+    /// Who holds this value holds the transaction open, and the next `Catalogue` of the same path would wait for it.
+    func close() { try? queue.close() }  // it is given up in any case
+
     // MARK: - position
 
     /// The batch up to which the rows were told, or nothing for a new catalogue.
@@ -123,12 +128,6 @@ final class Catalogue: Sendable {
 
     /// What would be there after a power cut now, as far as this process knows.
     var durablePosition: Position? { durable.withLock { $0 } }
-
-    /// Lets go of the database; nothing works after it.
-    func close() {
-        try? queue.writeWithoutTransaction { try $0.execute(sql: "ROLLBACK") }  // what was not committed is in the log
-        try? queue.close()  // the end of the process closes it too
-    }
 
     // MARK: - rows
 

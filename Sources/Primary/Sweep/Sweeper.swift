@@ -26,6 +26,8 @@ final class Sweeper: Sendable {
         /// Sweeps asked for so far, the one at the start included.
         var wanted: UInt64 = Sweeper.first
         var isStopping = false
+        /// The newest of them that a sweep begun after it has answered.
+        var done: UInt64 = 0
     }
 
     /// The number of the sweep at the start.
@@ -38,6 +40,7 @@ final class Sweeper: Sendable {
     func stop() { asked.update { $0.isStopping = true } }
 
     /// Asks for a sweep that begins after this call; its number, which `CaptureInbox.sweptThrough` reaches at its end.
+    @discardableResult
     func sweepSoon() -> UInt64 {
         asked.update { asked in
             asked.wanted += 1
@@ -45,32 +48,42 @@ final class Sweeper: Sendable {
         }
     }
 
+    /// Whether what a sweep is to find, and no event told of, is still out.
+    var isOwed: Bool { asked.withLock { $0.done < $0.wanted } }
+
+    /// Whether every sweep asked for by now has ended before `timeout`, and was not stopped. Blocks its thread.
+    func waitForOwed(timeout: Duration) -> Bool {
+        let wanted = asked.withLock { $0.wanted }
+        return asked.wait(timeout: timeout) { $0.done >= wanted || $0.isStopping } && !asked.withLock { $0.isStopping }
+    }
+
     /// Until `stop`. `isBaseline`: this is a new catalogue and no replica has anything, so what is there becomes its
     /// content. `swept` is called after the first sweep.
     func run(isBaseline: Bool, swept: () -> Void) throws {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
-        var done = try sweep(isBaseline: isBaseline)
+        try sweep(isBaseline: isBaseline)
         swept()
         while true {
-            let isAsked = asked.wait(timeout: parts.period) { $0.wanted > done || $0.isStopping }
-            if isAsked, asked.withLock({ $0.isStopping }) { return }
-            done = try sweep(isBaseline: false)
+            _ = asked.wait(timeout: parts.period) { $0.wanted > $0.done || $0.isStopping }
+            if asked.withLock({ $0.isStopping }) { return }
+            try sweep(isBaseline: false)
         }
     }
 
-    /// The number of the newest sweep asked for before it began.
-    private func sweep(isBaseline: Bool) throws -> UInt64 {
+    private func sweep(isBaseline: Bool) throws {
         let number = asked.withLock { $0.wanted }
         let snapshot = try parts.catalogue.snapshot()
         var sweep = Sweep(isBaseline: isBaseline)
         for root in parts.roots.names { try look(in: StorePath(root: root), snapshot, &sweep) }
         report(&sweep)
-        if !asked.withLock({ $0.isStopping }) { parts.inbox.update { $0.sweptThrough = number } }
+        if !asked.withLock({ $0.isStopping }) {
+            parts.inbox.update { $0.sweptThrough = number }
+            asked.update { $0.done = number }
+        }
         parts.status.update { status in
             status.sweepCount += 1
             status.lastSweep = parts.now()
         }
-        return number
     }
 
     private struct Sweep {

@@ -47,6 +47,6 @@ struct LockWatch {
 
     /// Without these watches capture is some milliseconds slower, and as right.
     private static func isBearable(_ error: SystemError) -> Bool {
-        [.noEntry, .notDirectory, .accessDenied].contains(error.errno) || error.errno.isShortage
+        [.noEntry, .notDirectory, .accessDenied].contains(error.errno) || error.isShortage
     }
 }

@@ -80,7 +80,8 @@ final class Applier {
     /// True when it is time to end.
     private func waitForWork() -> Bool {
         let applied = cursor.position
-        let timeout = isCheckpointed ? nil : Self.checkpointInterval
+        let isAwaiting = !parts.shared.awaited.paths.isEmpty
+        let timeout = isCheckpointed ? (isAwaiting ? SharedReplica.askInterval : nil) : Self.checkpointInterval
         let journal = parts.journal
         let woken = parts.shared.work.take(timeout: timeout) { work -> Bool? in
             if work.isStopping { return true }
@@ -99,6 +100,7 @@ final class Applier {
             }
             ack()
         }
+        parts.shared.askAgain()
         if !isCheckpointed, MonotonicTime.now() - lastCheckpoint >= Self.checkpointInterval { try checkpoint() }
     }
 
@@ -158,7 +160,7 @@ final class Applier {
         }
     }
 
-    /// The path, if it is needed whole. Waits while the disk is full.
+    /// The path, if it is needed whole. Waits while the disk is full, or there are no descriptors.
     private func apply(_ item: Record, _ sequence: SequenceNumber, _ mode: RecordApplier.Mode) throws -> StorePath? {
         while true {
             do {
@@ -174,9 +176,9 @@ final class Applier {
                     parts.log.error("\(item.path): refused: \(why)")
                     return nil
                 }
-            } catch let error as SystemError where error.errno == .noSpace || error.errno == .quotaExceeded {
+            } catch let error as SystemError where error.isShortage {
                 parts.shared.paused(because: "\(error)")
-                parts.log.error("paused: \(error): free some space, it goes on by itself")
+                parts.log.error("paused: \(error): \(error.shortageHint), it goes on by itself")
                 _ = parts.shared.work.wait(timeout: Self.retryInterval) { $0.isStopping }
                 guard !parts.shared.work.withLock({ $0.isStopping }) else { throw error }
             } catch let error as SystemError {
@@ -191,6 +193,7 @@ final class Applier {
     private func checkpoint() throws {
         guard !isCheckpointed else { return }
         try parts.writer.flush()
+        try parts.shared.awaited.save(in: parts.state)
         try record.save(in: parts.state)
         if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
         isCheckpointed = true

@@ -63,12 +63,9 @@ struct Intake {
                 }
                 rest = rest.dropFirst()
             } catch {
-                guard case .system(let system) = error, system.errno == .noSpace || system.errno == .quotaExceeded
-                else {
-                    throw error
-                }
+                guard case .system(let system) = error, system.isShortage else { throw error }
                 shared.paused(because: "\(error)")
-                log.error("paused: \(error): free some space, it goes on by itself")
+                log.error("paused: \(error): \(system.shortageHint), it goes on by itself")
                 let isStopping = shared.work.wait(timeout: .seconds(1)) { $0.isStopping }
                 if isStopping { throw error }
             }

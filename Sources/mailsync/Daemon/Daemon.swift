@@ -30,7 +30,7 @@ final class Daemon: Sendable {
         case replica(Replica)
         /// A primary that was replaced.
         case fenced(Epoch)
-        /// A primary whose disk is full.
+        /// A primary whose disk is full, or that lacks something else.
         case paused(why: String)
     }
 
@@ -104,7 +104,7 @@ final class Daemon: Sendable {
                 if let epoch = standing.fencedBy {
                     try await serveFenced(epoch)
                 } else {
-                    try await servePrimaryUntilFull(standing)
+                    try await servePrimaryUntilShort(standing)
                 }
             case .replica: try await serveReplica()
             }
@@ -133,14 +133,15 @@ final class Daemon: Sendable {
 
     // MARK: - roles
 
-    /// A full disk under the state directory ends a primary, and it begins again when it can: its journal says what was
-    /// shipped, and the sweep finds what changed meanwhile.
-    private func servePrimaryUntilFull(_ standing: StateDirectory.Standing) async throws {
+    /// A full disk under the state directory, or another shortage, ends a primary, and it begins again when it can: its
+    /// journal says what was shipped, and the sweep finds what changed meanwhile.
+    private func servePrimaryUntilShort(_ standing: StateDirectory.Standing) async throws {
         do {
             try await servePrimary(standing)
-        } catch  where Primary.isOutOfSpace(error) {
+        } catch {
+            guard let hint = Primary.shortageHint(of: error) else { throw error }
             let why = "\(configuration.state): \(error)"
-            log.error("paused: \(why): free some space, it goes on by itself")
+            log.error("paused: \(why): \(hint), it goes on by itself")
             current.withLock { $0 = .paused(why: why) }
             try? await Task.sleep(for: .seconds(2))  // cut short, the next try is only earlier
         }

@@ -13,8 +13,11 @@ struct Promotion {
         try end.prepareForPrimary(in: state.path)
         try state.save(StateDirectory.Standing(role: .primary, epoch: epoch, fencedBy: nil))
         let time = end.exactAt.map(\.iso8601) ?? "an unknown time"
+        let lacking = end.awaited.map {
+            "\nnot as on the old primary, which was asked for it and did not answer: \($0)"
+        }
         return "promoted: this end is the primary of epoch \(epoch) now; complete up to \(time); "
-            + "batches after \(end.applied), if any, were never received"
+            + "batches after \(end.applied), if any, were never received" + lacking.joined()
     }
 }
 

@@ -1,6 +1,7 @@
 """Something that both ends live on runs out, and is there again."""
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 
@@ -28,6 +29,20 @@ def kernel_limit(name, value):
     finally:
         with open(path, 'w') as f:
             f.write(before)
+
+
+def watches_of(user):
+    """how many watches the user's processes have by now: the limit is on their sum"""
+    uid, count = pwd.getpwnam(user).pw_uid, 0
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        with contextlib.suppress(OSError):                   # it has ended
+            if os.stat(f'/proc/{pid}').st_uid != uid:
+                continue
+            for fd in os.listdir(f'/proc/{pid}/fd'):
+                if os.readlink(f'/proc/{pid}/fd/{fd}') == 'anon_inode:inotify':
+                    with open(f'/proc/{pid}/fdinfo/{fd}') as f:
+                        count += sum(x.startswith('inotify ') for x in f)
+    return count
 
 
 class Exhaustion(PairGroup):
@@ -98,7 +113,7 @@ class Exhaustion(PairGroup):
     def watches(self):
         pair = self.make(users=range(6), settings={'sweep_period': '2s'}).start()
         pair.stop_daemon('p')
-        with kernel_limit('max_user_watches', '60'):
+        with kernel_limit('max_user_watches', str(watches_of(self.run.run_as) + 60)):
             pair.start_daemon('p')
             processes.until(lambda: pair.status('p')['watch']['sweeps'], 20, 'the end of the first sweep')
         if not pair.status('p')['watch']['unwatchedDirectories']:
@@ -136,7 +151,6 @@ class Exhaustion(PairGroup):
                 raise Failure(f'{side.name}: neither its log nor its status tells of too many open files')
             if side.running:
                 self.limit_descriptors(side, 1024)
-            self.watch(self.quick_or(1, 5))
         if side.running:
             ended = 'it went on'
         else:
@@ -144,6 +158,7 @@ class Exhaustion(PairGroup):
             if side.daemon.returncode < 0:
                 raise Failure(f'{side.name}: the daemon crashed: signal {-side.daemon.returncode}')
             pair.start_daemon(side)
+        processes.until(lambda: pair.status(side)['state'] not in ('paused', 'starting'), 40, f'{side.name}: a status that says it goes on', every=.1)
         pair.wait_now(patience=90)
         self.judge()
         return f'{ended}; ' + told(b)

@@ -89,6 +89,8 @@ class Power(PairGroup):
         m = PROMISED.search(done.stdout)
         if done.returncode or not m:
             raise Failure(f'promote after the cut: exit {done.returncode}: {(done.stdout + done.stderr)[-900:]}')
+        if 'not as on the old primary' in done.stdout:
+            raise Failure(f'after the cut some files do not fit the log: {done.stdout[-900:]}')
         has = tuple(map(int, m.groups()))
         if has < flushed:
             raise Failure(f'{flushed} was acknowledged as flushed, and the replica has lost what is after {has}')
