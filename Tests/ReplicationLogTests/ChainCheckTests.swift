@@ -93,6 +93,23 @@ import Testing
         #expect(try open().flushed.position == position(1, 11))
     }
 
+    @Test func `the unwritten rest of the sector that the log ended in is no damage`() throws {
+        _ = try write(3, byteCount: 3000)
+        var bytes = try directory.bytes(first)
+        let second = SegmentHead.byteCount + BatchHeader.byteCount + 3000
+        #expect(second % 512 != 0)
+        let end = second / 512 * 512 + 512
+        for offset in second..<end { bytes[offset] = 0 }
+        try directory.put(bytes, at: first)
+        #expect(try report().broken == nil)
+        #expect(try open().flushed.position == position(1, 11))
+        // Anything but zeros there was written, and is not what it was.
+        bytes[end - 1] = 1
+        try directory.put(bytes, at: first)
+        #expect(try report().broken != nil)
+        #expect(throws: JournalError.self) { try open() }
+    }
+
     @Test func `a segment that is missing, exchanged, or cut breaks the chain there`() throws {
         var chain = BatchChain(after: start, hash: startHash)
         do {

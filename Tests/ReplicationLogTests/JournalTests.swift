@@ -125,6 +125,9 @@ import Testing
         #expect(try again.skip(&cursor, to: position(1, 12)) == false)
         #expect(try again.hash(at: position(1, 12)) == nil)
         #expect(try again.hash(at: position(2, 12)) != nil)
+        // An end that wrote more in the old epoch is compared too.
+        #expect(again.byteCount(after: position(1, 50)) == 0)
+        #expect(again.byteCount(after: position(1, 11)) > 0)
     }
 
     // MARK: - segments
@@ -301,6 +304,15 @@ import Testing
         #expect(error?.description.contains("checksum mismatch") == true)
         #expect(try all(journal, after: position(1, 15)).count == 5)
         #expect(try directory.bytes("000000000000000a.journal") == before)
+    }
+
+    @Test func `age is looked for up to a damaged batch, and no error is made of it`() throws {
+        var chain = chain
+        do { _ = try append(segments: 4, to: try open(), &chain) }
+        let later = Timestamp(nanoseconds: 1000)
+        #expect(try open().position(before: later) == position(1, 25))
+        try directory.flip(bit: 3, at: SegmentHead.byteCount + 5000, of: "0000000000000014.journal")
+        #expect(try open().position(before: later) == position(1, 15))
     }
 
     @Test func `an earlier segment whose head is damaged is refused`() throws {

@@ -11,9 +11,17 @@ extension AuditWalk {
         for directory in mailboxes {
             try checkCancelled()
             // The audit has read the messages already; their SHA-1 is another question, so they are read again.
-            try tell(check.mailbox(directory, messages: .contents))
+            try look(directory) { () throws(SystemError) in try check.mailbox(directory, messages: .contents) }
         }
-        if case .all = options.scope { try tell(check.store()) }
+        guard options.depth == .cyrus, case .all = options.scope else { return }
+        try look(StorePath(root: .configuration)) { () throws(SystemError) in try check.store() }
+    }
+
+    /// Tells the verdict of `body` on `path`, or that it cannot be looked at.
+    private func look(_ path: StorePath, _ body: () throws(SystemError) -> CyrusVerdict) throws {
+        let verdict: CyrusVerdict
+        do throws(SystemError) { verdict = try body() } catch { return leaveOut(path, error) }
+        try tell(verdict)
     }
 
     private func tell(_ verdict: CyrusVerdict) throws {

@@ -1,4 +1,5 @@
 package import Formats
+package import Linux
 
 /// What an operator, or the scrub, wants audited.
 package struct AuditOptions: Sendable {
@@ -14,7 +15,7 @@ package struct AuditOptions: Sendable {
 
     package enum Depth: String, Sendable {
         case metadata, content
-        /// Content, and each end's store as Cyrus understands it.
+        /// Content, and the primary's store as Cyrus understands it; what is equal is as sound on the replica.
         case cyrus
     }
 
@@ -66,10 +67,23 @@ package struct AuditProgress: Sendable {
     package var healedCount = 0
     /// Not compared: somebody was writing all the time, or the replica went away.
     package var unfinished: [StorePath] = []
+    /// Not compared either, with all below them: the primary cannot look at them.
+    package var unreadable: [Unreadable] = []
     /// The replicas compared.
     package var replicas: [String] = []
 
     package init() {}
+
+    package struct Unreadable: Sendable {
+        package let path: StorePath
+        package let error: SystemError
+
+        /// By its mode, so it will be the next time too: lost+found, say, where the daemon is not root.
+        var isForbidden: Bool { error.errno == .accessDenied || error.errno == .notPermitted }
+    }
+
+    /// Whether to ask again could compare nothing more.
+    var isComplete: Bool { unfinished.isEmpty && unreadable.allSatisfy(\.isForbidden) }
 }
 
 package enum AuditEvent: Sendable {

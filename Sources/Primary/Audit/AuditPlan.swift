@@ -13,6 +13,8 @@ struct AuditPlan {
     private var stack: [StorePath]
     /// Of messages with several names, the names.
     private(set) var links: [LinkKey: [StorePath]] = [:]
+    /// What could not be looked at, since `takeUnreadable`.
+    private var unreadable: [AuditProgress.Unreadable] = []
 
     struct LinkKey: Hashable {
         let root: RootName
@@ -24,7 +26,7 @@ struct AuditPlan {
         self.options = options
         self.roots = roots
         self.reader = reader
-        names = MailboxNames(roots: roots)
+        names = MailboxNames(roots)
         switch options.scope {
         case .all, .user, .mailbox:
             stack = roots.names.reversed().map { StorePath(root: $0) }
@@ -38,28 +40,45 @@ struct AuditPlan {
     }
 
     /// Nothing when all were given. `read` is told the bytes of each message, as `ListingReader.digest` does.
-    mutating func next(read: (Int) -> Void) throws -> (listing: DirectoryListing, depth: AuditCheck.Depth)? {
+    ///
+    /// What cannot be looked at is noted and left out, with all below it: one directory ends no audit.
+    mutating func next(read: (Int) -> Void) -> (listing: DirectoryListing, depth: AuditCheck.Depth)? {
         while let directory = stack.popLast() {
-            guard roots.isShipped(directory) || directory.isRoot, var listing = try reader.list(directory) else {
-                continue
+            do throws(SystemError) {
+                if let found = try look(at: directory, read) { return found }
+            } catch {
+                unreadable.append(AuditProgress.Unreadable(path: directory, error: error))
             }
-            for item in listing.items.reversed() where item.entry.kind == .directory {
-                stack.append(directory.appending(item.entry.name))
-            }
-            guard isDue(directory), try isWanted(directory) else { continue }
-            let depth = depth(of: directory)
-            if depth == .content { _ = try reader.digest(&listing, where: \.isMessage, read: read) }
-            for item in listing.items where item.isMessage && item.status.linkCount > 1 {
-                let key = LinkKey(root: directory.root, device: item.status.device, inode: item.status.inode)
-                links[key, default: []].append(directory.appending(item.entry.name))
-            }
-            return (listing, depth)
         }
         return nil
     }
 
+    mutating func takeUnreadable() -> [AuditProgress.Unreadable] {
+        defer { unreadable = [] }
+        return unreadable
+    }
+
+    private mutating func look(
+        at directory: StorePath, _ read: (Int) -> Void
+    ) throws(SystemError) -> (listing: DirectoryListing, depth: AuditCheck.Depth)? {
+        guard roots.isShipped(directory) || directory.isRoot, var listing = try reader.list(directory) else {
+            return nil
+        }
+        for item in listing.items.reversed() where item.entry.kind == .directory {
+            stack.append(directory.appending(item.entry.name))
+        }
+        guard isDue(directory), try isWanted(directory) else { return nil }
+        let depth = depth(of: directory)
+        if depth == .content { _ = try reader.digest(&listing, where: \.isMessage, read: read) }
+        for item in listing.items where item.isMessage && item.status.linkCount > 1 {
+            let key = LinkKey(root: directory.root, device: item.status.device, inode: item.status.inode)
+            links[key, default: []].append(directory.appending(item.entry.name))
+        }
+        return (listing, depth)
+    }
+
     /// The same directory again, as it is now.
-    func again(_ directory: StorePath, _ depth: AuditCheck.Depth) throws -> DirectoryListing {
+    func again(_ directory: StorePath, _ depth: AuditCheck.Depth) throws(SystemError) -> DirectoryListing {
         guard var listing = try reader.list(directory) else {
             return DirectoryListing(directory: directory, items: [])
         }
@@ -76,7 +95,7 @@ struct AuditPlan {
         ) { $0.lexicographicallyPrecedes($1) }
     }
 
-    private func isWanted(_ directory: StorePath) throws -> Bool {
+    private func isWanted(_ directory: StorePath) throws(SystemError) -> Bool {
         switch options.scope {
         case .all, .below: true
         case .user(let user): try names.owner(of: directory).user == user
@@ -89,58 +108,5 @@ struct AuditPlan {
         guard let sample = options.sample else { return .content }
         let number = AuditEntry(name: Array(directory.root.name.utf8) + directory.path, kind: .directory).hash
         return number % sample.parts == sample.part - 1 ? .content : .metadata
-    }
-}
-
-/// Whose a path is, in Cyrus's words: by the name in cyrus.header, or by the path.
-struct MailboxNames {
-    let roots: StoreRoots
-
-    struct Owner {
-        /// The internal name.
-        var mailbox: [UInt8]?
-        var user: [UInt8]?
-    }
-
-    func owner(of path: StorePath) throws -> Owner {
-        let rules = roots.layout.rules.paths
-        let isDirectory = try roots.status(of: path)?.kind == .directory
-        switch roots.layout.unit(of: path, isDirectory ? .directory : .file) {
-        case .mailbox(let directory): return try mailbox(directory)
-        case .user(.name(let user)): return Owner(user: user)
-        case .user(.inbox(let id)):
-            guard let directory = MailboxPath.directory(uniqueID: id) else { return Owner() }
-            for root in roots.names where RootKind(root).holdsMailboxes {
-                guard let inbox = StorePath(root: root, path: directory) else { continue }
-                let owner = try mailbox(inbox)
-                if owner.mailbox != nil { return Owner(user: owner.user) }
-            }
-            return Owner()
-        case .quota(let root): return Owner(user: MailboxName(internalName: root, rules: rules).userID)
-        case .global: return Owner()
-        }
-    }
-
-    private func mailbox(_ directory: StorePath) throws -> Owner {
-        let rules = roots.layout.rules.paths
-        for root in roots.names where RootKind(root).holdsMailboxes {
-            guard let place = StorePath(root: root, path: directory.path), let bytes = try header(in: place),
-                let header = try? MailboxHeader(decoding: bytes)  // a broken one names nobody
-            else { continue }
-            if let name = header.name {
-                return Owner(mailbox: name, user: MailboxName(internalName: name, rules: rules).userID)
-            }
-        }
-        guard let name = MailboxPath.name(ofLegacyDirectory: directory.path, rules: rules) else { return Owner() }
-        return Owner(mailbox: name.internalName(rules: rules), user: name.userID)
-    }
-
-    private func header(in directory: StorePath) throws(SystemError) -> [UInt8]? {
-        do throws(SystemError) {
-            return try roots.open(directory.appending("cyrus.header")).readAll(max: 1 << 20)
-        } catch {
-            guard [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) else { throw error }
-            return nil
-        }
     }
 }

@@ -28,7 +28,6 @@ final class AuditWalk {
     let parts: Parts
     let options: AuditOptions
     private let reader: ListingReader
-    private let witnesses: Witnesses
     private let names: MailboxNames
     private var progress: AuditProgress
     private var group = Group()
@@ -83,8 +82,7 @@ final class AuditWalk {
         self.options = options
         self.parts = parts
         reader = ListingReader(parts.roots)
-        witnesses = Witnesses(roots: parts.roots)
-        names = MailboxNames(roots: parts.roots)
+        names = MailboxNames(parts.roots)
         progress = AuditProgress()
         progress.replicas = parts.desk.following.sorted()
         if case .all = options.scope, let totals {
@@ -102,8 +100,9 @@ final class AuditWalk {
         }
         progress.replicas = parts.desk.following.sorted()
         var plan = try AuditPlan(options, parts.roots, reader)
-        while let (listing, depth) = try plan.next(read: { self.pace($0) }) {
+        while let (listing, depth) = plan.next(read: { self.pace($0) }) {
             try checkCancelled()
+            progress.unreadable += plan.takeUnreadable()
             if options.depth == .cyrus, listing.items.contains(where: { $0.entry.name == Self.indexName }) {
                 mailboxes.append(listing.directory)
             }
@@ -113,6 +112,7 @@ final class AuditWalk {
                 try add(listing, to: &metadataGroup, depth)
             }
         }
+        progress.unreadable += plan.takeUnreadable()
         try submit(&group)
         try submit(&metadataGroup)
         try finish(plan)
@@ -135,7 +135,7 @@ final class AuditWalk {
             let most = again.map { attempts[$0.0] ?? 1 }.max() ?? 1
             parts.desk.pause(.milliseconds(min(20 * most, 500)))
             for (directory, depth) in again {
-                let listing = try plan.again(directory, depth)
+                guard let listing = listAgain(directory, depth, plan) else { continue }
                 if depth == options.checkDepth {
                     try add(listing, to: &group, depth)
                 } else {
@@ -145,6 +145,18 @@ final class AuditWalk {
             try submit(&group)
             try submit(&metadataGroup)
         }
+    }
+
+    /// As it is now; nothing if it cannot be looked at any more.
+    private func listAgain(_ directory: StorePath, _ depth: AuditCheck.Depth, _ plan: AuditPlan) -> DirectoryListing? {
+        do throws(SystemError) { return try plan.again(directory, depth) } catch {
+            leaveOut(directory, error)
+            return nil
+        }
+    }
+
+    func leaveOut(_ path: StorePath, _ error: SystemError) {
+        progress.unreadable.append(AuditProgress.Unreadable(path: path, error: error))
     }
 
     func checkCancelled() throws {
@@ -203,7 +215,8 @@ final class AuditWalk {
             case .directories(let states) where states.count == expected.count:
                 for (state, claimed) in zip(states, expected) where open.insert(claimed.directory).inserted {
                     switch state {
-                    case .digest(claimed.digest), .digest(claimed.ownerlessDigest): open.remove(claimed.directory)
+                    // A replica that keeps no owners has another one where there are any; narrowing compares without them.
+                    case .digest(claimed.digest): open.remove(claimed.directory)
                     case .digest, .absent: suspected.append((claimed.directory, group.depth))
                     case .movedOn: try comeAgain([claimed.directory], group.depth)
                     }
@@ -223,7 +236,7 @@ final class AuditWalk {
             progress.fileCount += expected.fileCount
             progress.byteCount += expected.byteCount
             // Who resumes behind this one must have left nothing before it.
-            if waiting.isEmpty, suspected.isEmpty { parts.proven(expected.directory, depth) }
+            if waiting.isEmpty, suspected.isEmpty, progress.isComplete { parts.proven(expected.directory, depth) }
         }
     }
 
@@ -274,10 +287,11 @@ final class AuditWalk {
     private func narrow(
         _ directories: [StorePath], _ depth: AuditCheck.Depth, _ plan: AuditPlan
     ) throws -> [Different] {
-        let listings = try directories.map { try plan.again($0, depth) }
+        let listings = directories.compactMap { listAgain($0, depth, plan) }
+        guard !listings.isEmpty else { return [] }
         let number = parts.desk.submit(.entries, listings, in: directories[0].root, depth)
         guard let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout) else {
-            try comeAgain(directories, depth)
+            try comeAgain(listings.map(\.directory), depth)
             return []
         }
         tell(result.delivery.findings)
@@ -338,7 +352,8 @@ final class AuditWalk {
     }
 
     private func witness(_ path: StorePath, _ there: AuditVerdict.Found?) throws -> Classification.Witness {
-        guard let there, there.guid != nil, let guid = try witnesses.guid(of: path) else {
+        // An index that cannot be read bears no witness.
+        guard let there, there.guid != nil, let guid = (try? parts.roots.indexedGUID(of: path)) ?? nil else {
             return Classification.Witness()
         }
         let bytes = try? parts.roots.open(path).readAll(max: 1 << 30)  // unread it bears no witness

@@ -318,7 +318,7 @@ final class CaptureAudit {
             let bytes = try file.readAll(max: 1 << 30)
             let found = PageTable.digest(of: bytes)
             guard found != recorded else { return nil }
-            let guid = try Witnesses(roots: roots).guid(of: path)
+            let guid = try roots.indexedGUID(of: path)
             let witness: LocalFinding.Witness
             if let guid, !guid.isNull {
                 witness = MessageGUID(of: bytes) == guid ? .forDisk : .againstDisk

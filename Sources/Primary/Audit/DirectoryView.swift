@@ -101,23 +101,3 @@ extension AuditEntry {
         if kind != .directory { digest = row.digest }
     }
 }
-
-/// What else bears witness of a content: Cyrus's own records.
-struct Witnesses {
-    let roots: StoreRoots
-
-    /// What the index says of the message at `path`; nothing if it does not name it, or cannot be read.
-    func guid(of path: StorePath) throws(SystemError) -> MessageGUID? {
-        guard case .message(let uid) = roots.layout.role(of: path) else { return nil }
-        for root in roots.names where root == path.root || RootKind(root).holdsMailboxes {
-            guard let directory = StorePath(root: root, path: path.parent.path) else { continue }
-            do throws(SystemError) {
-                let bytes = try roots.open(directory.appending("cyrus.index")).readAll(max: 1 << 30)
-                return (try? IndexImage(bytes))?.record(uid: uid)?.guid  // a broken index vouches for nothing
-            } catch {
-                guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
-            }
-        }
-        return nil
-    }
-}

@@ -7,12 +7,15 @@ import Synchronization
 /// The continuous audit: all contents once in `period`, at a rate that takes about that long, and all metadata every
 /// hour. Two threads, started with the primary and ended with it; they work while a replica follows the log.
 ///
-/// A round of contents goes on after a restart behind the last directory it had proven.
+/// A round of contents goes on, after a restart or where something could not be compared, behind the last directory before
+/// which it had proven all. What the daemon may not read is left out, and told once.
 final class Scrub: Sendable {
     private let period: Duration
     private let primary: Primary
     private let directory: String
     private let record: Mutex<ScrubRecord>
+    /// Told of as unreadable.
+    private let told = Mutex<Set<StorePath>>([])
 
     private static let metadataInterval = Duration.seconds(3600)
     private static let firstDelay = Duration.seconds(600)
@@ -42,10 +45,12 @@ final class Scrub: Sendable {
             var options = AuditOptions(depth: .content)
             options.resumeAfter = current.contentReached
             options.bytesPerSecondMax = try rate()
-            let isDone = try round(options, began: began) { record, round in
-                record.content = round
+            let isDone = try round(options) { record, _ in
+                record.content = ScrubRecord.Round(
+                    began: began, ended: .now(), findingCount: record.contentFindingCount)
                 record.contentBegan = nil
                 record.contentReached = nil
+                record.contentFindingCount = 0
             }
             due = isDone ? max(start + period, .now()) : .now() + min(Self.retryInterval, period)
         }
@@ -55,7 +60,10 @@ final class Scrub: Sendable {
         let interval = min(Self.metadataInterval, period)
         var due = MonotonicTime.now() + min(Self.firstDelay, interval)
         while wait(until: due) {
-            let isDone = try round(AuditOptions(depth: .metadata), began: .now()) { $0.metadata = $1 }
+            let began = Timestamp.now()
+            let isDone = try round(AuditOptions(depth: .metadata)) { record, findingCount in
+                record.metadata = ScrubRecord.Round(began: began, ended: .now(), findingCount: findingCount)
+            }
             due = .now() + (isDone ? interval : min(Self.retryInterval, interval))
         }
     }
@@ -73,11 +81,12 @@ final class Scrub: Sendable {
         return max(Self.bytesPerSecondMin, Int(Double(bytes) / seconds * 1.1))
     }
 
-    /// Whether it came to its end.
+    /// Whether it came to its end; then `note` is given its findings.
     private func round(
-        _ options: AuditOptions, began: Timestamp, _ note: (inout ScrubRecord, ScrubRecord.Round) -> Void
+        _ options: AuditOptions, _ note: (inout ScrubRecord, _ findingCount: Int) -> Void
     ) throws -> Bool {
         let (primary, log) = (primary, primary.log)
+        let findingCount = Atomic(0)
         let provenCount = Atomic(0)
         do {
             let end = try primary.audit(
@@ -93,21 +102,31 @@ final class Scrub: Sendable {
                     log.error(
                         "audit: \(finding.kind.rawValue): \(finding.side.rawValue): \(finding.path): \(finding.evidence)"
                     )
+                    findingCount.add(1, ordering: .relaxed)
                     self.record.withLock { record in
                         record.findingCount += 1
+                        if options.depth == .content { record.contentFindingCount += 1 }
                         record.lastFinding = .now()
                     }
                 })
-            guard end.unfinished.isEmpty else { return false }
-            record.withLock {
-                note(&$0, ScrubRecord.Round(began: began, ended: .now(), findingCount: end.findingCount))
-            }
+            tell(end.unreadable)
+            if end.isComplete { record.withLock { note(&$0, findingCount.load(ordering: .relaxed)) } }
             save()
-            return true
+            return end.isComplete
         } catch let failure as AuditFailure {
             if failure.kind != .unavailable { log.info("audit: \(failure)") }
             save()
             return false
+        } catch let error as SystemError {
+            log.warning("audit: \(error)")
+            save()
+            return false
+        }
+    }
+
+    private func tell(_ unreadable: [AuditProgress.Unreadable]) {
+        for item in unreadable where told.withLock({ $0.insert(item.path).inserted }) {
+            primary.log.warning("audit: \(item.path): not compared, with all below it: \(item.error)")
         }
     }
 

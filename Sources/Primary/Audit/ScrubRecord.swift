@@ -9,6 +9,8 @@ package struct ScrubRecord: Equatable, Sendable {
     /// The round of contents that is under way: when it began, and the last directory it has proven.
     package var contentBegan: Timestamp?
     var contentReached: StorePath?
+    /// Of that round so far. What is looked at again, after an interruption, may count again.
+    var contentFindingCount = 0
     /// Since the state directory was made.
     package var findingCount: UInt64 = 0
     package var lastFinding: Timestamp?
@@ -46,6 +48,7 @@ package struct ScrubRecord: Equatable, Sendable {
             case ("content_began", 1): contentBegan = Timestamp(nanoseconds: numbers[0])
             case ("content_reached", 2):
                 contentReached = Self.bytes(words[2]).flatMap { StorePath(root: RootName(words[1]), path: $0) }
+            case ("content_findings", 1): contentFindingCount = Int(max(0, numbers[0]))
             case ("findings", 2):
                 findingCount = UInt64(max(0, numbers[0]))
                 lastFinding = numbers[1] == 0 ? nil : Timestamp(nanoseconds: numbers[1])
@@ -80,6 +83,7 @@ package struct ScrubRecord: Equatable, Sendable {
             let digits = contentReached.path.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
             lines.append("content_reached \(contentReached.root.name) x\(digits)")
         }
+        if contentFindingCount > 0 { lines.append("content_findings \(contentFindingCount)") }
         lines.append("findings \(findingCount) \(lastFinding?.nanoseconds ?? 0)")
         return lines.joined(separator: "\n") + "\n"
     }

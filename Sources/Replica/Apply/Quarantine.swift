@@ -6,13 +6,19 @@ import Synchronization
 /// Where what is removed from the store, or makes room for something of another kind, is kept for a while:
 /// `quarantine/<sequence number of the batch>/<root>/<path>` in the state directory.
 ///
-/// By renaming, if that is the same file system as the store's, else by copying.
+/// By renaming, if that is the same file system as the store's, else by copying. The mtime of `<sequence number>` is when
+/// something was last taken at that batch, to the second: what is taken lands deeper and would not move it. All seeds are
+/// batch 0.
 final class Quarantine: Sendable {
     private let directory: Directory
     /// Tells lives of one name in one batch apart.
     private let nextLife = Atomic<UInt64>(1)
 
     private let lastExpiry = Mutex(Timestamp(nanoseconds: 0))
+    /// The batch of which the directory's time was set last, and when.
+    private let lastTouch = Mutex<(SequenceNumber, Timestamp)?>(nil)
+
+    private static let touchInterval = Duration.seconds(1)
 
     init(_ path: String) throws(SystemError) {
         directory = try Directory.make(path, parents: .cachedBySoleWriter)
@@ -63,8 +69,22 @@ final class Quarantine: Sendable {
     private func newPlace(for path: StorePath, at sequence: SequenceNumber) throws(SystemError) -> [UInt8] {
         let place = Array("\(sequence.number)/\(path.root.name)/".utf8) + path.path
         try makeParents(of: place)
+        try touch(sequence)
         guard try directory.status(of: place) != nil else { return place }
         return place + Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+    }
+
+    /// Before something is taken, so that nobody expires what was just put there.
+    private func touch(_ sequence: SequenceNumber) throws(SystemError) {
+        let now = Timestamp.now()
+        let isDue = lastTouch.withLock { last in
+            guard let (batch, time) = last, batch == sequence else { return true }
+            // Also after the clock was set back.
+            return now - time >= Self.touchInterval || now < time
+        }
+        guard isDue else { return }
+        try directory.setTimes(of: Array("\(sequence.number)".utf8), mtimeNanoseconds: now.nanoseconds)
+        lastTouch.withLock { $0 = (sequence, now) }
     }
 
     private func copy(
@@ -115,7 +135,7 @@ final class Quarantine: Sendable {
         try directory.makeDirectory(parent)
     }
 
-    /// The same, at most every ten minutes, and a failure is only told.
+    /// `expire` by the clock, at most every ten minutes; a failure is only told, and tried again then.
     func expireNow(olderThan age: Duration, _ log: Logger) {
         let now = Timestamp.now()
         let isDue = lastExpiry.withLock { last in
@@ -131,14 +151,22 @@ final class Quarantine: Sendable {
         }
     }
 
-    /// Removes what was taken longer than `age` ago.
+    /// Removes the batches at which nothing was taken for `age`.
     func expire(olderThan age: Duration, now: Timestamp) throws(SystemError) {
         for entry in try directory.entries() {
             guard let status = try directory.status(of: entry.name),
-                now - Timestamp(nanoseconds: status.ctimeNanoseconds) > age
+                Self.isDue(status, olderThan: age, now: now)
             else { continue }
             try directory.removeTree(entry.name, status)
         }
+    }
+
+    /// When something was last taken at the batch whose directory has `status`.
+    static func taken(_ status: FileStatus) -> Timestamp { Timestamp(nanoseconds: status.mtimeNanoseconds) }
+
+    /// The one rule of expiry, for the daemon and for the command.
+    static func isDue(_ status: FileStatus, olderThan age: Duration, now: Timestamp) -> Bool {
+        now - taken(status) >= age
     }
 
     private var slash: UInt8 { UInt8(ascii: "/") }

@@ -3,7 +3,8 @@ package import Linux
 
 /// The quarantine for who looks into it: what was taken out of the store, when, and its bytes.
 ///
-/// Needs no daemon and does no harm to one. The time of an entry is when something was last taken at its batch.
+/// Needs no daemon and does no harm to one. The time of an entry is when something was last taken at
+/// its batch, to the second; seeds are all batch 0.
 package final class QuarantineView {
     private let directory: Directory
 
@@ -47,7 +48,7 @@ package final class QuarantineView {
     package func entries(of batch: SequenceNumber) throws(SystemError) -> [Entry] {
         let top = Array("\(batch.number)".utf8)
         guard let status = try directory.status(of: top) else { return [] }
-        let taken = Timestamp(nanoseconds: status.ctimeNanoseconds)
+        let taken = Quarantine.taken(status)
         var entries: [Entry] = []
         for root in try names(in: top) {
             let name = RootName(String(decoding: root, as: UTF8.self))
@@ -102,7 +103,7 @@ package final class QuarantineView {
         Array("\(entry.batch.number)/\(entry.path.root.name)/".utf8) + entry.path.path
     }
 
-    /// Removes what was taken at least `age` ago, whole batches; `spared` stays. What is put there meanwhile stays too.
+    /// Removes the batches at which nothing was taken for `age`, whole; `spared` stays. What is put there meanwhile stays too.
     package func expire(
         olderThan age: Duration, now: Timestamp, sparing spared: SequenceNumber?
     ) throws(SystemError) -> [Removed] {
@@ -110,7 +111,7 @@ package final class QuarantineView {
         for batch in try batches() where batch != spared {
             let top = Array("\(batch.number)".utf8)
             guard let status = try directory.status(of: top),
-                now - Timestamp(nanoseconds: status.ctimeNanoseconds) >= age
+                Quarantine.isDue(status, olderThan: age, now: now)
             else { continue }
             var account = Removed(batch: batch)
             try directory.removeTree(top, status) { status in

@@ -19,6 +19,8 @@ final class AuditEvaluator: Sendable {
     private let work = Condition(Work())
     /// Who is not root cannot give files away, so owners are no part of its copy.
     private let keepsOwners = CurrentProcess.effectiveUser == 0
+    /// Each holds the names of up to some thousand files. An audit has four under way, and three audits may be.
+    private static let waitingMax = 12
 
     private struct Work: Sendable {
         var waiting: [Evaluation] = []
@@ -41,6 +43,9 @@ final class AuditEvaluator: Sendable {
             return tell(check, .lost(why: "the copy is not exact here: after a crash, or before a seed is complete"))
         }
         if case .links(let groups) = check.claim { return tell(check, links(groups, check)) }
+        guard work.withLock({ $0.waiting.count < Self.waitingMax }) else {
+            return tell(check, .lost(why: "\(Self.waitingMax) checks wait for their messages to be read"))
+        }
         let reader = ListingReader(roots)
         let states = check.directories.map { look(at: $0, check.depth, reader) }
         work.update { $0.waiting.append(Evaluation(check: check, states: states, keepsOwners: keepsOwners)) }
@@ -61,9 +66,15 @@ final class AuditEvaluator: Sendable {
             let gone = try reader.digest(&listing, where: { !$0.isMessage })
             return gone.isEmpty ? .listed(listing) : .movedOn
         } catch {
-            log.warning("audit: \(directory.path): \(error)")
-            return .absent
+            return unlooked(at: directory.path, error)
         }
+    }
+
+    /// Only what is certainly not there is absent; anything else, as too many open files, says nothing of the store.
+    private func unlooked(at directory: StorePath, _ error: SystemError) -> Evaluation.State {
+        guard error.errno != .noEntry, error.errno != .notDirectory else { return .absent }
+        log.warning("audit: \(directory): \(error)")
+        return .movedOn
     }
 
     private func links(_ groups: [[AuditCheck.LinkName]], _ check: AuditCheck) -> AuditVerdict.Outcome {
@@ -108,8 +119,7 @@ final class AuditEvaluator: Sendable {
                 let gone = try reader.digest(&listing, where: \.isMessage)
                 if gone.isEmpty { evaluation.states[index] = .listed(listing) }
             } catch {
-                log.warning("audit: \(listing.directory): \(error)")
-                evaluation.states[index] = .absent
+                evaluation.states[index] = unlooked(at: listing.directory, error)
             }
         }
     }

@@ -168,7 +168,9 @@ package final class Journal: Sendable {
             let start = state.segments[index].head.position.sequence.number
             let end =
                 isLast ? state.newest.position.sequence.number : state.segments[index + 1].head.position.sequence.number
-            let share = Double(end - max(start, position.sequence.number)) / Double(max(1, end - start))
+            let after = max(start, position.sequence.number)
+            // A position of another epoch may have any sequence number.
+            let share = after < end ? Double(end - after) / Double(end - start) : 0
             let bytes = isLast ? state.end : Self.segmentBytes
             let later = isLast ? 0 : (state.segments.count - index - 2) * Self.segmentBytes + state.end
             return Int(share * Double(bytes)) + later
@@ -177,16 +179,27 @@ package final class Journal: Sendable {
 
     /// The end of the oldest segments of which every batch is from before `time`; nothing if there is none.
     ///
-    /// Reads one batch of each segment that goes, and of one more.
+    /// Reads one batch of each segment that goes, and of one more. Looks no further than a batch that is damaged: that is
+    /// for those to tell who need it.
     package func position(before time: Timestamp) throws(JournalError) -> Position? {
         var found: Position?
         for head in state.withLock({ $0.segments.dropFirst().map(\.head.position) }) {
-            guard var cursor = cursor(after: head), let first = try read(&cursor, byteCountMax: 1).first,
+            guard var cursor = cursor(after: head), let first = try undamaged(&cursor),
                 first.header.timeNanoseconds < time.nanoseconds
             else { break }
             found = head
         }
         return found
+    }
+
+    /// The next batch; nothing also if it is damaged, or was trimmed meanwhile.
+    private func undamaged(_ cursor: inout Cursor) throws(JournalError) -> SealedBatch? {
+        do throws(JournalError) {
+            return try readNext(&cursor)
+        } catch {
+            guard case .damaged = error else { throw error }
+            return nil
+        }
     }
 
     /// The chain hash at `position`, or nothing if that is not a position of the kept log.

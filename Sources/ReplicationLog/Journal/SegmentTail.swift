@@ -4,7 +4,8 @@ package import Formats
 ///
 /// A write that was cut off by a crash left nothing whole behind it; or, when several batches were written and none of
 /// them flushed, sectors that were never written, which are zeros. A whole batch further on, and no such sector before
-/// it, means that bytes have changed which once were right.
+/// it, means that bytes have changed which once were right. The first of these sectors may hold the end of an older
+/// batch: then its rest is zeros, where a batch would have its magic.
 package enum SegmentTail: Equatable, Sendable {
     /// The end of the log; what is there, if anything, was never flushed.
     case unfinished
@@ -58,11 +59,15 @@ package enum SegmentTail: Equatable, Sendable {
         return try? SealedBatch(checking: bytes)  // the same
     }
 
-    /// Whether a whole sector of the file within `range` is zeros.
+    /// Whether a whole sector of the file within `range` is zeros, or the rest of the one that `range` begins in.
     private static func hasZeroSector<Failure: Error>(
         _ range: Range<Int>, _ read: (Int, Int) throws(Failure) -> [UInt8]
     ) throws(Failure) -> Bool {
         let first = (range.lowerBound + sectorBytes - 1) / sectorBytes * sectorBytes
+        if first > range.lowerBound, first <= range.upperBound {
+            let rest = try read(range.lowerBound, first - range.lowerBound)
+            if rest.count == first - range.lowerBound, rest.allSatisfy({ $0 == 0 }) { return true }
+        }
         for start in stride(from: first, to: range.upperBound, by: pieceBytes) {
             let piece = try read(start, min(pieceBytes, range.upperBound - start))
             for sector in stride(from: 0, through: piece.count - sectorBytes, by: sectorBytes)

@@ -102,6 +102,10 @@ package final class ListingReader {
                 listing.items[index].entry.digest = digest
                 read(Int(item.status.byteCount))
             } catch {
+                // A shortage of our own says nothing of the file.
+                guard ![.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(error.errno) else {
+                    throw error
+                }
                 // What is there and cannot be read stays without a digest, and is like nothing that has one.
                 if [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) { gone.append(item.entry.name) }
             }

@@ -13,6 +13,7 @@ import Testing
             began: Timestamp(nanoseconds: 7), ended: Timestamp(nanoseconds: 8), findingCount: 0)
         record.contentBegan = Timestamp(nanoseconds: 9)
         record.contentReached = StorePath(root: mail, path: utf8("a b/Entwürfe\nx") + [0xff, 1])
+        record.contentFindingCount = 1
         record.findingCount = 3
         record.lastFinding = Timestamp(nanoseconds: 4)
         return record

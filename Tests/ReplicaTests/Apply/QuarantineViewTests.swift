@@ -60,6 +60,24 @@ import Testing
         #expect(try view.batches() == [SequenceNumber(10)])
     }
 
+    @Test func `a second seed makes what all seeds took young again`() throws {
+        try take("a/b/1.", "of the first seed", 0)
+        let week = Duration.seconds(7 * 86400)
+        let top = try Directory(store.path + "/state/quarantine")
+        let old = Timestamp.now() - week - .seconds(60)
+        try top.setTimes(of: utf8("0"), mtimeNanoseconds: old.nanoseconds)
+        // The daemon was started anew in between.
+        let later = try Quarantine(store.path + "/state/quarantine")
+        try root.open(utf8("a/b/2."), for: .creatingNew).write(utf8("of the second"), at: 0)
+        let path = StorePath(mail, "a/b/2.")
+        try later.take(path, try #require(try root.status(of: path.path)), from: root, at: SequenceNumber(0))
+        try later.expire(olderThan: week, now: .now())
+        #expect(try view().expire(olderThan: week, now: .now(), sparing: nil).isEmpty)
+        #expect(try view().entries(of: SequenceNumber(0)).count == 2)
+        try later.expire(olderThan: week, now: .now() + week)
+        #expect(try view().batches().isEmpty)
+    }
+
     @Test func `what another process expires does not keep a batch from taking more`() throws {
         try take("a/b/1.", "first", 9)
         _ = try view().expire(olderThan: .zero, now: .now() + .seconds(1), sparing: nil)
