@@ -2,6 +2,7 @@
 from .operations import (Operations, OperationsInLegacyDirectories, OperationsWithConversations, OperationsWithImmediateExpunge,
                          OperationsWithMetadataPartition)
 from .absence import Absence
+from .bad_mailbox import BadMailbox
 from .commands import Commands
 from .crashes import Crashes
 from .damage import Damage
@@ -11,5 +12,5 @@ from .load import Load
 from .promotion import Promotion
 from .seeding import Seeding
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, Hostile, Confinement, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Promotion, Damage, Hostile, Confinement, BadMailbox, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]
