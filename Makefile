@@ -12,6 +12,8 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SWIFT ?= swift
 PYTHON ?= python3
 KILLS ?= 200
+FUZZ_SECONDS ?= 20
+LIBFUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v $(SWIFT))))../lib/clang/*/lib/*/libclang_rt.fuzzer_no_main-$(shell uname -m).a))
 
 ifdef STATIC
 BUILD := .build-static
@@ -25,7 +27,7 @@ PROGRAM := $(BUILD)/release/mailsync
 END_TO_END := MAILSYNC=$(abspath $(PROGRAM)) .ci/on-scratch-disk $(PYTHON) Tests/EndToEnd/run.py
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-tests test unit end-to-end demo bench soak lint man-lint install uninstall clean
+.PHONY: help deps build build-tests test unit end-to-end demo bench soak fuzz-smoke lint man-lint install uninstall clean
 
 help:
 	@echo 'make build        the program: $(PROGRAM)'
@@ -33,6 +35,7 @@ help:
 	@echo 'make demo         two mail servers, a crash and a fail-over, in a minute'
 	@echo 'make bench        the benchmarks, which print a table'
 	@echo 'make soak         the long end-to-end tests, KILLS=$(KILLS) rounds of kill -9'
+	@echo 'make fuzz-smoke   libFuzzer on every decoder, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'make deps         as root: the Debian packages that are missing'
 	@echo 'make lint         form of the sources (swift format), of the man pages too where there is mandoc'
 	@echo 'make install      what was built, into PREFIX=$(PREFIX) (DESTDIR=$(DESTDIR)); make uninstall takes it away'
@@ -72,6 +75,12 @@ bench: build
 soak: build
 	KILLS=$(KILLS) $(END_TO_END) --long
 
+# Only the layers of the house are instrumented; it is a build of its own, which takes minutes the first time.
+fuzz-smoke:
+	@test -n "$(LIBFUZZER)" || { echo 'fuzz-smoke: no libclang_rt.fuzzer_no_main beside $(SWIFT)' >&2; exit 1; }
+	MAILSYNC_FUZZ=$(LIBFUZZER) $(SWIFT) build -c release --scratch-path .build-fuzz --product mailsync-fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) Tests/Fuzz/run.py .build-fuzz/release/mailsync-fuzz
+
 lint: man-lint
 	$(SWIFT) format lint -s -r Sources Tests Package.swift
 
@@ -108,4 +117,4 @@ uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/mailsync
 
 clean:
-	rm -rf .build-release .build-static
+	rm -rf .build-release .build-static .build-fuzz

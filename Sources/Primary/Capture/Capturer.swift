@@ -229,7 +229,9 @@ final class Capturer {
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             do {
-                for name in try reader.names(of: dirt) {
+                let names = try reader.names(of: dirt)
+                if case .all = dirt.names { parts.status.update { _ = $0.alarms.removeValue(forKey: dirt.directory) } }
+                for name in names {
                     let path = dirt.directory.appending(name)
                     if dirt.isSuspicion { round.suspicions.insert(path) }
                     byOwner[try owner(of: path, in: dirt.directory), default: []].append(name)
@@ -462,7 +464,13 @@ final class Capturer {
     private func absorb(_ request: SeedRequest) throws {
         // Another replica's seed is at the same directory: after it.
         guard seeds[request.directory] == nil else { return waitingSeeds.append(request) }
-        let entries = try parts.roots.entries(of: request.directory) ?? []
+        let entries: [DirectoryEntry]
+        do throws(SystemError) {
+            entries = try parts.roots.entries(of: request.directory) ?? []
+        } catch {
+            alarm(request.directory, "\(error)")
+            return request.deliver(SeedDelivery(files: []))
+        }
         let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }
             .map { request.directory.appending($0.name) }
             .filter { parts.roots.isShipped($0) && !isMessage($0) }

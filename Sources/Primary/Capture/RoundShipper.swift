@@ -60,7 +60,11 @@ struct RoundShipper {
     private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
         do {
             let encoded = try encoder.encode(captured, linkTargets: &round.linkTargets)
-            if encoded != nil { parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) } }
+            // A directory's alarm is of what is in it, and goes when that could be listed.
+            let isDirectory = if case .directory = captured.found { true } else { false }
+            if encoded != nil, !isDirectory {
+                parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) }
+            }
             return encoded
         } catch let error as SystemError {
             alarm(captured.path, "\(error)")

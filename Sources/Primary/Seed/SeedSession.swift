@@ -111,7 +111,14 @@ final class SeedSession: Sendable {
         request(directory)
         let metadata = parts.roots.metadata(try place.descriptor.status())
         if !directory.isRoot { try add(Record(directory, .directory(metadata)), &work) }
-        let entries = try entries(of: directory, place)
+        let entries: [Entry]
+        do {
+            entries = try self.entries(of: directory, place)
+        } catch let error as SystemError where error.errno == .accessDenied {
+            parts.log.error("\(link.peer): seeded without what is in \(directory): \(error)")
+            _ = try collect(directory)
+            return
+        }
         let have = isOverCopy ? try ask(directory, metadata, entries, place, &work) : [:]
         for entry in entries {
             switch entry.role {
@@ -264,7 +271,10 @@ final class SeedSession: Sendable {
             message = try OpenMessage(try place.open(entry.name, for: .reading), guid: nil)
         } catch {
             if error.errno == .noEntry { return }
-            throw error
+            guard error.errno == .accessDenied else { throw error }
+            // An alarm comes of it; the rest is seeded.
+            parts.log.error("\(link.peer): seeded without \(path): \(error)")
+            return parts.inbox.update { $0.resends.append(path) }
         }
         let status = message.status
         let byteCount = Int(status.byteCount)

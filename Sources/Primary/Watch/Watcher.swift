@@ -212,10 +212,18 @@ final class Watcher: Sendable {
         mutating func watch(_ directory: StorePath, hinting: Bool) throws(SystemError) {
             guard watcher.roots.isShipped(directory) else { return }
             do throws(SystemError) {
-                let path = try watcher.roots.absolutePath(of: directory)
+                // By descriptor: a path may be too long for the call, or no text.
+                guard let place = try watcher.roots.directory(directory) else { return }
+                let path = "/proc/self/fd/\(place.descriptor.raw)/."
                 tree.note(try watcher.inotify.addWatch(path, Watcher.mask), .directory(directory))
+                withExtendedLifetime(place) {}
                 watcher.counts.withLock { $0.watched = tree.count }
             } catch {
+                if error.errno == .accessDenied {
+                    // Capture says so, who comes there too; nobody else suffers from it.
+                    watcher.counts.withLock { $0.unwatched += 1 }
+                    return hinted([.directory(directory)])
+                }
                 guard error.errno == .noSpace || error.errno == .noMemory else {
                     // Gone again, or no directory any more: its parent's watch tells.
                     if [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) { return }

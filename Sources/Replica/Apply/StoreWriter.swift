@@ -112,10 +112,10 @@ final class StoreWriter: Sendable {
         let root = try root(of: path)
         if let there = try root.status(of: path.path), there.kind != .directory { try remove(path, at: sequence) }
         try makeParents(of: path)
-        try root.makeDirectory(path.path, mode: metadata.mode)
+        try root.makeDirectory(path.path, mode: metadata.directoryMode)
         let directory = try root.open(path.path, for: .reading)
         try setOwner(of: directory, metadata)
-        if try directory.status().mode != metadata.mode { try directory.setMode(metadata.mode) }
+        if try directory.status().mode != metadata.directoryMode { try directory.setMode(metadata.directoryMode) }
     }
 
     /// What becomes of a file that makes room for another.
@@ -340,6 +340,8 @@ final class StoreWriter: Sendable {
 extension Metadata {
     /// No mail runs: a file that would run as its owner, whatever the primary says, is a way in.
     fileprivate var fileMode: UInt16 { mode & 0o777 }
+    /// One that shuts its owner out would shut us out, and the seed would fail for it.
+    fileprivate var directoryMode: UInt16 { mode & 0o3777 | 0o700 }
 }
 
 extension Metadata.Attribute {

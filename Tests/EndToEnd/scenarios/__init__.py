@@ -2,6 +2,7 @@
 from .operations import (Operations, OperationsInLegacyDirectories, OperationsWithConversations, OperationsWithImmediateExpunge,
                          OperationsWithMetadataPartition)
 from .absence import Absence
+from .bad_mailbox import BadMailbox
 from .commands import Commands
 from .crashes import Crashes
 from .damage import Damage
@@ -17,5 +18,5 @@ from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, Verify, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

@@ -221,13 +221,13 @@ class Hostile(PairGroup):
                     continue
                 with socket.socket(socket.AF_UNIX) as s:
                     s.connect(f'{side.state}/control')   # waits while many do, unlike with a timeout
-                    s.settimeout(20)
+                    s.settimeout(3)
                     try:
                         s.sendall(data + b'\n')
                         s.shutdown(socket.SHUT_WR)
                         answer = s.makefile('rb').readline()
-                    except (BrokenPipeError, ConnectionResetError):
-                        continue                             # too long, and not read to the end
+                    except (BrokenPipeError, ConnectionResetError, TimeoutError):
+                        continue                             # too long, and not read to the end; or a wait of a year
                     json.loads(answer)
             pair.status(side)
             for s in silent:

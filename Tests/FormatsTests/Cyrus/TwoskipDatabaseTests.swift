@@ -1,3 +1,4 @@
+import Digests
 import Testing
 
 @testable import Formats
@@ -21,6 +22,25 @@ import Testing
         let database = try TwoskipDatabase(CyrusFixture.bytes(name))
         for entry in try database.entries() { #expect(try database.value(of: entry.key) == entry.value) }
         for missing in ["", "A", "Nuser", "zzz", "\u{1}"] { #expect(try database.value(of: utf8(missing)) == nil) }
+    }
+
+    /// Each step of the walk is as long as the file: found by reading, not by fuzzing.
+    @Test func `a list whose every step goes through thousands of deletions ends in reasonable time`() throws {
+        let count = 20_000
+        var bytes = TwoskipBuilder.file(
+            [.pair("a", [1], level: 1)] + [TwoskipBuilder.Item](repeating: .deletion, count: count))
+        // The last deletion leads back to the pair, so the pair follows itself, a file further on each time.
+        let pair = 64 + 8 + 32 * 8 + 8
+        let last = bytes.count - 24 - 24
+        bytes.replaceSubrange(
+            last + 8..<last + 16, with: (0..<8).map { UInt8(truncatingIfNeeded: pair >> (56 - 8 * $0)) })
+        let crc = crc32(bytes[last..<last + 16])
+        bytes.replaceSubrange(
+            last + 16..<last + 20, with: (0..<4).map { UInt8(truncatingIfNeeded: crc >> (24 - 8 * $0)) })
+        let database = try TwoskipDatabase(bytes)
+        let start = ContinuousClock.now
+        #expect(throws: MalformedBytes.self) { try database.entries() }
+        #expect(ContinuousClock.now - start < .seconds(2))
     }
 
     @Test func `an empty database has no pairs`() throws {
