@@ -141,6 +141,23 @@ class Verify(PairGroup):
                 raise Failure(f'{depth}: {end}, {[self.sentence(f) for f in found]}')
         return ', '.join(end['unreadable'])
 
+    @scenario("a file of somebody else's that the replica has under the store's owner is found, where it keeps owners")
+    def owner(self):
+        if self.run.run_as != 'root':
+            raise Skip('needs daemons that are root')
+        pair = self.prepare(users=2, messages=2)
+        path = self.box('u00000') + '/1.'
+        os.chown(path, 1, 1)
+        pair.wait_now(patience=30)
+        self.verify()
+        pair.p.cyrus.own(self.box('u00000', pair.r) + '/1.')
+        for depth in ('metadata', 'content'):
+            found, _ = self.verify('--depth', depth, expect=(DIFFERENT,))
+            if [(f['kind'], f['path']) for f in found] != [('tampered', self.name(pair.p, path))]:
+                raise Failure(f'{depth}: {[self.sentence(f) for f in found]}')
+        self.verify('--repair', expect=(DIFFERENT,))
+        self.verify()
+
     @scenario('without a replica, and without a daemon')
     def unavailable(self):
         pair = self.prepare(users=2, messages=2)
