@@ -32,6 +32,6 @@ extension AuditWalk {
             told.mailbox = finding.mailbox.map { "\($0)" }
             tell(told, .found)
         }
-        unfinished(verdict.busy)
+        unfinished(verdict.busy.filter { !isUnreadable($0) })
     }
 }

@@ -155,6 +155,10 @@ final class AuditWalk {
         }
     }
 
+    func isUnreadable(_ path: StorePath) -> Bool {
+        progress.unreadable.contains { path.isWithin($0.path) }
+    }
+
     func leaveOut(_ path: StorePath, _ error: SystemError) {
         progress.unreadable.append(AuditProgress.Unreadable(path: path, error: error))
     }

@@ -60,7 +60,7 @@ extension CyrusFinding: CustomStringConvertible {
 /// What a check came to.
 package struct CyrusVerdict: Equatable, Sendable {
     package var findings: [CyrusFinding] = []
-    /// What was written whenever it was looked at: neither good nor bad, come again.
+    /// What was written whenever it was looked at, or may not be read: neither good nor bad, come again.
     package var busy: [StorePath] = []
 
     package init() {}

@@ -15,10 +15,12 @@ struct DatabaseCheck {
     mutating func run() throws(SystemError) {
         var paths: [(StorePath, DatabaseKind)] = []
         let layout = check.layout
-        try StoreWalk(roots: check.roots).files(below: StorePath(root: .configuration)) { (path) throws(SystemError) in
+        let configuration = StorePath(root: .configuration)
+        let forbidden = try StoreWalk(roots: check.roots).files(below: configuration) { (path) throws(SystemError) in
             let role = layout.role(of: path)
             if role.shipping == .always, let kind = role.databaseKind, kind != .plain { paths.append((path, kind)) }
         }
+        found.busy += forbidden
         for (path, kind) in paths { try look(at: path, kind) }
         for database in [CyrusDatabase.mailboxes] where try check.roots.status(of: layout.path(of: database)) == nil {
             found.findings.append(CyrusFinding(.missing, layout.path(of: database), nil, "there is none"))

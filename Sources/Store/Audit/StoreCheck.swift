@@ -119,12 +119,14 @@ struct StoreCheck {
     private mutating func findOrphans(_ known: Set<MailboxPlace>) throws(SystemError) {
         var suspects: [MailboxPlace] = []
         for root in roots.names where RootKind(root).holdsMailboxes {
-            try StoreWalk(roots: roots).files(below: StorePath(root: root)) { (path) throws(SystemError) in
+            let forbidden = try StoreWalk(roots: roots).files(below: StorePath(root: root)) {
+                (path) throws(SystemError) in
                 guard layout.role(of: path) == .header, let place = MailboxPlace(path.parent, layout: layout),
                     !known.contains(place), place.file(.header, layout) == path
                 else { return }
                 suspects.append(place)
             }
+            found.busy += forbidden
         }
         for place in suspects { try confirm(orphan: place) }
     }
@@ -154,19 +156,26 @@ package struct StoreWalk {
     package init(roots: StoreRoots) { self.roots = roots }
 
     /// Not into what never travels, nor into other roots. Only one directory's names are held at a time, and of those
-    /// only the directories'.
+    /// only the directories'. Returns the directories that may not be read, which were passed over.
     package func files(
         below directory: StorePath, _ body: (StorePath) throws(SystemError) -> Void
-    ) throws(SystemError) {
+    ) throws(SystemError) -> [StorePath] {
         var directories = [directory]
+        var forbidden: [StorePath] = []
         while let directory = directories.popLast() {
-            _ = try roots.forEachEntry(of: directory) { (entry) throws(SystemError) in
-                let path = directory.appending(entry.name)
-                let kind: FileKind?
-                if let known = entry.kind { kind = known } else { kind = try roots.status(of: path)?.kind }
-                if kind == .directory, roots.isShipped(path) { directories.append(path) }
-                if kind == .file { try body(path) }
+            do throws(SystemError) {
+                _ = try roots.forEachEntry(of: directory) { (entry) throws(SystemError) in
+                    let path = directory.appending(entry.name)
+                    let kind: FileKind?
+                    if let known = entry.kind { kind = known } else { kind = try roots.status(of: path)?.kind }
+                    if kind == .directory, roots.isShipped(path) { directories.append(path) }
+                    if kind == .file { try body(path) }
+                }
+            } catch {
+                guard error.errno == .accessDenied else { throw error }
+                forbidden.append(directory)
             }
         }
+        return forbidden
     }
 }

@@ -124,7 +124,7 @@ struct VerifyPrinter {
         case .progress(let progress):
             showProgress(progress)
         case .end(let progress):
-            if !progress.unfinished.isEmpty { isUnfinished = true }
+            if !progress.isComplete { isUnfinished = true }
             clear()
             isJSON ? printJSON(progress, "end") : Output.print(summary(progress))
         case .failed:
@@ -147,10 +147,12 @@ struct VerifyPrinter {
             progress.files, Double(progress.bytes) / 1e6, progress.replicas.count,
             progress.replicas.count == 1 ? "" : "s", seconds)
         var lines = [compared]
-        if progress.findings == 0, progress.unfinished.isEmpty { lines.append("equal") }
+        if progress.findings == 0, progress.isComplete { lines.append("equal") }
         if progress.findings > 0 { lines.append("\(progress.findings) findings, \(progress.healed) of them healed") }
         for path in progress.unfinished.prefix(20) { lines.append("not compared: \(path): it never came to rest") }
         if progress.unfinished.count > 20 { lines.append("and \(progress.unfinished.count - 20) more") }
+        for text in (progress.unreadable ?? []).prefix(20) { lines.append("not compared, with all below it: \(text)") }
+        if let count = progress.unreadable?.count, count > 20 { lines.append("and \(count - 20) more") }
         return lines.joined(separator: "\n")
     }
 

@@ -49,6 +49,8 @@ enum VerifyLine: Codable, Sendable {
         var findings: Int
         var healed: Int
         var unfinished: [String]
+        /// With the reason; nothing from an earlier version.
+        var unreadable: [String]?
         var replicas: [String]
     }
 }
@@ -76,11 +78,15 @@ extension VerifyLine.Finding {
 }
 
 extension VerifyLine.Progress {
+    /// Nothing was left out.
+    var isComplete: Bool { unfinished.isEmpty && (unreadable ?? []).isEmpty }
+
     init(_ progress: AuditProgress) {
         self.init(
             directories: progress.directoryCount, files: progress.fileCount, bytes: progress.byteCount,
             filesTotal: progress.fileCountTotal, bytesTotal: progress.byteCountTotal, findings: progress.findingCount,
-            healed: progress.healedCount, unfinished: progress.unfinished.map { "\($0)" }, replicas: progress.replicas)
+            healed: progress.healedCount, unfinished: progress.unfinished.map { "\($0)" },
+            unreadable: progress.unreadable.map { "\($0.path): \($0.error)" }, replicas: progress.replicas)
     }
 }
 

@@ -1,4 +1,5 @@
 """mailsync verify: equal stores are found equal, under any load; each kind of damage is found, called by its name, and healed."""
+import datetime
 import glob
 import json
 import os
@@ -9,7 +10,7 @@ import time
 
 from lab import imap, processes
 from pair import Failure
-from runner import scenario
+from runner import Skip, scenario
 
 from .common import PairGroup, told
 
@@ -118,6 +119,44 @@ class Verify(PairGroup):
             raise Failure(f'{before} became {after}')
         self.flip(self.box('u00001', pair.r) + '/cyrus.index', 40)
         processes.until(lambda: pair.status('p')['audit']['findings'], 30, 'a finding of the audit', every=.1)
+
+    @scenario('a directory that the daemon may not read is named, and ends neither verify nor scrub nor daemon')
+    def unreadable(self):
+        if os.geteuid() != 0 or self.run.run_as == 'root':
+            raise Skip('needs root, and daemons that are not')
+        pair = self.make(users=range(3), settings={'scrub_period': '2s'}).start()
+        lost = f'{pair.p.cyrus.dir}/conf/lost+found'
+        pair.p.cyrus.own_directory(lost, 0o700)
+        pair.wait_now(patience=30)
+        os.chown(lost, 0, 0)
+        began = datetime.datetime.now(datetime.timezone.utc).isoformat()
+
+        def proven():
+            a = pair.status('p').get('audit', {})
+            return min(a.get(x) or '' for x in ('contentProvenSince', 'metadataProvenSince')) > began
+        processes.until(proven, 30, 'a round of the audit after the directory was taken away', every=.1)
+        for depth in ('metadata', 'content', 'cyrus'):
+            found, end = self.verify('--depth', depth, expect=(TRY_AGAIN,))
+            if found or end['unfinished'] or not end['unreadable'] or not all('lost+found: Permission denied' in x for x in end['unreadable']):
+                raise Failure(f'{depth}: {end}, {[self.sentence(f) for f in found]}')
+        return ', '.join(end['unreadable'])
+
+    @scenario("a file of somebody else's that the replica has under the store's owner is found, where it keeps owners")
+    def owner(self):
+        if self.run.run_as != 'root':
+            raise Skip('needs daemons that are root')
+        pair = self.prepare(users=2, messages=2)
+        path = self.box('u00000') + '/1.'
+        os.chown(path, 1, 1)
+        pair.wait_now(patience=30)
+        self.verify()
+        pair.p.cyrus.own(self.box('u00000', pair.r) + '/1.')
+        for depth in ('metadata', 'content'):
+            found, _ = self.verify('--depth', depth, expect=(DIFFERENT,))
+            if [(f['kind'], f['path']) for f in found] != [('tampered', self.name(pair.p, path))]:
+                raise Failure(f'{depth}: {[self.sentence(f) for f in found]}')
+        self.verify('--repair', expect=(DIFFERENT,))
+        self.verify()
 
     @scenario('without a replica, and without a daemon')
     def unavailable(self):
