@@ -88,3 +88,12 @@ package struct Metadata: Hashable, Sendable {
         }
     }
 }
+
+// MARK: - what a replica keeps of a mode
+
+extension Metadata {
+    /// Nothing that would run as its owner.
+    package static func keptMode(ofFile mode: UInt16) -> UInt16 { mode & 0o777 }
+    /// One that the replica itself can go on writing into.
+    package static func keptMode(ofDirectory mode: UInt16) -> UInt16 { mode & 0o3777 | 0o700 }
+}

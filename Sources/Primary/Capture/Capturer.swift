@@ -40,12 +40,12 @@ final class Capturer {
     let parts: Parts
     private let reader: UnitReader
     let shipper: RoundShipper
-    private let alarm: (StorePath, String) -> Void
+    let alarm: (StorePath, String) -> Void
     private let finder: OwnerFinder
     let audit: CaptureAudit
     var dirty = DirtySet()
-    private var seeds: [StorePath: PendingSeed] = [:]
-    private var waitingSeeds: [SeedRequest] = []
+    var seeds: [StorePath: PendingSeed] = [:]
+    var waitingSeeds: [SeedRequest] = []
     /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
     private var owners: [StorePath: OwnerFinder.Owner] = [:]
     /// Until this sweep has reported, nobody knows what events did not tell of: no cookie is due before.
@@ -451,61 +451,7 @@ final class Capturer {
         for request in waiting { try absorb(request) }
     }
 
-    // MARK: - seeds
-
-    /// A seed that waits for some of its directory's files.
-    private struct PendingSeed {
-        let request: SeedRequest
-        var wanted: Set<StorePath>
-        var files: [SeedDelivery.File] = []
-    }
-
-    /// Only what Cyrus changes is read for a seed; the messages it reads itself.
-    private func absorb(_ request: SeedRequest) throws {
-        // Another replica's seed is at the same directory: after it.
-        guard seeds[request.directory] == nil else { return waitingSeeds.append(request) }
-        let entries: [DirectoryEntry]
-        do throws(SystemError) {
-            entries = try parts.roots.entries(of: request.directory) ?? []
-        } catch {
-            alarm(request.directory, "\(error)")
-            return request.deliver(SeedDelivery(files: []))
-        }
-        let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }
-            .map { request.directory.appending($0.name) }
-            .filter { parts.roots.isShipped($0) && !isMessage($0) }
-        guard !paths.isEmpty else { return request.deliver(SeedDelivery(files: [])) }
-        seeds[request.directory] = PendingSeed(request: request, wanted: Set(paths))
-        for path in paths { dirty.mark(path) }
-    }
-
-    /// Keeps the versions that a seed asked for until what is new of them is in the journal.
-    private func noteSeeds(_ jobs: [CaptureJob], _ captured: [Captured], _ round: inout CaptureRound) {
-        guard !seeds.isEmpty else { return }
-        for job in jobs {
-            guard let seed = seeds[job.directory] else { continue }
-            for path in job.names.map({ job.directory.appending($0) }) where seed.wanted.contains(path) {
-                round.seeded[path] = .some(nil)
-            }
-        }
-        for item in captured where round.seeded[item.path] != nil {
-            if case .file(let version, _) = item.found { round.seeded[item.path] = version }
-        }
-    }
-
-    private func deliver(_ seeded: [StorePath: FileVersion?]) {
-        let asOf = parts.journal.flushed.position
-        for (path, version) in seeded {
-            guard var seed = seeds[path.parent], seed.wanted.remove(path) != nil else { continue }
-            if let version { seed.files.append(SeedDelivery.File(path: path, version: version, asOf: asOf)) }
-            seeds[path.parent] = seed
-            guard seed.wanted.isEmpty else { continue }
-            seeds[path.parent] = nil
-            seed.request.deliver(SeedDelivery(files: seed.files))
-        }
-    }
-
-    private func isMessage(_ path: StorePath) -> Bool {
+    func isMessage(_ path: StorePath) -> Bool {
         if case .message = parts.roots.layout.role(of: path) { true } else { false }
     }
 

@@ -59,7 +59,8 @@ struct OwnerFinder {
         do throws(SystemError) {
             return try roots.open(directory.appending("cyrus.header")).readAll(max: 1 << 20)
         } catch {
-            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            // One that may not be read is nobody's, as far as we can know: what is in it cannot be read either.
+            guard [.noEntry, .notDirectory, .accessDenied].contains(error.errno) else { throw error }
             return nil
         }
     }

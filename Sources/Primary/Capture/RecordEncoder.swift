@@ -145,7 +145,7 @@ struct RecordEncoder {
         }
         // Messages never change; where one did, its index must say that it is what it was meant to be.
         let isShipped = entry?.digest != nil && entry?.kind == .file
-        let guid = isShipped ? try guid(of: path) : message.guid
+        let guid = isShipped ? try roots.indexedGUID(of: path) : message.guid
         if let guid, !guid.isNull, let whole, MessageGUID(of: whole) != guid {
             alarm(path, "its SHA-1 is not the GUID in the index: the message was damaged")
             // A copy that was good when it was shipped is better than this one; a missing one is not.
@@ -159,21 +159,6 @@ struct RecordEncoder {
             return try message.file.read(at: Int64(range.lowerBound), count: range.count)
         }
         return Encoded(records: records, shipped: shipped)
-    }
-
-    /// What the index says of the message at `path`; nothing if it does not name it, or cannot be read.
-    private func guid(of path: StorePath) throws(SystemError) -> MessageGUID? {
-        guard case .message(let uid) = roots.layout.role(of: path) else { return nil }
-        for root in roots.names where root == path.root || RootKind(root).holdsMailboxes {
-            guard let directory = StorePath(root: root, path: path.parent.path) else { continue }
-            do throws(SystemError) {
-                let bytes = try roots.open(directory.appending("cyrus.index")).readAll(max: 1 << 30)
-                return (try? IndexImage(bytes))?.record(uid: uid)?.guid  // a broken index vouches for nothing
-            } catch {
-                guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
-            }
-        }
-        return nil
     }
 
     /// Another name of the same file that the replica has, or gets before this one.

@@ -220,8 +220,7 @@ final class Watcher: Sendable {
                 watcher.counts.withLock { $0.watched = tree.count }
             } catch {
                 if error.errno == .accessDenied {
-                    // Capture says so, who comes there too; nobody else suffers from it.
-                    watcher.counts.withLock { $0.unwatched += 1 }
+                    // Capture says so, who comes there too; nobody else suffers from it. No sweep would find more.
                     return hinted([.directory(directory)])
                 }
                 guard error.errno == .noSpace || error.errno == .noMemory else {

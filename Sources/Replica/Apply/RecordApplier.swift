@@ -26,6 +26,8 @@ final class RecordApplier: Sendable {
         var tableBytes = 0
         /// Files patched in a replay, and what they are to be in the end.
         var inDoubt: [StorePath: Digest] = [:]
+        /// Names of those that were to be linked, and could not be then: content alone does not make them right.
+        var unlinked: Set<StorePath> = []
     }
 
     enum Purpose: Sendable {
@@ -101,7 +103,9 @@ final class RecordApplier: Sendable {
             forget(path)
             // In a replay, or where the ends differ, the target may be another file by now.
             guard try writer.table(of: target)?.digest == result, try writer.link(path, to: target, at: sequence) else {
-                return lacking(path, result, mode, why: "\(target), of which it is another name, is not there")
+                let outcome = lacking(path, result, mode, why: "\(target), of which it is another name, is not there")
+                if mode == .replay { state.withLock { _ = $0.unlinked.insert(path) } }
+                return outcome
             }
         case .symlink(let metadata, let target):
             forget(path)
@@ -244,13 +248,13 @@ final class RecordApplier: Sendable {
 
     /// Looks whether what the replay patched is what the log says. Returns those that are not.
     func settle() throws -> [StorePath] {
-        let inDoubt = state.withLock { state in
-            defer { state.inDoubt = [:] }
-            return state.inDoubt
+        let (inDoubt, unlinked) = state.withLock { state in
+            defer { (state.inDoubt, state.unlinked) = ([:], []) }
+            return (state.inDoubt, state.unlinked)
         }
         var wrong: [StorePath] = []
         for (path, expected) in inDoubt {
-            if let table = try writer.table(of: path), table.digest == expected {
+            if !unlinked.contains(path), let table = try writer.table(of: path), table.digest == expected {
                 remember(path, table)
             } else {
                 wrong.append(path)
@@ -273,6 +277,7 @@ final class RecordApplier: Sendable {
         if isMessage(path) { return }
         state.withLock { state in
             state.inDoubt[path] = nil
+            state.unlinked.remove(path)
             let bytes = Self.bytes(path, table)
             state.tableBytes += bytes - (state.tables[path].map { Self.bytes(path, $0) } ?? 0)
             state.tables[path] = table
@@ -286,6 +291,7 @@ final class RecordApplier: Sendable {
     private func forget(_ path: StorePath) {
         state.withLock { state in
             state.inDoubt[path] = nil
+            state.unlinked.remove(path)
             guard let table = state.tables.removeValue(forKey: path) else { return }
             state.tableBytes -= Self.bytes(path, table)
         }

@@ -339,9 +339,9 @@ final class StoreWriter: Sendable {
 
 extension Metadata {
     /// No mail runs: a file that would run as its owner, whatever the primary says, is a way in.
-    fileprivate var fileMode: UInt16 { mode & 0o777 }
+    fileprivate var fileMode: UInt16 { Metadata.keptMode(ofFile: mode) }
     /// One that shuts its owner out would shut us out, and the seed would fail for it.
-    fileprivate var directoryMode: UInt16 { mode & 0o3777 | 0o700 }
+    fileprivate var directoryMode: UInt16 { Metadata.keptMode(ofDirectory: mode) }
 }
 
 extension Metadata.Attribute {

@@ -149,15 +149,16 @@ extension AuditEntry {
     /// Without a digest. Nothing for what is neither file, directory nor link.
     package init?(_ name: [UInt8], _ status: FileStatus, _ roots: StoreRoots) {
         let kind: Kind
+        let mode: UInt16
         switch status.kind {
-        case .file: kind = .file
-        case .directory: kind = .directory
-        case .symlink: kind = .symlink
+        case .file: (kind, mode) = (.file, Metadata.keptMode(ofFile: status.mode))
+        case .directory: (kind, mode) = (.directory, Metadata.keptMode(ofDirectory: status.mode))
+        case .symlink: (kind, mode) = (.symlink, 0)
         case .other: return nil
         }
         self.init(
             name: name, kind: kind, byteCount: kind == .file ? UInt64(status.byteCount) : 0,
-            mode: kind == .symlink ? 0 : status.mode, owner: status.owner == roots.owner ? nil : status.owner,
+            mode: mode, owner: status.owner == roots.owner ? nil : status.owner,
             group: status.group == roots.group ? nil : status.group,
             mtimeNanoseconds: kind == .file ? status.mtimeNanoseconds : 0)
     }

@@ -180,10 +180,11 @@ class Hostile(PairGroup):
                     peer.directory(b'partition-default', b'out/d'), peer.remove(b'partition-nowhere', b'a')])
                 batch, _ = peer.batch((at[0], at[1] + 1), hash, odd, 8)
                 talk.say(peer.BATCH, batch)
-                while True:                                  # until it is applied
+                while True:                                  # until it is flushed; what fails is awaited, and not acked as applied
                     body = talk.hear_until(peer.ACK)[1]
-                    if struct.unpack('>IQ', body[24:36])[1] > at[1]:
+                    if struct.unpack('>IQ', body[12:24])[1] > at[1]:
                         break
+                processes.until(lambda: 'partition-nowhere/a' in '\n'.join(pair.r.log_tail(40)), 15, 'the last of them in the log')
         if os.listdir(outside) != ['x'] or open(f'{outside}/x').read() != 'precious':
             raise Failure(f'it got out of its roots: {os.listdir(outside)}')
         if pair.r.daemon.poll() is not None:
