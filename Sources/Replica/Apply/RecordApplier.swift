@@ -104,7 +104,10 @@ final class RecordApplier: Sendable {
             // In a replay, or where the ends differ, the target may be another file by now.
             guard try writer.table(of: target)?.digest == result, try writer.link(path, to: target, at: sequence) else {
                 let outcome = lacking(path, result, mode, why: "\(target), of which it is another name, is not there")
-                if mode == .replay { state.withLock { _ = $0.unlinked.insert(path) } }
+                // One that has another name was linked before the crash.
+                if mode == .replay, try writer.status(of: path)?.linkCount == 1 {
+                    state.withLock { _ = $0.unlinked.insert(path) }
+                }
                 return outcome
             }
         case .symlink(let metadata, let target):
