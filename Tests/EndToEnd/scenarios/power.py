@@ -39,6 +39,8 @@ class Power(PairGroup):
     # ---- the replica
     @scenario('the replica loses power: what was acknowledged as flushed is there, and can be promoted')
     def replica(self):
+        if self.run.quick:
+            raise Skip('now and then a cut shows half a rename or SETACL, see ARCHITECTURE.md; not with --quick')
         pair = self.make(users=range(6))
         with self.disk_at(pair.r.cyrus.dir) as d:
             pair.start()
