@@ -157,10 +157,12 @@ class Faults(PairGroup):
 
     @scenario('a system call that writes fails at the primary: EIO')
     def primary_eio(self):
+        self.long_only()
         return self.all('p', 'error=EIO')
 
     @scenario('a system call that writes fails at the replica: EIO')
     def replica_eio(self):
+        self.long_only()
         return self.all('r', 'error=EIO')
 
     @scenario('a system call that writes fails at the primary: ENOSPC')
@@ -175,6 +177,7 @@ class Faults(PairGroup):
 
     @scenario('after a flush of the journal that failed, its tail is written anew')
     def written_anew(self):
+        self.long_only()
         pair = self.begin()
         for side in 'rp':
             flush = next(p for p in reversed(self.points(side)) if p.call == 'fdatasync' and '.journal>' in p.about)
