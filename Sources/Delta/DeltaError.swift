@@ -18,7 +18,7 @@ package enum DeltaError: Error {
     /// What a closure of the caller threw.
     case caller(any Error)
     /// librsync gave up for a reason that bytes can't cause (out of memory, a bug): its `rs_result`.
-    case library(code: UInt32)
+    case librsync(code: UInt32)
 }
 
 /// What was being read.
@@ -39,7 +39,7 @@ extension DeltaError: CustomStringConvertible {
         case .shortRead(let offset, let expected, let found):
             "file: changed while read: \(found) of \(expected) bytes at offset \(offset)"
         case .caller(let error): "\(error)"
-        case .library(let code): "librsync: result \(code)"
+        case .librsync(let code): "librsync: result \(code)"
         }
     }
 }

@@ -21,7 +21,7 @@ struct RsyncJob: ~Copyable {
     /// `input` is what this job reads, for the error.
     init(_ begin: () -> OpaquePointer?, reads input: DeltaInput) throws(DeltaError) {
         Self.silence
-        guard let job = begin() else { throw .library(code: RS_MEM_ERROR.rawValue) }
+        guard let job = begin() else { throw .librsync(code: RS_MEM_ERROR.rawValue) }
         self.job = job
         self.input = input
         output = .allocate(byteCount: Self.outputBytes, alignment: 16)
@@ -68,7 +68,7 @@ struct RsyncJob: ~Copyable {
             case RS_BLOCKED where following == .more && buffers.avail_in == 0: return
             case RS_BLOCKED, RS_INPUT_ENDED: throw .truncated(input)
             case RS_CORRUPT, RS_BAD_MAGIC, RS_PARAM_ERROR, RS_UNIMPLEMENTED: throw .corrupt(input)
-            default: throw .library(code: result.rawValue)
+            default: throw .librsync(code: result.rawValue)
             }
         }
         // Complete, yet there is more of it: not something that we wrote.

@@ -63,12 +63,12 @@ package struct LoadedSignature: ~Copyable {
         var loaded: OpaquePointer?
         var job = try RsyncJob({ rs_loadsig_begin(&loaded) }, reads: .signature)
         // `rs_loadsig_begin` allocates it, and the job doesn't free it.
-        guard let loaded else { throw .library(code: RS_MEM_ERROR.rawValue) }
+        guard let loaded else { throw .librsync(code: RS_MEM_ERROR.rawValue) }
         let owner = LoadedSignature(owning: loaded, blockBytes: blockBytes)
         try job.feed(bytes) { _ in }
         try job.finish { _ in }
         let result = rs_build_hash_table(loaded)
-        guard result == RS_DONE else { throw .library(code: result.rawValue) }
+        guard result == RS_DONE else { throw .librsync(code: result.rawValue) }
         return owner
     }
 

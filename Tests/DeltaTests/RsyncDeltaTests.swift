@@ -170,7 +170,7 @@ import Testing
             let result = try RsyncDelta.apply(delta, basis: basis, resultBytesMax: resultBytesMax)
             #expect(result.count <= resultBytesMax)
         } catch {
-            if case .library(let code) = error { Issue.record("librsync: \(code)") }
+            if case .librsync(let code) = error { Issue.record("librsync: \(code)") }
         }
     }
 }
