@@ -47,7 +47,7 @@ import Testing
             do throws(DeltaError) {
                 #expect(try Compression.decompress(bad, rawBytes: raw.count).count == raw.count)
             } catch {
-                if case .library = error { Issue.record("\(error)") }
+                if case .librsync = error { Issue.record("\(error)") }
             }
         }
     }
