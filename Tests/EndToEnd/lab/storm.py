@@ -12,6 +12,7 @@ import collections
 import json
 import os
 import random
+import select
 import signal
 import sys
 import threading
@@ -27,12 +28,27 @@ MIXES = {
     'deliver': 'deliver=85,multi=15', 'flags': 'flag=1', 'names': 'create=4,rename=3,delete=3,purge=2,subscribe=1',
 }
 
-stopped = threading.Event()
+
+class Stop:
+    """Told by SIGTERM. No threading.Event: its lock may be held by the very thread that the handler interrupts."""
+
+    def __init__(self):
+        self.told = False
+        self.reading, self.writing = os.pipe()
+        signal.signal(signal.SIGTERM, self.tell)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+    def tell(self, *_):
+        self.told = True
+        os.write(self.writing, b'.')
+
+    def wait(self, seconds):
+        select.select([self.reading], [], [], seconds)
 
 
 def work(a, number):
     """one worker's share of the schedule; a user belongs to one worker, shared files are protected by Cyrus's locks alone"""
-    w = Worker(a, number)
+    stop, w = Stop(), Worker(a, number)
     names, weights = zip(*[(k, float(v)) for k, v in (x.split('=') for x in MIXES.get(a.mix, a.mix).split(','))])
     schedule = random.Random(f'{a.seed}/ops')
     done, idle, late = collections.Counter(), 0, 0.0
@@ -42,8 +58,8 @@ def work(a, number):
         if user % a.workers != number:
             continue
         due = a.t0 + k / a.rate
-        stopped.wait(max(0, due - time.monotonic()))
-        if stopped.is_set():
+        stop.wait(max(0, due - time.monotonic()))
+        if stop.told:
             break
         late = max(late, time.monotonic() - due)
         w.extra = []
@@ -79,8 +95,8 @@ def main():
     os.umask(0o077)
     processes.become('cyrus')
     a.t0 = time.monotonic() + .2
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     workers = []
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])     # until there is somebody to take it
     for number in range(a.workers):
         r, w = os.pipe()
         pid = os.fork()
@@ -96,10 +112,15 @@ def main():
         os.close(w)
         workers.append((pid, r))
 
+    def end(*_):
+        processes.send([p for p, _ in workers], signal.SIGTERM)
+    signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
     def at_end_of_input():
         while os.read(0, 100):
             pass
-        processes.send([p for p, _ in workers], signal.SIGTERM)
+        end()
     threading.Thread(target=at_end_of_input, daemon=True).start()
     outs = [os.fdopen(r).read() for _, r in workers]
     if any([os.waitpid(p, 0)[1] for p, _ in workers]) or '' in outs:
