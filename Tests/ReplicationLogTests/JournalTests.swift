@@ -162,6 +162,19 @@ import Testing
         }
     }
 
+    @Test func `a reader at the end of a segment goes on in the next, even if its own was trimmed`() throws {
+        let journal = try open()
+        var chain = chain
+        var cursor = try #require(journal.cursor(after: start))
+        for batch in chain.next(12, byteCount: Journal.segmentBytes / 4) {
+            try journal.append([batch])
+            try journal.trim(through: cursor.position)
+            try journal.flush()
+            #expect(try journal.read(&cursor, byteCountMax: .max) == [batch])
+        }
+        #expect(journal.oldest > start)
+    }
+
     @Test func `the chain hash is told at every kept position and at no other`() throws {
         let journal = try open()
         var chain = chain

@@ -17,6 +17,8 @@ struct Captured {
         /// There is nothing, or nothing that is shipped.
         case nothing
     }
+
+    var isGone: Bool { if case .nothing = found { true } else { false } }
 }
 
 /// A message file, opened under the lock so that it can be read after it.

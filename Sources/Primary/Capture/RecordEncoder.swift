@@ -138,7 +138,9 @@ struct RecordEncoder {
         let (result, whole) = try message.content()
         let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result, attributes: attributes))
         if status.linkCount > 1 { if shippedNow[status.inode] == nil { shippedNow[status.inode] = (path, result) } }
-        if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == status.byteCount {
+        if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == status.byteCount,
+            try isNameOfSameFiles(path, entry, status, shippedNow)
+        {
             let sameMetadata = entry.stillDescribes(status, asMessage: true) && entry.has(attributes)
             return Encoded(
                 records: sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))], shipped: shipped)
@@ -170,11 +172,31 @@ struct RecordEncoder {
         if let first = shippedNow[status.inode], first.path != path, first.digest == result { return first.path }
         for candidate in try catalogue.paths(ofInode: status.inode) where candidate != path {
             // Of a row from the first start no digest is known; the same file has the same.
-            guard let known = try catalogue.entry(candidate), known.digest ?? result == result,
-                try roots.status(of: candidate)?.inode == status.inode
-            else { continue }
-            return candidate
+            guard let known = try catalogue.entry(candidate), try areOnOneDevice(candidate.root, path.root) else {
+                continue
+            }
+            // On the disk it may have another name again by now: what counts is what the replica has.
+            if known.isSameFile(as: status, digest: result) { return candidate }
+            if known.digest == nil, try roots.status(of: candidate)?.inode == status.inode { return candidate }
         }
         return nil
+    }
+
+    private func areOnOneDevice(_ one: RootName, _ other: RootName) throws -> Bool {
+        guard one != other else { return true }
+        return try roots.status(of: StorePath(root: one))?.device == roots.status(of: StorePath(root: other))?.device
+    }
+
+    /// Whether `path`, whose content is as it was shipped, has the same other names as then, as far as the replica has
+    /// them: a mailbox that was moved may come back as links, or as copies.
+    private func isNameOfSameFiles(
+        _ path: StorePath, _ entry: CatalogueEntry, _ status: FileStatus,
+        _ shippedNow: [UInt64: (path: StorePath, digest: Digest)]
+    ) throws -> Bool {
+        guard entry.inode != status.inode, entry.inode != 0, let digest = entry.digest else { return true }
+        if try linkTarget(of: path, status, digest, shippedNow) != nil { return false }
+        return try !catalogue.paths(ofInode: entry.inode).contains { other in
+            try other != path && catalogue.entry(other)?.digest == digest
+        }
     }
 }

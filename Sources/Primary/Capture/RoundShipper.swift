@@ -36,7 +36,8 @@ struct RoundShipper {
             if case .directory = captured.found { return ApplyRank.directory.rawValue }
             return layout.applyRank(of: captured.path).rawValue
         }
-        let ordered = round.captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
+        let captured = try withParents(round.captured)
+        let ordered = captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
         var writer = BatchWriter(bytesMax: Self.batchBytes)
         var shipped: [Shipped] = []
         for (_, captured) in ordered {
@@ -54,6 +55,27 @@ struct RoundShipper {
         if newest.position != parts.journal.flushed.position { try parts.journal.flush() }
         for item in shipped { try note(item) }
         parts.journaled(parts.journal.flushed.position)
+    }
+
+    /// `captured` with the directories that no record told of yet: one that is somebody else's to read may come in a
+    /// later round, and be gone by then. Then nothing would ever remove the one that the replica made for what is in it.
+    private func withParents(_ captured: [Captured]) throws -> [Captured] {
+        var parents: [StorePath: Captured] = [:]
+        var told: Set<StorePath> = []
+        for item in captured {
+            if case .directory = item.found { told.insert(item.path) }
+        }
+        for item in captured where !item.isGone {
+            var place = item.path.parent
+            while !place.isRoot, told.insert(place).inserted, try parts.catalogue.entry(place) == nil {
+                let status = try parts.roots.status(of: place)
+                let isThere = status?.kind == .directory
+                parents[place] = Captured(path: place, found: isThere ? .directory(status!) : .nothing)
+                place = place.parent
+            }
+        }
+        let isLost: (StorePath) -> Bool = { path in parents[path].map(\.isGone) ?? false }
+        return parents.values + captured.filter { !isLost($0.path.parent) }
     }
 
     /// One that fails is an alarm, and nobody else's concern.

@@ -40,6 +40,12 @@ struct CatalogueEntry: Equatable, Sendable {
         return Digest(of: writer.bytes)
     }
 
+    /// Whether `status` is of the file that was shipped under this name, whatever the name leads to now.
+    func isSameFile(as status: FileStatus, digest: Digest) -> Bool {
+        kind == .file && inode == status.inode && byteCount == status.byteCount
+            && mtimeNanoseconds == status.mtimeNanoseconds && self.digest == digest
+    }
+
     func has(_ attributes: [ExtendedAttribute]) -> Bool { attributesDigest == Self.digest(of: attributes) }
 
     /// Whether `status` is of the same file, untouched since.

@@ -100,6 +100,8 @@ final class Watcher: Sendable {
         private var sinceDrain = 0
         /// In the hints that are being gathered. A delivery touches a database a dozen times; once is enough to look.
         private var told: Set<Told> = []
+        /// Directories that may not be read, or not yet: whoever makes one may give it away afterwards.
+        private var denied: Set<StorePath> = []
 
         init(watcher: Watcher, hinted: @escaping @Sendable ([Hint]) -> Void) {
             self.watcher = watcher
@@ -121,7 +123,8 @@ final class Watcher: Sendable {
             while true {
                 let events = try watcher.inotify.read(into: &buffer)
                 for event in events {
-                    let isTold = !event.mask.contains(.isDirectory) && !told.insert(Told(event)).inserted
+                    let mayBeTold = event.mask.isDisjoint(with: [.isDirectory, .ignored, .overflow])
+                    let isTold = mayBeTold && !told.insert(Told(event)).inserted
                     if !isTold { try interpret(event, &hints) }
                 }
                 guard events.count >= Inotify.eventsOfFullBuffer else { return hints }
@@ -187,7 +190,8 @@ final class Watcher: Sendable {
             guard watcher.roots.isShipped(path) else { return }
             hints.append(.name(path))
             guard event.mask.contains(.isDirectory) else { return }
-            if !event.mask.isDisjoint(with: [.create, .movedTo]) {
+            let isGivenNow = denied.remove(path) != nil && event.mask.contains(.attributes)
+            if isGivenNow || !event.mask.isDisjoint(with: [.create, .movedTo]) {
                 hinted(hints)
                 hints = []
                 // Who got them may have looked by the time the next event comes.
@@ -220,6 +224,7 @@ final class Watcher: Sendable {
                 watcher.counts.withLock { $0.watched = tree.count }
             } catch {
                 if error.errno == .accessDenied {
+                    denied.insert(directory)
                     // Capture says so, who comes there too; nobody else suffers from it. No sweep would find more.
                     return hinted([.directory(directory)])
                 }
@@ -242,8 +247,9 @@ final class Watcher: Sendable {
                 entries = try watcher.roots.entries(of: directory) ?? []
             } catch {
                 // Not ours to read: capture, which comes there too, says so.
-                if error.errno == .accessDenied { return }
-                throw error
+                guard error.errno == .accessDenied else { throw error }
+                denied.insert(directory)
+                return
             }
             for entry in entries {
                 let path = directory.appending(entry.name)

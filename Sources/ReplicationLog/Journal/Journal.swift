@@ -354,7 +354,8 @@ package final class Journal: Sendable {
             let place = state.withLock { state -> (segment: SegmentFile, next: SegmentFile?, recent: SealedBatch?)? in
                 guard position.sequence < state.flushed.position.sequence else { return nil }
                 guard let index = state.segments.firstIndex(where: { $0.head.position == cursor.headPosition }) else {
-                    return (state.segments[0], nil, nil)
+                    // Trimmed, which it may be while the cursor stands at its end: then the log goes on in the next.
+                    return (state.segments[0], state.segments.first { $0.head.position == position }, nil)
                 }
                 let next = index + 1 < state.segments.count ? state.segments[index + 1] : nil
                 let first = state.recent.first?.position.sequence.number ?? .max
@@ -363,12 +364,12 @@ package final class Journal: Sendable {
                 return (state.segments[index], next, recent)
             }
             guard let place else { return nil }
-            guard place.segment.head.position == cursor.headPosition else {
-                throw .damaged(segment: directory, why: "the log after \(position) was trimmed")
-            }
             if let next = place.next, next.head.position == position {
                 cursor = Cursor(scan: SegmentScan(head: next.head), headPosition: next.head.position)
                 continue
+            }
+            guard place.segment.head.position == cursor.headPosition else {
+                throw .damaged(segment: directory, why: "the log after \(position) was trimmed")
             }
             if let recent = place.recent {
                 cursor.scan.take(recent)

@@ -1,4 +1,9 @@
 """Several clients at work at once; then equal trees, a sound store, and a fail-over that shows the same over IMAP."""
+import contextlib
+import time
+
+from lab import imap
+from lab.imap import Imap, Refused
 from runner import scenario
 
 from .common import PairGroup, told
@@ -34,6 +39,21 @@ class Load(PairGroup):
     @scenario('clients at work, then a fail-over, with a metadata partition')
     def metapartition(self):
         return self.work(self.quick_or(4, 15), metapartition=True)
+
+    @scenario('users moved to and fro between partitions, while mail arrives')
+    def to_and_fro(self):
+        pair = self.make(users=range(8), settings=dict(removal_brake='off')).start()
+        rounds = self.quick_or(6, 30)
+        for number in range(rounds):
+            with pair.load(seed=self.rng.randrange(10**6), rate=self.rng.choice((0, 100, 300)), clients=3):
+                time.sleep(self.rng.random())
+            with Imap(pair.p.cyrus.port['imap']) as a:
+                for user in self.rng.sample(range(8), 3):
+                    for partition in ('second', 'default') * self.rng.choice((1, 2)):
+                        with contextlib.suppress(Refused):       # it is there already
+                            a.say('RENAME', *['user/' + imap.user(user)] * 2, partition)
+            pair.compare_trees()
+        return f'{rounds} rounds'
 
     @scenario('one client after another in a hurry: deliveries only, as fast as they come')
     def deliveries(self):

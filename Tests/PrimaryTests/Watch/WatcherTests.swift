@@ -30,7 +30,10 @@ import Testing
 
     /// Runs `work` beside the watcher, and returns the hints up to the cookie made at its end.
     private func hints(while work: () throws -> Void) throws -> [Hint] {
-        let watcher = try watcher()
+        try hints(of: try watcher(), while: work)
+    }
+
+    private func hints(of watcher: Watcher, while work: () throws -> Void) throws -> [Hint] {
         let seen = Condition(Seen())
         _ = try Thread.start(name: "watch") {
             do throws(SystemError) {
@@ -79,6 +82,19 @@ import Testing
         let names = Set(hints.dropLast())
         let missing = (0..<3000).filter { !names.contains(.name(StorePath(mail, "uuid/\($0)"))) }
         #expect(missing.isEmpty)
+    }
+
+    @Test func `directories that went are not counted as watched`() throws {
+        let watcher = try watcher()
+        let mail = try Directory(directory("mail"))
+        _ = try hints(of: watcher) {
+            for _ in 0..<3 {
+                for number in 0..<50 { try mail.makeDirectory(utf8("uuid/d\(number)")) }
+                for number in 0..<50 { try mail.removeDirectory(utf8("uuid/d\(number)")) }
+            }
+        }
+        // conf, mail, mail/uuid
+        #expect(watcher.watchCounts.watched == 3)
     }
 
     @Test func `a lock directory that goes and comes is watched again`() throws {
