@@ -53,8 +53,8 @@ final class Capturer {
     private var heldCookies: [UInt64] = []
     private var lastCommit = MonotonicTime.now()
     private var wantsDurableCatalogue = false
-    /// The last that shipped something.
-    private var lastRound = MonotonicTime.distantPast
+    private var pace = CapturePace()
+    private var hasShipped = false
     private var isCommitted = true
     /// Our own, while `fetchEvents` waits for it.
     private var awaitedCookie: UInt64?
@@ -63,8 +63,6 @@ final class Capturer {
     /// How long a name waits for its writer to let go of the lock: events come one by one while somebody writes, and
     /// the lock would be tried in vain.
     private static let gatherInterval = Duration.milliseconds(10)
-    /// From one round that shipped something to the next: under load, one flush and one frame are for several users.
-    private static let paceInterval = Duration.milliseconds(10)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
     /// How long mailboxes.db waits for users who are writing, and how often it is read again.
@@ -103,7 +101,10 @@ final class Capturer {
         while true {
             let inbox = nextInbox()
             try absorb(inbox)
+            let start = MonotonicTime.now()
+            hasShipped = false
             try round()
+            if hasShipped { pace.ended(.now(), began: start) }
             try commitIfDue()
             if inbox.isStopping { break }
         }
@@ -112,7 +113,7 @@ final class Capturer {
 
     /// Waits until there is something to do; what has come by then.
     private func nextInbox() -> CaptureInbox {
-        let pause = lastRound + Self.paceInterval - .now()
+        let pause = pace.nextRound - .now()
         if pause > .zero, let pressing = parts.inbox.take(timeout: pause, { $0.takeAll(from: .now) }) {
             return pressing
         }
@@ -457,7 +458,7 @@ final class Capturer {
 
     private func ship(_ round: inout CaptureRound) throws {
         isCommitted = false
-        if !round.captured.isEmpty { lastRound = .now() }
+        if !round.captured.isEmpty { hasShipped = true }
         try shipper.ship(&round)
     }
 }
