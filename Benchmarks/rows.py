@@ -11,6 +11,7 @@ import threading
 import time
 
 import audit
+import cyrus_sync
 import tools
 from lab import diff, imap, processes
 from lab.background import Background
@@ -473,4 +474,4 @@ def memory(b):
         b.add(f'memory, {b.messages} messages', metric, 'MB', 'primary, started again', value)
 
 
-ROWS = {'seed': seed, 'verify': audit.verify, 'lag': lag, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}
+ROWS = {'seed': seed, 'verify': audit.verify, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}
