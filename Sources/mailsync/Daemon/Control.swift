@@ -62,7 +62,7 @@ final class ControlServer: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             var connectionCount = 0
             while !isStopped.load(ordering: .relaxed) {
-                guard let connection = try await next(listener) else { continue }
+                guard let connection = try await nextOrShortage(listener) else { continue }
                 group.addTask { await self.serve(connection) }
                 connectionCount += 1
                 if connectionCount > Self.connectionCountMax {
@@ -82,6 +82,16 @@ final class ControlServer: Sendable {
     private final class Connection: Sendable {
         let socket: Descriptor
         init(_ socket: consuming Descriptor) { self.socket = socket }
+    }
+
+    /// Who asks waits while there are no descriptors or threads; nothing else does.
+    private func nextOrShortage(_ listener: Listener) async throws -> Connection? {
+        do {
+            return try await next(listener)
+        } catch let error as SystemError where error.isShortage || error.errno == .wouldBlock {
+            try? await Task.sleep(for: .milliseconds(200))  // cut short, the next try is only earlier
+            return nil
+        }
     }
 
     private func next(_ listener: Listener) async throws -> Connection? {

@@ -55,7 +55,11 @@ final class Daemon: Sendable {
             }
             let signals = Linux.Thread.waitForTermination { self.stop() }
             defer { withExtendedLifetime(signals) {} }
-            while try await group.next() != nil {}
+            // A group waits for all of it, and the roles end only when they are told.
+            do { while try await group.next() != nil {} } catch {
+                stop()
+                throw error
+            }
         }
     }
 
