@@ -36,4 +36,25 @@ package enum AtomicFile {
         }
         try directory.flushDirectory()
     }
+
+    /// The file's bytes, or nothing if there is no such file. `Errno.fileTooBig` when there are more than `byteCountMax`.
+    package static func read(
+        directory path: String, name: String, max byteCountMax: Int
+    ) throws(SystemError) -> [UInt8]? {
+        do throws(SystemError) {
+            return try Descriptor.open(path + "/" + name, for: .reading).readAll(max: byteCountMax)
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            return nil
+        }
+    }
+
+    /// There is no such file then; on disk only with the directory's next flush.
+    package static func remove(directory path: String, name: String) throws(SystemError) {
+        do throws(SystemError) {
+            try Directory(path).unlink(Array(name.utf8))
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+        }
+    }
 }

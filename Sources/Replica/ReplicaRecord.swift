@@ -26,13 +26,7 @@ struct ReplicaRecord: Equatable, Sendable {
 
     /// Nothing read means a new state directory.
     init(in directory: String) throws(SystemError) {
-        let bytes: [UInt8]
-        do throws(SystemError) {
-            bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 4096)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            return
-        }
+        guard let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 4096) else { return }
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let words = line.split(separator: " ", maxSplits: 1)
             guard words.count == 2 else { continue }
@@ -82,13 +76,7 @@ struct SeededVersions: Equatable, Sendable {
 
     /// Empty if there is no such file. One that cannot be read costs checks that fail, and files sent whole.
     init(in directory: String) throws(SystemError) {
-        let bytes: [UInt8]
-        do throws(SystemError) {
-            bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 30)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            return
-        }
+        guard let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 1 << 30) else { return }
         var reader = ByteReader(bytes)
         do throws(MalformedBytes) {
             for _ in 0..<(try reader.readCount(max: 1 << 30, "seeded: files")) {
@@ -101,10 +89,6 @@ struct SeededVersions: Equatable, Sendable {
     }
 
     static func remove(in directory: String) throws(SystemError) {
-        do throws(SystemError) {
-            try Directory(directory).unlink(Array(fileName.utf8))
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-        }
+        try AtomicFile.remove(directory: directory, name: fileName)
     }
 }

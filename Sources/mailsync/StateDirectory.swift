@@ -27,11 +27,13 @@ struct StateDirectory: Sendable {
     // MARK: - standing
 
     func standing() throws -> Standing {
-        let bytes: [UInt8]
+        let bytes: [UInt8]?
         do throws(SystemError) {
-            bytes = try Descriptor.open(path + "/role", for: .reading).readAll(max: 4096)
+            bytes = try AtomicFile.read(directory: path, name: "role", max: 4096)
         } catch {
-            guard error.errno == .noEntry else { throw Failure(.systemError, "state: \(error)") }
+            throw Failure(.systemError, "state: \(error)")
+        }
+        guard let bytes else {
             throw Failure(
                 .configuration, "\(path): is not initialised",
                 hint: "run \"mailsync init --role primary\" or \"… replica\"")

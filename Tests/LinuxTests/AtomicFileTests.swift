@@ -17,6 +17,16 @@ import Testing
         #expect(try root.names() == ["slot"])
     }
 
+    @Test func `what is not there is read as nothing, and removed twice`() throws {
+        #expect(try AtomicFile.read(directory: directory.path, name: "slot", max: 10) == nil)
+        try AtomicFile.replace(directory: directory.path, name: "slot", bytes: bytes("one"))
+        #expect(try AtomicFile.read(directory: directory.path, name: "slot", max: 10) == bytes("one"))
+        #expect(
+            try errno { _ = try AtomicFile.read(directory: directory.path, name: "slot", max: 2) } == .fileTooBig)
+        for _ in 0..<2 { try AtomicFile.remove(directory: directory.path, name: "slot") }
+        #expect(try directory.root().names().isEmpty)
+    }
+
     @Test func `who has the old one open keeps the old content`() throws {
         try AtomicFile.replace(directory: directory.path, name: "slot", bytes: bytes("old"))
         let old = try Descriptor.open(directory("slot"), for: .reading)

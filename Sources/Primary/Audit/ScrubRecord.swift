@@ -27,14 +27,7 @@ package struct ScrubRecord: Equatable, Sendable {
 
     /// Empty if there is no such file; a line that cannot be read says nothing.
     init(in directory: String) throws(SystemError) {
-        let bytes: [UInt8]
-        do throws(SystemError) {
-            bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 65536)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            self.init()
-            return
-        }
+        let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 65536) ?? []
         self.init(decoding: String(decoding: bytes, as: UTF8.self))
     }
 

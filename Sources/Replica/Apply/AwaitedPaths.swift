@@ -38,13 +38,7 @@ struct AwaitedPaths: Equatable, Sendable {
     /// What a checkpoint at `applied` has left; throws if that cannot be read or is damaged.
     init(in directory: String, applied: Position) throws {
         exact = applied
-        let bytes: [UInt8]
-        do throws(SystemError) {
-            bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 30)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            return
-        }
+        guard let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 1 << 30) else { return }
         var reader = ByteReader(bytes)
         for _ in 0..<(try reader.readCount(max: 1 << 30, "awaited: files")) {
             paths.insert(try reader.readStorePath("awaited: path"))
@@ -63,10 +57,6 @@ struct AwaitedPaths: Equatable, Sendable {
     }
 
     static func remove(in directory: String) throws(SystemError) {
-        do throws(SystemError) {
-            try Directory(directory).unlink(Array(fileName.utf8))
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-        }
+        try AtomicFile.remove(directory: directory, name: fileName)
     }
 }

@@ -17,15 +17,9 @@ struct JournalStart {
 
     /// At the beginning of everything if there is no such file.
     init(in directory: String) throws {
-        do throws(SystemError) {
-            let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 4096)
-            let head = SegmentHead.self
-            let decoded = try? head.init(decoding: bytes)  // damaged: no start, and the primary refuses what follows
-            self.init(position: decoded?.position ?? .zero, hash: decoded?.hash ?? .zero)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            self.init(position: .zero, hash: .zero)
-        }
+        let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 4096) ?? []
+        let head = try? SegmentHead(decoding: bytes)  // damaged: no start, and the primary refuses what follows
+        self.init(position: head?.position ?? .zero, hash: head?.hash ?? .zero)
     }
 
     /// On disk on return.

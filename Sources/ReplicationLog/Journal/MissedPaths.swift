@@ -25,11 +25,7 @@ package struct MissedPaths: Sendable {
 
     /// Nothing if there is no such file, or if it is damaged: then the replica is seeded over what it has.
     package init?(in directory: String, replica: String) throws(SystemError) {
-        let bytes: [UInt8]
-        do throws(SystemError) {
-            bytes = try Descriptor.open(directory + "/" + Self.name(replica), for: .reading).readAll(max: 1 << 30)
-        } catch {
-            guard error.errno == .noEntry else { throw error }
+        guard let bytes = try AtomicFile.read(directory: directory, name: Self.name(replica), max: 1 << 30) else {
             return nil
         }
         var reader = ByteReader(bytes)
@@ -56,11 +52,7 @@ package struct MissedPaths: Sendable {
     }
 
     package static func remove(in directory: String, replica: String) throws(SystemError) {
-        do throws(SystemError) {
-            try Directory(directory).unlink(Array(name(replica).utf8))
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-        }
+        try AtomicFile.remove(directory: directory, name: name(replica))
     }
 
     private static func name(_ replica: String) -> String { "missed-" + replica.filter { $0.isLetter || $0.isNumber } }

@@ -26,17 +26,13 @@ package final class Slots: Sendable {
     package init(in directory: String) throws(SystemError) {
         self.directory = directory
         var slots: [String: Slot] = [:]
-        do throws(SystemError) {
-            let bytes = try Descriptor.open(directory + "/" + Self.fileName, for: .reading).readAll(max: 1 << 20)
-            for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
-                let words = line.split(separator: " ")
-                guard words.count == 4, let flushed = Position(words[1]), let applied = Position(words[2]),
-                    let consistentAfter = Position(words[3])
-                else { continue }
-                slots[String(words[0])] = Slot(flushed: flushed, applied: applied, consistentAfter: consistentAfter)
-            }
-        } catch {
-            guard error.errno == .noEntry else { throw error }
+        let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 1 << 20) ?? []
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count == 4, let flushed = Position(words[1]), let applied = Position(words[2]),
+                let consistentAfter = Position(words[3])
+            else { continue }
+            slots[String(words[0])] = Slot(flushed: flushed, applied: applied, consistentAfter: consistentAfter)
         }
         self.slots = Mutex(slots)
     }

@@ -143,10 +143,6 @@ class Faults(PairGroup):
         return (f'{len(visited)} of {len(found)} points: ' + ', '.join(f'{n} {what}' for what, n in sorted(outcome.items()))
                 + (f'; {self.lacking} promotions told of files that were asked for again' if self.lacking else ''))
 
-    def long_only(self):
-        if self.run.quick:
-            raise Skip('some points of it still fail, see ARCHITECTURE.md; not with --quick')
-
     @scenario('the primary is killed at a system call that writes')
     def primary_killed(self):
         return self.all('p', 'signal=SIGKILL')
@@ -157,27 +153,22 @@ class Faults(PairGroup):
 
     @scenario('a system call that writes fails at the primary: EIO')
     def primary_eio(self):
-        self.long_only()
         return self.all('p', 'error=EIO')
 
     @scenario('a system call that writes fails at the replica: EIO')
     def replica_eio(self):
-        self.long_only()
         return self.all('r', 'error=EIO')
 
     @scenario('a system call that writes fails at the primary: ENOSPC')
     def primary_full(self):
-        self.long_only()
         return self.all('p', 'error=ENOSPC')
 
     @scenario('a system call that writes fails at the replica: ENOSPC')
     def replica_full(self):
-        self.long_only()
         return self.all('r', 'error=ENOSPC')
 
     @scenario('after a flush of the journal that failed, its tail is written anew')
     def written_anew(self):
-        self.long_only()
         pair = self.begin()
         for side in 'rp':
             flush = next(p for p in reversed(self.points(side)) if p.call == 'fdatasync' and '.journal>' in p.about)
