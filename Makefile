@@ -13,6 +13,8 @@ SWIFT ?= swift
 PYTHON ?= python3
 KILLS ?= 200
 FUZZ_SECONDS ?= 20
+# Swift's own clang, which knows how Swift calls.
+SWIFT_CLANG = $(dir $(realpath $(shell command -v $(SWIFT))))clang
 LIBFUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v $(SWIFT))))../lib/clang/*/lib/*/libclang_rt.fuzzer_no_main-$(shell uname -m).a))
 
 ifdef STATIC
@@ -27,7 +29,7 @@ PROGRAM := $(BUILD)/release/mailsync
 END_TO_END := MAILSYNC=$(abspath $(PROGRAM)) .ci/on-scratch-disk $(PYTHON) Tests/EndToEnd/run.py
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-tests test unit end-to-end demo bench soak fuzz-smoke lint man-lint install uninstall clean
+.PHONY: help deps build build-tests test unit end-to-end demo bench soak fuzz-smoke sanitize lint man-lint install uninstall clean
 
 help:
 	@echo 'make build        the program: $(PROGRAM)'
@@ -36,6 +38,7 @@ help:
 	@echo 'make bench        the benchmarks, which print a table'
 	@echo 'make soak         the long end-to-end tests, KILLS=$(KILLS) rounds of kill -9'
 	@echo 'make fuzz-smoke   libFuzzer on every decoder, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
+	@echo 'make sanitize     the unit tests under the address and the thread sanitizer'
 	@echo 'make deps         as root: the Debian packages that are missing'
 	@echo 'make lint         form of the sources (swift format), of the man pages too where there is mandoc'
 	@echo 'make install      what was built, into PREFIX=$(PREFIX) (DESTDIR=$(DESTDIR)); make uninstall takes it away'
@@ -80,6 +83,16 @@ fuzz-smoke:
 	@test -n "$(LIBFUZZER)" || { echo 'fuzz-smoke: no libclang_rt.fuzzer_no_main beside $(SWIFT)' >&2; exit 1; }
 	MAILSYNC_FUZZ=$(LIBFUZZER) $(SWIFT) build -c release --scratch-path .build-fuzz --product mailsync-fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) Tests/Fuzz/run.py .build-fuzz/release/mailsync-fuzz
+
+# Builds of their own, without optimisation: some twenty minutes each the first time. TESTS=WORD: only tests of that name.
+sanitize:
+	$(SWIFT) build --build-tests --sanitize=address --scratch-path .build-asan
+	LSAN_OPTIONS=suppressions=$(abspath Tests/Sanitizers/leaks.txt) \
+	    $(SWIFT) test --sanitize=address --scratch-path .build-asan --skip-build $(if $(TESTS),--filter $(TESTS))
+	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-tsan
+	$(SWIFT_CLANG) -shared -fPIC -O2 -Wall Tests/Sanitizers/mutex.c -o .build-tsan/mutex.so
+	LD_PRELOAD=$(abspath .build-tsan/mutex.so) \
+	    $(SWIFT) test --sanitize=thread --scratch-path .build-tsan --skip-build $(if $(TESTS),--filter $(TESTS))
 
 lint: man-lint
 	$(SWIFT) format lint -s -r Sources Tests Package.swift

@@ -85,7 +85,8 @@ final class UnitReader {
                 mutable.append((path, role))
             }
         }
-        if mutable.contains(where: { $0.role == .index || $0.role == .header }) {
+        // The events of one transaction come one by one: those of the others may not have been read yet.
+        if mutable.contains(where: { Self.mailboxRoles.contains($0.role) }) {
             try addMailboxFiles(of: directory, to: &mutable)
         }
         for (path, role) in mutable.sorted(by: { Self.readOrder($0.role) < Self.readOrder($1.role) }) {
@@ -107,7 +108,9 @@ final class UnitReader {
         return .read(captured + opened)
     }
 
-    /// Of a mailbox whose index or header changed, all files that must agree with it, if they changed too.
+    private static let mailboxRoles: [FileRole] = [.index, .header, .cache, .annotations]
+
+    /// Of a mailbox of whose files one changed, all that must agree with it, if they changed too.
     private func addMailboxFiles(
         of directory: StorePath, to mutable: inout [(path: StorePath, role: FileRole)]
     ) throws {

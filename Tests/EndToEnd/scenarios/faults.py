@@ -137,11 +137,12 @@ class Faults(PairGroup):
         self.begin()
         found = self.points(side)
         visited = found if self.run.long else faulty.spread(self.rng, found, int(os.environ.get('POINTS', self.quick_or(2, 12))))
-        outcome = collections.Counter(self.visit(side, point, fault) or 'not met' for point in visited)
+        outcomes = [self.visit(side, point, fault) or 'not met' for point in visited]
+        outcome, hung = collections.Counter(outcomes), [p.about for p, what in zip(visited, outcomes) if what == 'hung']
         if not set(outcome) - {'not met'}:
             raise Failure(f'no fault came about: {outcome}')
         return (f'{len(visited)} of {len(found)} points: ' + ', '.join(f'{n} {what}' for what, n in sorted(outcome.items()))
-                + (f'; {self.lacking} promotions told of files that were asked for again' if self.lacking else ''))
+                + (f': {hung}' if hung else '') + (f'; {self.lacking} promotions told of files that were asked for again' if self.lacking else ''))
 
     @scenario('the primary is killed at a system call that writes')
     def primary_killed(self):
