@@ -76,11 +76,17 @@ private final class Job: Sendable {
     }
 
     static func run(_ pointer: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-        let job = Unmanaged<Job>.fromOpaque(pointer!).takeRetainedValue()
-        ms_set_thread_name(String(decoding: Array(job.name.utf8.prefix(15)), as: UTF8.self))
-        Simulation.kernel?.threadBegan(job.number)
-        job.body()
-        Simulation.kernel?.threadEnded(job.number)
+        let number = work(Unmanaged<Job>.fromOpaque(pointer!).takeRetainedValue())
+        Simulation.kernel?.threadEnded(number)
         return nil
+    }
+
+    /// What the job holds is let go of when this returns.
+    private static func work(_ job: consuming Job) -> UInt64 {
+        let number = job.number
+        ms_set_thread_name(String(decoding: Array(job.name.utf8.prefix(15)), as: UTF8.self))
+        Simulation.kernel?.threadBegan(number)
+        job.body()
+        return number
     }
 }

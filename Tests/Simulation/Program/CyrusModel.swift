@@ -140,6 +140,7 @@ final class CyrusModel {
         case 17:
             guard mailboxes.count < 8 else { return try remove(index) }
             let user = mailboxes[index].user
+            nextNumber += 1
             try create(user, "user.\(user).box\(nextNumber)")
         case 18: try rename(index)
         default: try remove(index)
@@ -147,7 +148,6 @@ final class CyrusModel {
     }
 
     private func create(_ user: String, _ name: String) throws {
-        nextNumber += 1
         let id = (0..<24).map { _ in String("0123456789abcdefghijklmnopqrstuvwxyz".randomElement(using: &world.chance)!)
         }
         let mailbox = ModelMailbox(

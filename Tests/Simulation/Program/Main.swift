@@ -36,7 +36,8 @@ struct Options {
     private var mutations: [Mutation] = []
     private var showsTranscript = false
     private var runsTwice = false
-    private let scratch = "/dev/shm/mailsync-sim-\(getpid())"
+    /// Of one length for every process.
+    private let scratch = "/dev/shm/mailsync-sim-\(10_000_000 + getpid())"
 
     init?(_ words: some Sequence<String>) {
         var rest = Array(words)[...]

@@ -12,7 +12,9 @@ import ReplicationLog
 final class Network: LinkDialer, @unchecked Sendable {
     let world: World
     private var listeners: [String: (host: Host, makeUser: () -> any LinkUser)] = [:]
+    /// Those that are open.
     private(set) var links: [SimulatedLink] = []
+    private var all: [SimulatedLink] = []
     /// Every frame that a host sends, before it is lost or changed.
     var tap: (Host, SimulatedLink, [UInt8]) -> Void = { _, _, _ in }
     /// For mutations.
@@ -35,6 +37,7 @@ final class Network: LinkDialer, @unchecked Sendable {
                 }
                 let (near, far) = SimulatedLink.pair(self, from, target.host)
                 links += [near, far]
+                all += [near, far]
                 far.user = target.makeUser()
                 near.user = user
                 world.note("\(from.name): link \(near.number) to \(target.host.name) is open")
@@ -47,6 +50,14 @@ final class Network: LinkDialer, @unchecked Sendable {
 
     func delay() -> Duration {
         world.isLucky(1, in: 12) ? .milliseconds(world.pick(1...80)) : .microseconds(world.pick(30...900))
+    }
+
+    /// Nothing refers to anything any more.
+    func end() {
+        listeners = [:]
+        for link in all { link.letGo() }
+        (all, links) = ([], [])
+        tap = { _, _, _ in }
     }
 
     func closed(_ link: SimulatedLink) { links.removeAll { $0 === link } }
@@ -280,6 +291,9 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
         host.loop.after(duration) { [self] in end(why, isTold: false) }
     }
 
+    /// What refers to each other goes.
+    func letGo() { (user, link, other) = (nil, nil, nil) }
+
     /// `isTold`: the other end hears of it, if anything reaches it.
     func end(_ why: String?, isTold: Bool) {
         guard isOpen else { return }
@@ -287,7 +301,10 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
         network.closed(self)
         if let why { link.noteFailure(why) }
         world.note("\(host.name): link \(number) ends: \(link.closingReason)")
-        host.loop.after(.zero) { [self] in user.linkClosed(link, reason: link.closingReason) }
+        host.loop.after(.zero) { [self] in
+            user.linkClosed(link, reason: link.closingReason)
+            letGo()
+        }
         guard isTold, !isCut, let other else { return }
         let time = max(lastArrival, world.nanoseconds + network.delay().nanosecondsClamped)
         other.host.loop.at(time) { [self] in if time < lostFrom { other.end(nil, isTold: false) } }

@@ -82,6 +82,13 @@ final class Oracle {
         batches[number] = batch
         newest = max(newest, batch.position)
         batchCount += 1
+        let records = (try? BatchReader.records(of: batch)) ?? []  // one that cannot be opened is told when it is applied
+        world.note("batch \(batch.position): \(records.map(Self.words).joined(separator: ", "))")
+    }
+
+    private static func words(_ record: Record) -> String {
+        let kind = "\(record.change)".prefix { $0 != "(" }
+        return "\(kind) \(record.path)"
     }
 
     private func hello(_ hello: Hello) {
@@ -161,6 +168,14 @@ final class Oracle {
     private static func apply(_ record: Record, to tree: inout Tree) {
         func file(_ digest: Digest, _ metadata: Metadata) -> Item {
             .file(digest, mode: Metadata.keptMode(ofFile: metadata.mode), mtime: metadata.mtimeNanoseconds)
+        }
+        if record.change != .remove {
+            // A directory may be told after what is in it.
+            var above = record.path.parent
+            while !above.isRoot, tree[above] == nil {
+                tree[above] = .directory
+                above = above.parent
+            }
         }
         switch record.change {
         case .directory: tree[record.path] = .directory

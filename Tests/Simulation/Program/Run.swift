@@ -35,6 +35,7 @@ final class Run {
         self.scratch = scratch + "/\(seed)"
         world = World(seed: seed)
         world.mutation = mutation
+        world.scratch = self.scratch + "/"
     }
 
     var transcript: [String] { world.transcript }
@@ -97,6 +98,10 @@ final class Run {
         replica.end()
         primary.end()
         if world.failure == nil { oracle.checkEnd() }
+        network.end()
+        world.atSwitch = {}
+        (primary.willStart, replica.willStart) = ({ _ in }, { _ in })
+        (primary.peer, replica.peer) = (nil, nil)
         statistics =
             "\(cyrus.operationCount) operations, \(oracle.batchCount) batches, \(oracle.checkCount) looks, "
             + "\(primary.startCount)+\(replica.startCount) starts, \(world.switchCount) switches, "
@@ -197,7 +202,7 @@ final class Run {
             }
             if goal == nil { goal = primary.positionNow(one) }
             let status = other.status
-            if let goal, status.applied >= goal, status.awaitedCount == 0, status.exactAt != nil { return }
+            if let goal, status.applied >= goal, status.awaitedCount == 0 { return }
         }
     }
 }

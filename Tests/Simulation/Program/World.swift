@@ -20,7 +20,6 @@ final class World: SimulatedKernel, @unchecked Sendable {
     private(set) var nanoseconds: Int64 = 0
     private(set) var current: SimulatedThread
     private var threads: [UInt64: SimulatedThread] = [:]
-    private var nextNumber: UInt64 = 1
     private var ready: [SimulatedThread] = []
     private var waiting: [SimulatedThread] = []
     private(set) var switchCount = 0
@@ -30,14 +29,16 @@ final class World: SimulatedKernel, @unchecked Sendable {
     private(set) var transcript: [String] = []
     private(set) var failure: String?
     var mutation: Mutation?
+    /// Left out of the transcript, as it is another one each time.
+    var scratch = "/dev/shm/"
     /// Called at each switch, before another thread runs.
     var atSwitch: () -> Void = {}
 
     /// The calling thread gets the baton.
     init(seed: UInt64) {
         chance = SeededGenerator(seed: seed)
-        current = SimulatedThread(number: 0, name: "driver", host: nil)
-        threads[0] = current
+        current = SimulatedThread(name: "driver", host: nil)
+        threads[current.number] = current
         disk.now = { [unowned self] in Self.wallStart + nanoseconds }
     }
 
@@ -45,11 +46,14 @@ final class World: SimulatedKernel, @unchecked Sendable {
 
     func note(_ text: @autoclosure () -> String) {
         let time = String(nanoseconds / 1000)
-        transcript.append(String(repeating: " ", count: max(0, 12 - time.count)) + time + "  " + text())
+        transcript.append(
+            String(repeating: " ", count: max(0, 12 - time.count)) + time + "  "
+                + text().split(separator: scratch, omittingEmptySubsequences: false).joined())
     }
 
     /// The first is the one that is told.
     func fail(_ why: String) {
+        let why = why.split(separator: scratch, omittingEmptySubsequences: false).joined()
         guard failure == nil else { return }
         failure = why
         note("FAILED: \(why)")
@@ -88,21 +92,23 @@ final class World: SimulatedKernel, @unchecked Sendable {
     // MARK: - threads
 
     func threadWillStart(_ name: String) -> UInt64 {
-        let thread = SimulatedThread(number: nextNumber, name: name, host: current.host)
-        nextNumber += 1
+        let thread = SimulatedThread(name: name, host: current.host)
         threads[thread.number] = thread
         ready.append(thread)
         return thread.number
     }
 
+    /// Without the baton, so it touches nothing but the thread itself; `threads` holds that until it ends.
     func threadBegan(_ number: UInt64) {
-        guard let thread = threads[number] else { preconditionFailure("thread \(number) was not announced") }
-        thread.awaitBaton()
+        guard let place = UnsafeRawPointer(bitPattern: UInt(number)) else { preconditionFailure("no thread") }
+        Unmanaged<SimulatedThread>.fromOpaque(place).takeUnretainedValue().awaitBaton()
     }
 
     func threadEnded(_ number: UInt64) {
         guard let thread = threads.removeValue(forKey: number) else { preconditionFailure("no thread \(number)") }
         thread.isEnded = true
+        // Nothing is let go of by a thread that has no baton any more.
+        thread.host = nil
         wake(ObjectIdentifier(thread))
         let next = choose()
         current = next
@@ -258,7 +264,8 @@ final class World: SimulatedKernel, @unchecked Sendable {
 
 /// A thread, and what it waits for.
 final class SimulatedThread {
-    let number: UInt64
+    /// Its place in memory.
+    var number: UInt64 { UInt64(UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())) }
     let name: String
     /// Whose it is; nothing for the simulation's own.
     var host: Host?
@@ -269,8 +276,7 @@ final class SimulatedThread {
     var deadline: Int64?
     private let baton = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
-    init(number: UInt64, name: String, host: Host?) {
-        self.number = number
+    init(name: String, host: Host?) {
         self.name = name
         self.host = host
         sem_init(baton, 0, 0)
