@@ -283,7 +283,8 @@ final class Disk {
         var rest: [Write] = []
         for write in node.writes {
             if write.isDoomed {
-                rest.append(write)
+                // The length is the inode's, and is written with it.
+                if case .bytes = write.kind { rest.append(write) }
             } else {
                 // A doomed write below a newer one that is on disk is no more.
                 let sectors = Self.sectors(write.range)

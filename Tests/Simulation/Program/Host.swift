@@ -63,6 +63,8 @@ final class Host: @unchecked Sendable {
     private var death = Death.kill
     private var diedBy: Death?
     var fault: Fault?
+    /// Calls about the store that failed.
+    private(set) var storeFaultCount = 0
     /// Short reads and writes happen.
     var transfersSome = false
     private var catalogues: [[String: [UInt8]]] = []
@@ -286,6 +288,7 @@ final class Host: @unchecked Sendable {
             return nil
         }
         guard world.isLucky(1, in: fault.oneIn) else { return nil }
+        if path.contains("/store/") { storeFaultCount += 1 }
         world.note("\(name): \(fault.errno) from \(call) \(path.dropFirst(self.path.count))")
         if call == "fsync" || call == "fdatasync" { world.disk.failFlush(path: path) }
         return fault.errno

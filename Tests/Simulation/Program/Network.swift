@@ -17,7 +17,8 @@ final class Network: LinkDialer, @unchecked Sendable {
     private var all: [SimulatedLink] = []
     /// Every frame that a host sends, before it is lost or changed.
     var tap: (Host, SimulatedLink, [UInt8]) -> Void = { _, _, _ in }
-    /// For mutations.
+    /// For mutations: what is to be sent instead, and what is done when something has come.
+    var received: (Host, Message, Link) -> Void = { _, _, _ in }
     var rewrite: (Host, [UInt8]) -> [UInt8] = { $1 }
     /// Frames that come twice, or are damaged: one in so many; nothing: none.
     var badFrameOneIn: Int?
@@ -58,6 +59,7 @@ final class Network: LinkDialer, @unchecked Sendable {
         for link in all { link.letGo() }
         (all, links) = ([], [])
         tap = { _, _, _ in }
+        (rewrite, received) = ({ $1 }, { _, _, _ in })
     }
 
     func closed(_ link: SimulatedLink) { links.removeAll { $0 === link } }
@@ -265,7 +267,10 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
         lastHeard = world.nanoseconds
         bytes.withUnsafeBytes { decoder.push($0) }
         do throws(MalformedBytes) {
-            while isOpen, !host.isDead, let message = try decoder.next() { user.link(link, received: message) }
+            while isOpen, !host.isDead, let message = try decoder.next() {
+                user.link(link, received: message)
+                network.received(host, message, link)
+            }
         } catch {
             end("bytes that are no message: \(error)", isTold: false)
         }

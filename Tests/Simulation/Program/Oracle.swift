@@ -30,6 +30,10 @@ final class Oracle {
     private var state: (position: Position, tree: Tree)?
     /// All contents that the log ever gave a path.
     private var known: [StorePath: Set<Digest>] = [:]
+    /// Some file was asked for, and what others say of it may be wrong until it has come.
+    private var hasAwaited = false
+    /// A write into the replica's store may have failed, or been cut off: then a file may be none of its versions.
+    var mayBeTorn = false
     /// What is applied before this is applied again.
     private var replayEnd = Position.zero
     private var isReplicaNew = true
@@ -67,7 +71,9 @@ final class Oracle {
             world.note("\(host.name): welcome after \(welcome.start)")
             if isReplicaNew { acked = welcome.start }
         case .refuse(let refusal, let text): world.note("\(host.name): refuses: \(refusal): \(text)")
-        case .resend(let paths): world.note("\(host.name): asks for \(paths.count): \(paths.prefix(3))")
+        case .resend(let paths):
+            hasAwaited = true
+            world.note("\(host.name): asks for \(paths.count): \(paths.prefix(3))")
         case .heartbeat, .seedListing, .seedWant, .seedPlan, .verdict, .auditRequest, .auditReport: break
         }
     }
@@ -125,10 +131,11 @@ final class Oracle {
     // MARK: - the replica's store
 
     private func applied(_ position: Position) {
-        guard let status = replica.replica?.status, status.awaitedCount == 0, !needsReplayEnd, position >= replayEnd,
-            status.applied == position, let start = consistentAfter, position >= start
+        guard let status = replica.replica?.status, !needsReplayEnd, position >= replayEnd, let start = consistentAfter,
+            position >= start
         else { return }
-        guard state == nil || world.isLucky(1, in: 3) else { return }
+        if status.awaitedCount > 0 { return world.outside { checkAwaited(status.applied) } }
+        guard status.applied == position, state == nil || world.isLucky(1, in: 3) else { return }
         world.outside { check(position) }
     }
 
@@ -141,6 +148,7 @@ final class Oracle {
             } else {
                 world.note("\(replica.name): the copy is consistent at \(position), \(found.count) names")
                 state = (position, found)
+                for (path, item) in found { know(path, item) }
             }
             guard let state else { return }
             if let difference = Self.difference(state.tree, found) {
@@ -152,13 +160,37 @@ final class Oracle {
         }
     }
 
+    /// While files are awaited, all others are as the log says, and these are of some version: a change is never made of
+    /// what it does not start from.
+    private func checkAwaited(_ position: Position) {
+        guard !mayBeTorn, replica.startCount == 1, state != nil else { return }
+        do {
+            checkCount += 1
+            try advance(to: position)
+            let found = try Self.tree(replica.layout)
+            for (path, item) in found {
+                guard case .file(let digest, _, _) = item, known[path]?.contains(digest) != true else { continue }
+                return world.fail("at \(position) \(path) is what it never was")
+            }
+        } catch {
+            world.fail("at \(position): \(error)")
+        }
+    }
+
+    private func know(_ path: StorePath, _ item: Item?) {
+        if case .file(let digest, _, _)? = item { known[path, default: []].insert(digest) }
+    }
+
     private func advance(to position: Position) throws {
         guard var (at, tree) = state else { return }
         while at.sequence < position.sequence {
             guard let batch = batches[at.sequence.next.number] else {
                 return world.fail("batch \(at.sequence.next) is applied, and was never sent")
             }
-            for record in try BatchReader.records(of: batch) { Self.apply(record, to: &tree) }
+            for record in try BatchReader.records(of: batch) {
+                Self.apply(record, to: &tree)
+                know(record.path, tree[record.path])
+            }
             at = batch.position
         }
         state = (at, tree)
@@ -193,14 +225,24 @@ final class Oracle {
     private func checkMailboxes(_ tree: Tree, at place: String) throws {
         let check = CyrusCheck(roots: try StoreRoots(replica.layout), standing: .atRest)
         for directory in Set(tree.keys.filter { $0.name.elementsEqual("cyrus.index".utf8) }.map(\.parent)).sorted() {
+            guard try isNamed(directory) else { continue }
             let findings = try check.mailbox(directory).findings.filter(\.kind.isAlarm)
             if let first = findings.first { world.fail("at \(place) Cyrus would find: \(first)") }
         }
     }
 
+    /// Whether mailboxes.db names it: one that it does not name yet, or no more, is no mailbox.
+    private func isNamed(_ directory: StorePath) throws -> Bool {
+        let path = StorePath(.configuration, "mailboxes.db")
+        let database = try StoreRoots(replica.layout).open(path).readAll(max: 1 << 24)
+        return database.firstRange(of: Array("I".utf8) + directory.name) != nil
+    }
+
     /// A store as a crash of the daemon left it, before anything is applied again: no index names a message that is not there.
     func checkAfterKill() {
-        guard let consistentAfter, let applied = state?.position, applied >= consistentAfter else { return }
+        guard let consistentAfter, let applied = state?.position, applied >= consistentAfter, !hasAwaited,
+            replica.storeFaultCount == 0
+        else { return }
         world.outside {
             do {
                 let tree = try Self.tree(replica.layout)

@@ -72,7 +72,7 @@ final class Run {
             if world.mutation == .skipReplay { Self.skipReplay(replica, to: oracle.acked) }
         }
         if world.mutation == .dropFlush { replica.volume.unflushable = "/state/journal/" }
-        if world.mutation == .ackEarly { network.rewrite = Self.ackEarly }
+        if world.mutation == .ackEarly { Self.ackEarly(on: network) }
         world.atSwitch = { primary.noteCatalogue() }
         let cyrus = try CyrusModel(world, primary.layout)
         let cyrusEnd = Flag()
@@ -91,7 +91,7 @@ final class Run {
             }
             cyrusEnd.isSet = true
         }
-        try disturb(primary, replica, network, until: cyrusEnd)
+        try disturb(primary, replica, network, oracle, until: cyrusEnd)
         while !cyrusEnd.isSet { world.sleep(.milliseconds(5)) }
         makePeace(primary, replica, network)
         if world.failure == nil { awaitEquality(primary, replica, oracle) }
@@ -111,10 +111,22 @@ final class Run {
 
     // MARK: - mutations
 
-    private static func ackEarly(_ host: Host, _ frame: [UInt8]) -> [UInt8] {
-        guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }  // any other is as it was
-        ack.flushed = ack.received
-        return Message.ack(ack).encoded()
+    /// The replica acks as flushed what it has received, as soon as it has.
+    private static func ackEarly(on network: Network) {
+        let applied = Boxed(Position.zero)
+        network.rewrite = { _, frame in
+            guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }  // others are as they were
+            applied.value = ack.applied
+            ack.flushed = ack.received
+            return Message.ack(ack).encoded()
+        }
+        network.received = { host, message, link in
+            guard host.role == .replica, case .batch(let bytes) = message,
+                let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log,  // a damaged one is not acked
+                let received = host.replica?.status.received, received == batch.position
+            else { return }
+            link.send(.ack(Ack(received: received, flushed: received, applied: applied.value)))
+        }
     }
 
     /// The replica takes all that it acked for applied.
@@ -133,9 +145,11 @@ final class Run {
 
     // MARK: - faults
 
-    private func disturb(_ primary: Host, _ replica: Host, _ network: Network, until end: Flag) throws {
+    private func disturb(
+        _ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle, until end: Flag
+    ) throws {
         // Which kinds there are at all in this run, so that some are long without a crash.
-        let kinds = (0..<8).filter { _ in world.isLucky(1, in: 2) }
+        let kinds = (0..<9).filter { _ in world.isLucky(1, in: 2) }
         primary.transfersSome = world.isLucky(1, in: 3)
         replica.transfersSome = world.isLucky(1, in: 3)
         if world.isLucky(1, in: 3) { network.badFrameOneIn = world.pick(10...100) }
@@ -151,14 +165,19 @@ final class Run {
             case 4:
                 world.note("the network is cut")
                 network.cut(network.links)
-            case 5: fail(world.isLucky(1, in: 2) ? primary : replica, .noSpace)
-            case 6: fail(world.isLucky(1, in: 2) ? primary : replica, .inputOutput)
+            case 5: fail(world.isLucky(1, in: 2) ? primary : replica, .noSpace, oracle)
+            case 6: fail(world.isLucky(1, in: 2) ? primary : replica, .inputOutput, oracle)
+            case 7:
+                world.note("r: files of the store cannot be opened")
+                replica.fault = Host.Fault(
+                    errno: .inputOutput, calls: ["openat2"], within: "/store/", oneIn: world.pick(1...6),
+                    end: world.nanoseconds + Int64(world.pick(1...2000)) * 1_000_000)
             default: (world.isLucky(1, in: 2) ? primary : replica).dieNow(world.isLucky(1, in: 2) ? .kill : .power)
             }
         }
     }
 
-    private func fail(_ host: Host, _ errno: Errno) {
+    private func fail(_ host: Host, _ errno: Errno, _ oracle: Oracle) {
         let changing: Set<String> = ["pwrite", "mkdirat", "openat2", "renameat2", "linkat"]
         let flushing: Set<String> = ["fdatasync", "fsync"]
         let isSpace = errno == .noSpace
@@ -170,6 +189,7 @@ final class Run {
             ? "/state/" : ["/state/", "/store/"].randomElement(using: &world.chance)!
         let oneIn = world.pick(1...30)
         world.note("\(host.name): \(errno) from one in \(oneIn) of \(calls.sorted()) in \(within)")
+        if host.role == .replica, within == "/store/" { oracle.mayBeTorn = true }
         host.fault = Host.Fault(
             errno: errno, calls: calls, within: within, oneIn: oneIn,
             end: world.nanoseconds + Int64(world.pick(1...3000)) * 1_000_000)
@@ -210,9 +230,9 @@ final class Run {
 /// Set by one thread and read by another, both with the baton.
 final class Flag: @unchecked Sendable { var isSet = false }
 
-/// Handed to one thread.
+/// Shared by threads, of which one has the baton.
 final class Boxed<Value>: @unchecked Sendable {
-    let value: Value
+    var value: Value
 
     init(_ value: Value) { self.value = value }
 }
