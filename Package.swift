@@ -77,6 +77,14 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // Both ends in one process, on made-up time, disks and a made-up network: `make simulate`.
+        .executableTarget(
+            name: "mailsync-sim",
+            dependencies: [
+                "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", "Primary", "Replica", log,
+            ],
+            path: "Tests/Simulation/Program", swiftSettings: strict),
+
         tests("Tidy"),
         tests("Digests", of: "Digests"),
         tests("Linux", of: "Linux"),

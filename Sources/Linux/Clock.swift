@@ -62,6 +62,7 @@ package struct MonotonicClock: Sendable {
 }
 
 private func read(_ clock: clockid_t) -> Int64 {
+    if let simulated = Simulation.kernel { return simulated.now(clock == CLOCK_REALTIME ? .wall : .monotonic) }
     var time = Glibc.timespec()
     let result = clock_gettime(clock, &time)
     precondition(result == 0, "clock_gettime \(clock) says \(Errno.current)")

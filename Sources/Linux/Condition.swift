@@ -47,7 +47,7 @@ package final class Condition<State: Sendable>: @unchecked Sendable {
     ) throws(Failure) -> Result {
         lock()
         defer {
-            must("pthread_cond_broadcast", pthread_cond_broadcast(changed))
+            wakeAll()
             unlock()
         }
         return try body(&state)
@@ -68,7 +68,7 @@ package final class Condition<State: Sendable>: @unchecked Sendable {
         lock()
         defer { unlock() }
         let result = wait(timeout: timeout, attempt)
-        if result != nil { must("pthread_cond_broadcast", pthread_cond_broadcast(changed)) }
+        if result != nil { wakeAll() }
         return result
     }
 
@@ -78,6 +78,13 @@ package final class Condition<State: Sendable>: @unchecked Sendable {
         // Ends at the deadline; wakes for nothing are allowed for, by pthreads and by us.
         while true {
             if let result = attempt(&state) { return result }
+            if let simulated = Simulation.kernel {
+                if let deadline, MonotonicTime.now() >= deadline { return nil }
+                unlock()
+                simulated.wait(on: ObjectIdentifier(self), until: deadline)
+                lock()
+                continue
+            }
             guard let deadline else {
                 must("pthread_cond_wait", pthread_cond_wait(changed, mutex))
                 continue
@@ -87,6 +94,11 @@ package final class Condition<State: Sendable>: @unchecked Sendable {
             if result == ETIMEDOUT { return attempt(&state) }
             must("pthread_cond_timedwait", result)
         }
+    }
+
+    private func wakeAll() {
+        must("pthread_cond_broadcast", pthread_cond_broadcast(changed))
+        Simulation.kernel?.wake(ObjectIdentifier(self))
     }
 
     private func lock() { must("pthread_mutex_lock", pthread_mutex_lock(mutex)) }

@@ -52,6 +52,7 @@ package struct Descriptor: ~Copyable, Sendable {
     ) throws(SystemError) -> Descriptor {
         let flags = access.flags | O_CLOEXEC | O_NOCTTY
         let raw = try kernel("open", path) { Glibc.open(path, flags, mode_t(mode)) }
+        Simulation.kernel?.did(.opened(raw, access))
         return Descriptor(owning: raw, path: path)
     }
 
@@ -80,27 +81,32 @@ package struct Descriptor: ~Copyable, Sendable {
     /// Cuts or extends with zeros (ftruncate).
     package func truncate(to byteCount: Int64) throws(SystemError) {
         try kernel("ftruncate", path) { ftruncate(raw, Int(byteCount)) }
+        Simulation.kernel?.did(.truncated(raw, to: byteCount))
     }
 
     /// Makes room on the disk for the first `byteCount` bytes, growing the file to that (posix_fallocate):
     /// writing there can't fail for want of space. `Errno.noSpace` when there is none.
     package func allocate(_ byteCount: Int64) throws(SystemError) {
         try kernel(returningError: "posix_fallocate", path) { posix_fallocate(raw, 0, Int(byteCount)) }
+        Simulation.kernel?.did(.allocated(raw, byteCount))
     }
 
     /// On return the content, and what is needed to find it, is on disk; times may not be (fdatasync).
     package func flushData() throws(SystemError) {
         try kernel("fdatasync", path) { fdatasync(raw) }
+        Simulation.kernel?.did(.flushed(raw))
     }
 
     /// On return content and status are on disk; of a directory, the names in it (fsync).
     package func flush() throws(SystemError) {
         try kernel("fsync", path) { fsync(raw) }
+        Simulation.kernel?.did(.flushed(raw))
     }
 
     /// On return all of the file system this file is in is on disk, whoever wrote it (syncfs).
     package func syncFileSystem() throws(SystemError) {
         try kernel("syncfs", path) { ms_syncfs(raw) }
+        Simulation.kernel?.did(.flushedAll(raw))
     }
 
     /// Sets the modification time, leaves the access time (futimens).
@@ -108,11 +114,13 @@ package struct Descriptor: ~Copyable, Sendable {
         let omit = Glibc.timespec(tv_sec: 0, tv_nsec: Int(MS_UTIME_OMIT))
         let times = [omit, timespec(nanoseconds: mtimeNanoseconds)]
         try kernel("futimens", path) { futimens(raw, times) }
+        Simulation.kernel?.did(.setTimes(raw, mtimeNanoseconds: mtimeNanoseconds))
     }
 
     /// Exactly these permission bits, whatever the umask (fchmod).
     package func setMode(_ mode: UInt16) throws(SystemError) {
         try kernel("fchmod", path) { fchmod(raw, mode_t(mode)) }
+        Simulation.kernel?.did(.setMode(raw))
     }
 
     /// Clears set-user-id and set-group-id as a side effect: set the mode after it (fchown).

@@ -9,7 +9,7 @@ extension Descriptor {
         var done = 0
         while done < buffer.count {
             let count = try kernel("pread", path) {
-                pread(raw, buffer.baseAddress! + done, buffer.count - done, Int(offset) + done)
+                pread(raw, buffer.baseAddress! + done, some(of: buffer.count - done), Int(offset) + done)
             }
             if count == 0 { break }
             done += count
@@ -95,11 +95,17 @@ extension Descriptor {
     package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int64) throws(SystemError) {
         var done = 0
         while done < bytes.count {
-            done += try kernel("pwrite", path) {
-                pwrite(raw, bytes.baseAddress! + done, bytes.count - done, Int(offset) + done)
+            let count = try kernel("pwrite", path) {
+                pwrite(raw, bytes.baseAddress! + done, some(of: bytes.count - done), Int(offset) + done)
             }
+            let written = UnsafeRawBufferPointer(rebasing: bytes[done..<done + count])
+            Simulation.kernel?.did(.wrote(raw, offset: offset + Int64(done), written))
+            done += count
         }
     }
+
+    /// All, but in a simulation.
+    private func some(of byteCount: Int) -> Int { Simulation.kernel?.transferBytes(byteCount) ?? byteCount }
 
     package func write(_ bytes: [UInt8], at offset: Int64) throws(SystemError) {
         try bytes.span.bytes.withUnsafeBytes { (bytes) throws(SystemError) in try write(bytes, at: offset) }

@@ -39,6 +39,9 @@ package final class Directory: Sendable {
     ) throws(SystemError) -> Directory {
         do {
             try kernel("mkdir", path) { mkdir(path, mode_t(mode)) }
+            if let simulated = Simulation.kernel {
+                simulated.did(.madeDirectory(AT_FDCWD, try terminated(path.utf8, for: "mkdir")))
+            }
         } catch let error where error.errno == .exists {
             // If it is something else, opening says so.
         }
@@ -81,11 +84,14 @@ extension Directory {
         let permissions = access.mayCreate ? mode : 0
         let opened = fullPath(path)
         guard parents != nil, !path.isEmpty else {
-            return Descriptor(owning: try openBeneath(path, flags: flags, mode: permissions), path: opened)
+            let raw = try openBeneath(path, flags: flags, mode: permissions)
+            Simulation.kernel?.did(.opened(raw, access))
+            return Descriptor(owning: raw, path: opened)
         }
         let raw = try inParent(of: path, "openat2") { (parent, name) throws(SystemError) in
             try kernel("openat2", opened) { openat2(parent, name, flags, permissions) }
         }
+        Simulation.kernel?.did(.opened(raw, access))
         return Descriptor(owning: raw, path: opened)
     }
 

@@ -22,6 +22,7 @@ extension Directory {
         do {
             try inParent(of: path, "mkdirat") { (parent, name) throws(SystemError) in
                 try kernel("mkdirat", fullPath(path)) { mkdirat(parent, name, mode_t(mode)) }
+                Simulation.kernel?.did(.madeDirectory(parent, name))
             }
             return .created
         } catch let error where error.errno == .exists {
@@ -41,6 +42,7 @@ extension Directory {
             try kernel("renameat2", "\(fullPath(source)) -> \(root.fullPath(target))") {
                 ms_renameat2(from, oldName, to, newName, flags)
             }
+            Simulation.kernel?.did(.renamed(from, oldName, to: to, newName))
         }
         forgetCached(within: source)
         root.forgetCached(within: target)
@@ -57,6 +59,7 @@ extension Directory {
             try kernel("linkat", "\(fullPath(source)) -> \(root.fullPath(target))") {
                 linkat(from, oldName, to, newName, 0)
             }
+            Simulation.kernel?.did(.linked(from, oldName, to: to, newName))
         }
     }
 
@@ -65,6 +68,7 @@ extension Directory {
         let contents = try terminated(contents, for: "symlinkat")
         try inParent(of: path, "symlinkat") { (parent, name) throws(SystemError) in
             try kernel("symlinkat", fullPath(path)) { symlinkat(contents, parent, name) }
+            Simulation.kernel?.did(.symlinked(contents, at: parent, name))
         }
     }
 
@@ -82,6 +86,7 @@ extension Directory {
     package func unlink(_ path: [UInt8]) throws(SystemError) {
         try inParent(of: path, "unlinkat") { (parent, name) throws(SystemError) in
             try kernel("unlinkat", fullPath(path)) { unlinkat(parent, name, 0) }
+            Simulation.kernel?.did(.unlinked(parent, name))
         }
     }
 
@@ -89,6 +94,7 @@ extension Directory {
     package func removeDirectory(_ path: [UInt8]) throws(SystemError) {
         try inParent(of: path, "unlinkat") { (parent, name) throws(SystemError) in
             try kernel("unlinkat", fullPath(path)) { unlinkat(parent, name, AT_REMOVEDIR) }
+            Simulation.kernel?.did(.unlinked(parent, name))
         }
         forgetCached(within: path)
     }
@@ -108,6 +114,7 @@ extension Directory {
         let times = [omit, timespec(nanoseconds: mtimeNanoseconds)]
         try inParent(of: path, "utimensat") { (parent, name) throws(SystemError) in
             try kernel("utimensat", fullPath(path)) { utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW) }
+            Simulation.kernel?.did(.setTimesOf(parent, name, mtimeNanoseconds: mtimeNanoseconds))
         }
     }
 }

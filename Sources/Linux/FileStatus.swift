@@ -53,6 +53,7 @@ package struct FileStatus: Equatable, Sendable {
             mode: UInt16(truncatingIfNeeded: status.st_mode & 0o7777), owner: status.st_uid, group: status.st_gid,
             linkCount: UInt64(status.st_nlink), byteCount: Int64(status.st_size),
             mtimeNanoseconds: nanoseconds(status.st_mtim), ctimeNanoseconds: nanoseconds(status.st_ctim))
+        if let simulated = Simulation.kernel { self = simulated.adjusted(self) }
     }
 
     /// Of what has this path; of a symbolic link, the link's own (lstat). Nothing if there is no such path.

@@ -35,6 +35,10 @@ package enum Poller {
     package static func wait(_ interests: [Interest], timeout: Duration? = nil) throws(SystemError) -> [Readiness] {
         var polled = interests.map { pollfd(fd: $0.raw, events: $0.readiness.events, revents: 0) }
         let deadline = timeout.map { MonotonicTime.now() + $0 }
+        if let simulated = Simulation.kernel {
+            simulated.waitForEvents(until: deadline) { poll(&polled, nfds_t(polled.count), 0) > 0 }
+            return polled.map { Readiness(events: $0.revents) }
+        }
         // A signal starts poll anew with the time that is left.
         try kernel("poll", "\(interests.count) descriptors") {
             poll(&polled, nfds_t(polled.count), milliseconds(until: deadline))

@@ -43,6 +43,7 @@ extension SystemError: CustomStringConvertible {
 func kernel<Result: SignedInteger>(
     _ name: String, _ path: @autoclosure () -> String, _ call: () -> Result
 ) throws(SystemError) -> Result {
+    try Simulation.kernel?.willCall(name, path())
     while true {
         let result = call()
         if result >= 0 { return result }
@@ -53,6 +54,7 @@ func kernel<Result: SignedInteger>(
 
 /// The same for calls that return the error number itself, as pthread ones and posix_fallocate(3) do.
 func kernel(returningError name: String, _ path: @autoclosure () -> String, _ call: () -> CInt) throws(SystemError) {
+    try Simulation.kernel?.willCall(name, path())
     while true {
         let errno = Errno(rawValue: call())
         if errno.rawValue == 0 { return }

@@ -9,6 +9,8 @@ package struct Thread: ~Copyable, Sendable {
     package static let stackBytes = 2 << 20
 
     private let thread: pthread_t
+    /// In a simulation.
+    private let number: UInt64
 
     /// Starts a thread that runs `body` and ends (pthread_create). `name`, of which `ps -L` and `top -H` show the first
     /// 15 bytes, helps who looks. `Errno.wouldBlock` when there are too many threads.
@@ -19,7 +21,8 @@ package struct Thread: ~Copyable, Sendable {
         try kernel(returningError: "pthread_attr_setstacksize", name) {
             pthread_attr_setstacksize(&attributes, stackBytes)
         }
-        let job = Unmanaged.passRetained(Job(name: name, body: body))
+        let number = Simulation.kernel?.threadWillStart(name) ?? 0
+        let job = Unmanaged.passRetained(Job(name: name, number: number, body: body))
         var thread = pthread_t()
         do {
             try kernel(returningError: "pthread_create", name) {
@@ -29,7 +32,7 @@ package struct Thread: ~Copyable, Sendable {
             job.release()
             throw error
         }
-        return Thread(thread: thread)
+        return Thread(thread: thread, number: number)
     }
 
     /// Runs `body` on a thread of its own and waits for its end without holding a thread of Swift's pool.
@@ -50,6 +53,7 @@ package struct Thread: ~Copyable, Sendable {
 
     /// Waits for its end (pthread_join).
     package consuming func join() {
+        Simulation.kernel?.waitForEnd(of: number)
         let result = pthread_join(thread, nil)
         // Only a thread that joins itself gets here.
         precondition(result == 0, "pthread_join: \(Errno(rawValue: result))")
@@ -62,17 +66,27 @@ package struct Thread: ~Copyable, Sendable {
 /// What a new thread is given: retained by `start`, released by the thread.
 private final class Job: Sendable {
     private let name: String
+    private let number: UInt64
     private let body: @Sendable () -> Void
 
-    init(name: String, body: @escaping @Sendable () -> Void) {
+    init(name: String, number: UInt64, body: @escaping @Sendable () -> Void) {
         self.name = name
+        self.number = number
         self.body = body
     }
 
     static func run(_ pointer: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-        let job = Unmanaged<Job>.fromOpaque(pointer!).takeRetainedValue()
-        ms_set_thread_name(String(decoding: Array(job.name.utf8.prefix(15)), as: UTF8.self))
-        job.body()
+        let number = work(Unmanaged<Job>.fromOpaque(pointer!).takeRetainedValue())
+        Simulation.kernel?.threadEnded(number)
         return nil
+    }
+
+    /// What the job holds is let go of when this returns.
+    private static func work(_ job: consuming Job) -> UInt64 {
+        let number = job.number
+        ms_set_thread_name(String(decoding: Array(job.name.utf8.prefix(15)), as: UTF8.self))
+        Simulation.kernel?.threadBegan(number)
+        job.body()
+        return number
     }
 }

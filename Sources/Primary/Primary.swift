@@ -64,10 +64,16 @@ package final class Primary: Sendable {
     let desk: AuditDesk
     /// Told of audits that were asked for at a replica.
     let auditAsked = Mutex<AuditAsked?>(nil)
-    private let shippers = Mutex<[ObjectIdentifier: Shipper]>([:])
+    /// In the order in which they came.
+    private let shippers = Mutex<[Shipper]>([])
     private let cookies = Condition<[UInt64: Position?]>([:])
     private let phase = Mutex(PrimaryStatus.Phase.starting)
     private let isBaseline: Bool
+    /// Whether an earlier life has left a catalogue.
+    private let hadCatalogue: Bool
+    /// Set when the catalogue tells of all that a replica could be given, and no power cut takes that from it. What is
+    /// removed later is told only if there is a row of it.
+    private let isGrounded = Condition(false)
     private let isStopped = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
@@ -86,7 +92,8 @@ package final class Primary: Sendable {
         desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
         watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
         // While no replica ever was here, none can lack what no row tells of.
-        isBaseline = try catalogue.position() == nil && slots.all.isEmpty
+        hadCatalogue = try catalogue.position() != nil
+        isBaseline = !hadCatalogue && slots.all.isEmpty
         sweeper = Sweeper(
             Sweeper.Parts(
                 roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
@@ -205,13 +212,15 @@ package final class Primary: Sendable {
                 makeCookie: { () throws(SystemError) in try primary.watcher.makeCookie() },
                 journaled: { _ in primary.logGrew() },
                 cookieDue: { number, position in primary.cookies.update { $0[number] = .some(position) } },
-                sweepWanted: { primary.sweeper.sweepSoon() }, now: Timestamp.now, log: primary.log)
+                sweepWanted: { primary.sweeper.sweepSoon() }, isCatalogueDurable: primary.hadCatalogue,
+                grounded: { primary.isGrounded.update { $0 = true } },
+                isSeeding: { primary.slots.all.values.contains(where: \.isSeeding) }, now: Timestamp.now, log: primary.log)
             try Capturer(parts, epoch: primary.options.epoch, state: primary.options.state).run()
         }
     }
 
     private func logGrew() {
-        for shipper in shippers.withLock({ Array($0.values) }) { shipper.logGrew() }
+        for shipper in shippers.withLock({ $0 }) { shipper.logGrew() }
     }
 
     /// Nothing, unless `error`, of `init`, `run` or `trim`, is that something ran out, as the space under the state
@@ -232,13 +241,15 @@ package final class Primary: Sendable {
             Shipper.Parts(
                 journal: journal, slots: slots, store: options.store, epoch: options.epoch, inbox: inbox,
                 seeder: Seeder(
-                    roots: roots, journal: journal, slots: slots, inbox: inbox, now: Timestamp.now, log: log),
+                    roots: roots, journal: journal, slots: slots, inbox: inbox, isGrounded: isGrounded,
+                    now: Timestamp.now, log: log),
+                mayStream: { self.hadCatalogue || self.isGrounded.withLock { $0 } },
                 missed: { replica in try? MissedPaths(in: self.options.state, replica: replica) },  // unread: a seed
                 resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
                 now: Timestamp.now, log: log, desk: desk,
                 auditAsked: { request in self.auditAsked.withLock { $0 }?(request) }, acked: { self.slotsMoved() },
-                opened: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = shipper } },
-                closed: { shipper in self.shippers.withLock { $0[ObjectIdentifier(shipper)] = nil } }))
+                opened: { shipper in self.shippers.withLock { $0.append(shipper) } },
+                closed: { shipper in self.shippers.withLock { $0.removeAll { $0 === shipper } } }))
     }
 
     private let acks = Condition(())
@@ -357,7 +368,7 @@ package final class Primary: Sendable {
     // MARK: - status
 
     package var status: PrimaryStatus {
-        let shipped = shippers.withLock { $0.values.map { ($0.name, $0.sent) } }
+        let shipped = shippers.withLock { $0.map { ($0.name, $0.sent) } }
         let sent = Dictionary(shipped, uniquingKeysWith: max)
         return PrimaryStatus(
             epoch: options.epoch, phase: phase.withLock { $0 }, journaled: journal.flushed.position,

@@ -43,7 +43,7 @@ package final class Replica: Sendable {
 
     private let options: Options
     private let layout: StoreLayout
-    private let endpoint: LinkEndpoint
+    private let dialer: any LinkDialer
     private let writer: StoreWriter
     private let quarantine: Quarantine
     private let log: Logger
@@ -53,10 +53,10 @@ package final class Replica: Sendable {
     private static let backoffFirst = Duration.milliseconds(100)
     private static let backoffMax = Duration.seconds(15)
 
-    package init(_ options: Options, layout: StoreLayout, endpoint: LinkEndpoint, log: Logger) throws {
+    package init(_ options: Options, layout: StoreLayout, dialer: any LinkDialer, log: Logger) throws {
         self.options = options
         self.layout = layout
-        self.endpoint = endpoint
+        self.dialer = dialer
         self.log = log
         quarantine = try Quarantine(options.state + "/quarantine")
         writer = try StoreWriter(layout, quarantine: quarantine)
@@ -273,7 +273,7 @@ package final class Replica: Sendable {
         let ending = Ending<StreamUser.End>()
         let link = user { ending.tell($0) }
         do {
-            try await endpoint.dial(peer, user: ClosingUser(link, when: shared))
+            try await dialer.dial(peer, user: ClosingUser(link, when: shared))
         } catch {
             return .closed("\(error)")
         }
@@ -312,7 +312,7 @@ package final class Replica: Sendable {
                 hello: hello, writer: writer, layout: layout, shared: shared, log: log
             ) { ending.tell($0) }
             do {
-                try await endpoint.dial(peer, user: ClosingUser(user, when: shared))
+                try await dialer.dial(peer, user: ClosingUser(user, when: shared))
                 isFirst = false
                 let end = await ending.value
                 switch end {

@@ -72,6 +72,8 @@ struct CaptureRound {
     var suspicions: Set<StorePath> = []
     /// What was read and could not be encoded, for want of room or descriptors.
     var unshipped: [StorePath] = []
+    /// That a name is gone is told even if there is no row of it: a seed may have read it before it went.
+    var tellsOfUnknown = false
     /// Asked for by seeds; nothing where there is no file.
     var seeded: [StorePath: FileVersion?] = [:]
 

@@ -33,6 +33,12 @@ final class Capturer {
         let cookieDue: @Sendable (UInt64, Position) -> Void
         /// An event queue overflowed: everything is to be looked at.
         let sweepWanted: @Sendable () -> UInt64
+        /// The catalogue of an earlier life was found.
+        let isCatalogueDurable: Bool
+        /// The first sweep's rows are there, and would be after a power cut.
+        let grounded: @Sendable () -> Void
+        /// A replica is being given what is there, with or without a row.
+        let isSeeding: @Sendable () -> Bool
         let now: @Sendable () -> Timestamp
         let log: Logger
     }
@@ -53,6 +59,8 @@ final class Capturer {
     private var heldCookies: [UInt64] = []
     private var lastCommit = MonotonicTime.now()
     private var wantsDurableCatalogue = false
+    /// The first sweep has reported; and its rows are about to be committed durably.
+    private var (isGrounded, isGrounding) = (false, false)
     private var pace = CapturePace()
     private var hasShipped = false
     private var isCommitted = true
@@ -167,6 +175,10 @@ final class Capturer {
         awaitedSweep = nil
         for number in heldCookies { dirty.note(cookie: number) }
         heldCookies = []
+        guard !isGrounded else { return }
+        isGrounded = true
+        if parts.isCatalogueDurable { return parts.grounded() }
+        (isGrounding, wantsDurableCatalogue, isCommitted) = (true, true, false)
     }
 
     private func absorb(_ hint: Hint, due: MonotonicTime) {
@@ -196,8 +208,10 @@ final class Capturer {
     }
 
     private func commitIfDue() throws {
-        guard !isCommitted, MonotonicTime.now() - lastCommit >= Self.commitInterval else { return }
+        guard !isCommitted, isGrounding || MonotonicTime.now() - lastCommit >= Self.commitInterval else { return }
         try parts.catalogue.commit(at: parts.journal.flushed.position, durably: wantsDurableCatalogue)
+        if isGrounding { parts.grounded() }
+        isGrounding = false
         isCommitted = true
         wantsDurableCatalogue = false
         lastCommit = .now()
@@ -210,6 +224,8 @@ final class Capturer {
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
             var round = CaptureRound()
+            round.tellsOfUnknown = parts.isSeeding()
+            reader.tellsOfUnknown = round.tellsOfUnknown
             try sort(taken, into: &round)
             if !round.globals.isEmpty { try readGlobals(&round) }
             for owner in round.order {

@@ -80,6 +80,10 @@ struct RoundShipper {
 
     /// One that fails is an alarm, and nobody else's concern.
     private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
+        if round.tellsOfUnknown, case .nothing = captured.found {
+            return RecordEncoder.Encoded(
+                records: [Record(captured.path, .remove)], shipped: Shipped(path: captured.path, entry: nil))
+        }
         do {
             let encoded = try encoder.encode(captured, linkTargets: &round.linkTargets)
             // A directory's alarm is of what is in it, and goes when that could be listed.

@@ -17,6 +17,8 @@ final class UnitReader {
     private let rules: StoreRules
     /// Directories opened during this `read`: while their owner's lock is held nobody moves them.
     private var places: [StorePath: Directory?] = [:]
+    /// As of the round.
+    var tellsOfUnknown = false
 
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
@@ -310,7 +312,7 @@ final class UnitReader {
     private func open(_ path: StorePath, guid: MessageGUID?) throws -> Captured? {
         let entry = try catalogue.entry(path)
         guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
-            return entry == nil ? nil : Captured(path: path, found: .nothing)
+            return entry == nil && !tellsOfUnknown ? nil : Captured(path: path, found: .nothing)
         }
         guard status.kind == .file else { return nil }
         let isSameMessage = entry?.stillDescribes(status, asMessage: true) == true

@@ -13,11 +13,15 @@ struct Seeder: Sendable {
     let journal: Journal
     let slots: Slots
     let inbox: Condition<CaptureInbox>
+    /// Whether what is removed from now on would be told.
+    let isGrounded: Condition<Bool>
     let now: @Sendable () -> Timestamp
     let log: Logger
 }
 
 /// Sends one replica all there is, on a thread of its own; the log from the start of it goes on being kept.
+///
+/// It begins when the first sweep has made rows of all there is: what is removed after it was sent is told by its row.
 ///
 /// Flow, for each directory, parents first:
 ///   1. ask the capturer for the files that Cyrus changes, as of one position of the log
@@ -64,6 +68,7 @@ final class SeedSession: Sendable {
 
     private func run() {
         do {
+            try awaitGround()
             var work = SeedWork(batch: BatchWriter(bytesMax: SeedWork.batchBytes))
             for root in parts.roots.names { try send(StorePath(root: root), &work) }
             try flush(&work)
@@ -82,6 +87,14 @@ final class SeedSession: Sendable {
             link.refuse(.failed, "seed: \(error)")
         }
     }
+
+    private func awaitGround() throws {
+        while !parts.isGrounded.wait(timeout: Self.groundInterval, until: { $0 }) {
+            if flow.withLock({ $0.isStopped }) { throw Stopped() }
+        }
+    }
+
+    private static let groundInterval = Duration.milliseconds(100)
 
     /// So that the replica can tell how much is left. What cannot be listed is not counted: `run` says so.
     private func count() {

@@ -17,6 +17,8 @@ final class Shipper: LinkUser {
         let epoch: Epoch
         let inbox: Condition<CaptureInbox>
         let seeder: Seeder
+        /// Whether what is removed from now on would be told.
+        let mayStream: @Sendable () -> Bool
         /// What a replica lacks of the log that was trimmed.
         let missed: @Sendable (_ replica: String) -> MissedPaths?
         /// Captures these whole; calls back with the position at which they are in the log.
@@ -134,14 +136,25 @@ final class Shipper: LinkUser {
         let ours = Handshake.Ours(
             store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest,
             knownSince: missed?.since)
+        var failure: SystemError?
         let answer = Handshake.answer(to: hello, ours: ours) { position in
-            try? parts.journal.hash(at: position)  // unreadable there: no part of this log, and refused as that
+            do throws(JournalError) {
+                return try parts.journal.hash(at: position)
+            } catch {
+                // What is damaged there is no part of this log, and refused as that; the disk's bad moment is not.
+                if case .system(let error) = error { failure = error }
+                return nil
+            }
         }
+        if let failure { return link.refuse(.failed, "journal: \(failure)") }
         switch answer {
         case .refuse(let refusal, let text):
             parts.log.warning("refused \(link.peer): \(text)")
             link.refuse(refusal, text)
         case .stream:
+            guard parts.mayStream() else {
+                return link.refuse(.failed, "this primary has just begun, and looks at its store first")
+            }
             stream(hello, on: link)
         case .seed(let overCopy):
             seed(overCopy: overCopy, on: link)

@@ -71,7 +71,12 @@ final class Quarantine: Sendable {
         try makeParents(of: place)
         try touch(sequence)
         guard try directory.status(of: place) != nil else { return place }
-        return place + Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+        // An earlier process has counted from one as well. To rename a file over another name of the same file does
+        // nothing, and says that it was done (rename(2)): it would stay in the store.
+        while true {
+            let other = place + Array(".\(nextLife.wrappingAdd(1, ordering: .relaxed).oldValue)".utf8)
+            guard try directory.status(of: other) != nil else { return other }
+        }
     }
 
     /// Before something is taken, so that nobody expires what was just put there.

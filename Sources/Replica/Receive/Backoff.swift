@@ -1,3 +1,5 @@
+import Linux
+
 /// Longer and longer pauses, each shortened by chance, so that many who were cut off together do not come back together.
 struct Backoff {
     private let first: Duration
@@ -12,7 +14,8 @@ struct Backoff {
 
     mutating func next() -> Duration {
         defer { current = min(current * 2, max) }
-        return current * Double.random(in: 0.5...1)
+        var chance = Chance()
+        return current * Double.random(in: 0.5...1, using: &chance)
     }
 
     mutating func reset() { current = first }

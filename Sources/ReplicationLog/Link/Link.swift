@@ -23,43 +23,27 @@ package protocol LinkUser: AnyObject, Sendable {
 package final class Link: Sendable {
     /// The certificate at the other end.
     package let peer: Fingerprint
-    private let channel: any Channel
+    private let transport: any LinkTransport
     private let reason = Mutex("closed by the other end")
 
-    /// What is waiting to be sent: above the high mark `isWritable` is false, until it fell below the low mark.
-    static let waterMarks = ChannelOptions.Types.WriteBufferWaterMark(low: 256 << 10, high: 1 << 20)
-    /// Frames are handed to TLS in pieces of this size: larger ones collapse, smaller ones cost more.
-    private static let pieceBytes = 256 << 10
-
-    init(channel: any Channel, peer: Fingerprint) {
-        self.channel = channel
+    package init(over transport: any LinkTransport, peer: Fingerprint) {
+        self.transport = transport
         self.peer = peer
     }
 
-    package var isWritable: Bool { channel.isWritable }
-    package var isClosed: Bool { !channel.isActive }
+    package var isWritable: Bool { transport.isWritable }
+    package var isClosed: Bool { !transport.isOpen }
 
     /// Any thread; kept in order. What is sent to a closed link is dropped.
     package func send(_ message: Message) {
-        write(message.encoded())
-        channel.flush()
+        transport.write(message.encoded(), [])
+        transport.flush()
     }
 
     /// Any thread; kept in order.
     package func send(_ batches: [SealedBatch]) {
-        for batch in batches {
-            let head = Message.headOfBatch(byteCount: batch.bytes.count)
-            if batch.bytes.count <= Self.pieceBytes {
-                var buffer = channel.allocator.buffer(capacity: head.count + batch.bytes.count)
-                buffer.writeBytes(head)
-                buffer.writeBytes(batch.bytes)
-                channel.write(buffer, promise: nil)
-            } else {
-                write(head)
-                write(batch.bytes)
-            }
-        }
-        channel.flush()
+        for batch in batches { transport.write(Message.headOfBatch(byteCount: batch.bytes.count), batch.bytes) }
+        transport.flush()
     }
 
     /// Says why, to the other end and to this end's user, and ends the link.
@@ -72,28 +56,17 @@ package final class Link: Sendable {
     package func close(because text: String) {
         guard !isClosed else { return }
         reason.withLock { $0 = text }
-        channel.close(promise: nil)
+        transport.close()
     }
 
     /// Stops taking bytes from the other end while `paused`; any thread.
-    package func setReading(paused: Bool) {
-        channel.setOption(.autoRead, value: !paused).whenFailure { _ in }
-    }
+    package func setReading(paused: Bool) { transport.setReading(paused: paused) }
 
     /// Runs `body` on the link's event loop.
-    package func onLoop(_ body: @escaping @Sendable () -> Void) { channel.eventLoop.execute(body) }
+    package func onLoop(_ body: @escaping @Sendable () -> Void) { transport.onLoop(body) }
 
-    func noteFailure(_ text: String) { reason.withLock { $0 = text } }
-    var closingReason: String { reason.withLock { $0 } }
-
-    private func write(_ bytes: [UInt8]) {
-        for start in stride(from: 0, to: bytes.count, by: Self.pieceBytes) {
-            let piece = bytes[start..<min(start + Self.pieceBytes, bytes.count)]
-            var buffer = channel.allocator.buffer(capacity: piece.count)
-            buffer.writeBytes(piece)
-            channel.write(buffer, promise: nil)
-        }
-    }
+    package func noteFailure(_ text: String) { reason.withLock { $0 = text } }
+    package var closingReason: String { reason.withLock { $0 } }
 }
 
 /// The end of the pipeline: TLS's events and bytes in, the user's calls out.
@@ -158,7 +131,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     private func opened(_ context: ChannelHandlerContext) {
         guard link == nil, let fingerprint = peer.fingerprint else { return }
-        let link = Link(channel: context.channel, peer: fingerprint)
+        let link = Link(over: ChannelTransport(context.channel), peer: fingerprint)
         self.link = link
         forgetWaiting(context)
         let user = user

@@ -31,7 +31,7 @@ package struct Address: Hashable, Sendable, CustomStringConvertible {
 /// Makes links: listens for the other ends, or dials one. One event loop serves all links of a process.
 ///
 /// Who may connect is decided by fingerprint before a byte of ours is read.
-package final class LinkEndpoint: Sendable {
+package final class LinkEndpoint: LinkDialer {
     private let group: MultiThreadedEventLoopGroup
     private let tls: TLS
     private let trusted: Set<Fingerprint>
@@ -55,7 +55,7 @@ package final class LinkEndpoint: Sendable {
             .serverChannelOption(.backlog, value: Self.backlog)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.writeBufferWaterMark, value: Link.waterMarks)
+            .childChannelOption(.writeBufferWaterMark, value: ChannelTransport.waterMarks)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()
@@ -80,7 +80,7 @@ package final class LinkEndpoint: Sendable {
         let bootstrap = ClientBootstrap(group: group)
             .connectTimeout(LinkTiming.connect)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.writeBufferWaterMark, value: Link.waterMarks)
+            .channelOption(.writeBufferWaterMark, value: ChannelTransport.waterMarks)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()

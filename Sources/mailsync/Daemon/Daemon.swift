@@ -256,7 +256,7 @@ final class Daemon: Sendable {
         let options = Replica.Options(
             store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite,
             quarantineKeep: configuration.quarantineKeep, removalShareMax: configuration.removalShareMax)
-        return try Replica(options, layout: layout, endpoint: endpoint, log: log)
+        return try Replica(options, layout: layout, dialer: endpoint, log: log)
     }
 
     func makeEndpoint() throws -> LinkEndpoint {

@@ -1,0 +1,340 @@
+import Digests
+import Formats
+import Linux
+import Store
+
+/// A small Cyrus: changes a store as Cyrus 3.6 does, system call by system call, in its order and under its locks.
+///
+/// Between any two calls the daemon may run. What is modelled: delivery (stage file, link, cache, new user flag, index
+/// record, index header), flags, expunge and unlink, repack, create, rename, delete, copy by hard link. One process; it
+/// takes the user's lock as Cyrus takes it, and mailboxes.db's.
+final class CyrusModel {
+    private let world: World
+    private let layout: StoreLayout
+    private let mail: Directory
+    private let configuration: Directory
+    private(set) var mailboxes: [ModelMailbox] = []
+    private var databaseGeneration: UInt64 = 1
+    private var nextNumber: UInt32 = 1
+    /// Operations until now.
+    private(set) var operationCount = 0
+    /// Between two calls; nothing while the store is made.
+    private var isHurried = true
+
+    private static let users = ["alice", "bob"]
+    private static let database = Array("mailboxes.db".utf8)
+
+    init(_ world: World, _ layout: StoreLayout) throws {
+        self.world = world
+        self.layout = layout
+        guard let mail = layout.root(RootName("partition-default")), let conf = layout.root(.configuration) else {
+            preconditionFailure("no partition")
+        }
+        self.mail = try Directory(mail.path)
+        configuration = try Directory(conf.path)
+        try self.mail.makeDirectory(utf8("stage."))
+        for user in Self.users { try create(user, "user.\(user)") }
+        for _ in 0..<world.pick(2...8) { try operate() }
+        isHurried = false
+    }
+
+    // MARK: - steps
+
+    /// The end of a system call.
+    private func step() {
+        guard !isHurried else { return }
+        switch world.pick(0...40) {
+        case 0: world.sleep(.milliseconds(world.pick(5...40)))
+        case 1...12: world.sleep(.microseconds(world.pick(20...900)))
+        default: world.yield()
+        }
+    }
+
+    private func locked(_ user: String, _ body: () throws -> Void) throws {
+        let path = String(decoding: layout.userLock(Array(user.utf8)), as: UTF8.self)
+        let parts = path.split(separator: "/")
+        let directory = "/" + parts.dropLast().joined(separator: "/")
+        _ = try Directory.make(directory)
+        let file = try Descriptor.open(path, for: .updatingOrCreating)
+        while try !FileLock.tryExclusive(file) { world.sleep(.microseconds(100)) }
+        step()
+        try body()
+        step()
+        try file.close()
+        step()
+    }
+
+    private func write(_ path: [UInt8], _ pieces: [(offset: Int, bytes: [UInt8])]) throws {
+        let file = try mail.open(path, for: .updatingOrCreating)
+        for piece in pieces {
+            try file.write(piece.bytes, at: Int64(piece.offset))
+            step()
+        }
+        try file.close()
+    }
+
+    private func replace(_ path: [UInt8], _ bytes: [UInt8]) throws {
+        let new = path + utf8(".NEW")
+        let file = try mail.open(new, for: .creatingNew)
+        step()
+        try file.write(bytes, at: 0)
+        step()
+        try file.close()
+        try mail.rename(new, to: path)
+        step()
+    }
+
+    private func place(_ mailbox: ModelMailbox, _ name: String) -> [UInt8] { mailbox.directory + utf8("/" + name) }
+
+    /// Records first, the header last.
+    private func commit(_ mailbox: ModelMailbox, records: [Int]) throws {
+        let pieces = records.map { (mailbox.offset(ofRecord: $0), mailbox.messages[$0].record) }
+        try write(place(mailbox, "cyrus.index"), pieces + [(0, mailbox.indexHeader)])
+    }
+
+    private func writeDatabase() throws {
+        databaseGeneration += 1
+        let bytes = mailboxesDatabase(mailboxes, generation: databaseGeneration)
+        if world.isLucky(1, in: 4) {
+            let new = utf8("mailboxes.db.NEW")
+            let file = try configuration.open(new, for: .creatingNew)
+            step()
+            try file.write(bytes, at: 0)
+            step()
+            try file.close()
+            return try configuration.rename(new, to: Self.database)
+        }
+        let file = try configuration.open(Self.database, for: .updatingOrCreating)
+        while try !FileLock.tryExclusive(file) { world.sleep(.microseconds(100)) }
+        step()
+        var dirty = Array(bytes[..<64])
+        dirty.put(UInt32(1), at: 56)
+        dirty.put(crc32(dirty[..<60]), at: 60)
+        try file.write(dirty, at: 0)
+        step()
+        let middle = 64 + (bytes.count - 64) / 2
+        try file.write(bytes[64..<middle], at: 64)
+        step()
+        try file.write(bytes[middle...], at: Int64(middle))
+        step()
+        try file.truncate(to: Int64(bytes.count))
+        step()
+        try file.write(Array(bytes[..<64]), at: 0)
+        step()
+        try file.close()
+    }
+
+    // MARK: - operations
+
+    /// One, by chance.
+    func operate() throws {
+        operationCount += 1
+        let index = world.pick(0...mailboxes.count - 1)
+        switch world.pick(0...19) {
+        case 0...7: try deliver(index)
+        case 8...11: try flag(index)
+        case 12, 13: try expunge(index)
+        case 14: try unlinkExpunged(index)
+        case 15: try copy(index)
+        case 16: try repack(index)
+        case 17:
+            guard mailboxes.count < 8 else { return try remove(index) }
+            let user = mailboxes[index].user
+            nextNumber += 1
+            try create(user, "user.\(user).box\(nextNumber)")
+        case 18: try rename(index)
+        default: try remove(index)
+        }
+    }
+
+    private func create(_ user: String, _ name: String) throws {
+        let id = (0..<24).map { _ in String("0123456789abcdefghijklmnopqrstuvwxyz".randomElement(using: &world.chance)!)
+        }
+        let mailbox = ModelMailbox(
+            user: user, name: name, uniqueID: id.joined(), uidValidity: 1_000_000_000 + nextNumber)
+        world.note("cyrus: create \(name) in \(String(decoding: mailbox.directory, as: UTF8.self))")
+        try locked(user) {
+            let parts = mailbox.directory.split(separator: UInt8(ascii: "/"))
+            for count in 1...parts.count {
+                try mail.makeDirectory(Array(parts.prefix(count).joined(separator: [UInt8(ascii: "/")])))
+                step()
+            }
+            try write(place(mailbox, "cyrus.index"), [(0, mailbox.indexHeader)])
+            try write(place(mailbox, "cyrus.cache"), [(0, mailbox.cache)])
+            try replace(place(mailbox, "cyrus.header"), mailbox.header)
+            mailboxes.append(mailbox)
+            try writeDatabase()
+        }
+    }
+
+    private func deliver(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        let byteCount = world.isLucky(1, in: 30) ? world.pick(20_000...60_000) : world.pick(40...2500)
+        let message = utf8("Subject: \(operationCount)\r\n\r\n") + world.chance.bytes(byteCount)
+        world.note("cyrus: deliver \(mailbox.lastUID + 1) to \(mailbox.name)")
+        let stage = utf8("stage./\(operationCount)")
+        let file = try mail.open(stage, for: .creatingNew)
+        step()
+        try file.write(message, at: 0)
+        step()
+        try file.close()
+        try locked(mailbox.user) {
+            try append(&mailbox, from: stage, message, mayFlag: true)
+            mailboxes[index] = mailbox
+        }
+        try mail.unlink(stage)
+        step()
+    }
+
+    private func append(_ mailbox: inout ModelMailbox, from source: [UInt8], _ message: [UInt8], mayFlag: Bool) throws {
+        mailbox.lastUID += 1
+        mailbox.modseq += 1
+        let name = place(mailbox, "\(mailbox.lastUID).")
+        try mail.link(source, to: name)
+        step()
+        let date = UInt32(1_000_000_000 + operationCount)
+        if mayFlag {
+            try mail.setTimes(of: name, mtimeNanoseconds: Int64(date) * 1_000_000_000)
+            step()
+        }
+        let cache = cacheRecord(Array(message.prefix(30)))
+        var record = ModelMessage(
+            uid: mailbox.lastUID, date: date, byteCount: message.count, guid: MessageGUID(of: message),
+            cacheOffset: mailbox.cache.count, cacheByteCount: cache.count, cacheCRC: crc32(cache),
+            modseq: mailbox.modseq, lastUpdated: date)
+        try write(place(mailbox, "cyrus.cache"), [(mailbox.cache.count, cache)])
+        mailbox.cache += cache
+        if mayFlag, world.isLucky(1, in: 6), mailbox.flags.count < 30 {
+            mailbox.flags.append("kw\(operationCount)")
+            record.userFlags = 1 << UInt32(mailbox.flags.count - 1)
+            mailbox.messages.append(record)
+            try replace(place(mailbox, "cyrus.header"), mailbox.header)
+        } else {
+            mailbox.messages.append(record)
+        }
+        try commit(mailbox, records: [mailbox.messages.count - 1])
+    }
+
+    private func flag(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        let wanted = mailbox.messages.indices.filter { !mailbox.messages[$0].isExpunged && world.isLucky(1, in: 2) }
+        guard !wanted.isEmpty else { return }
+        world.note("cyrus: flag \(wanted.map { mailbox.messages[$0].uid }) of \(mailbox.name)")
+        try locked(mailbox.user) {
+            mailbox.modseq += 1
+            for number in wanted {
+                mailbox.messages[number].systemFlags ^= [1, 2, 4, 16].randomElement(using: &world.chance)!
+                mailbox.messages[number].modseq = mailbox.modseq
+                mailbox.messages[number].lastUpdated = UInt32(1_000_000_000 + operationCount)
+            }
+            try commit(mailbox, records: wanted)
+            mailboxes[index] = mailbox
+        }
+    }
+
+    private func expunge(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        let wanted = mailbox.messages.indices.filter { !mailbox.messages[$0].isExpunged && world.isLucky(1, in: 3) }
+        guard !wanted.isEmpty else { return }
+        world.note("cyrus: expunge \(wanted.map { mailbox.messages[$0].uid }) of \(mailbox.name)")
+        try locked(mailbox.user) {
+            mailbox.modseq += 1
+            for number in wanted {
+                mailbox.messages[number].systemFlags |= ModelMessage.expunged
+                mailbox.messages[number].modseq = mailbox.modseq
+            }
+            try commit(mailbox, records: wanted)
+            mailboxes[index] = mailbox
+        }
+    }
+
+    private func unlinkExpunged(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        let wanted = mailbox.messages.indices.filter {
+            mailbox.messages[$0].isExpunged && !mailbox.messages[$0].isUnlinked
+        }
+        guard !wanted.isEmpty else { return }
+        world.note("cyrus: unlink \(wanted.map { mailbox.messages[$0].uid }) of \(mailbox.name)")
+        try locked(mailbox.user) {
+            for number in wanted { mailbox.messages[number].systemFlags |= ModelMessage.unlinked }
+            try commit(mailbox, records: wanted)
+            for number in wanted {
+                try mail.unlink(place(mailbox, "\(mailbox.messages[number].uid)."))
+                step()
+            }
+            mailboxes[index] = mailbox
+        }
+    }
+
+    /// Into another mailbox of the same user, by a hard link.
+    private func copy(_ index: Int) throws {
+        let source = mailboxes[index]
+        guard let message = source.messages.first(where: { !$0.isUnlinked }),
+            let target = mailboxes.indices.filter({ mailboxes[$0].user == source.user }).randomElement(
+                using: &world.chance)
+        else { return }
+        world.note("cyrus: copy \(message.uid) of \(source.name) to \(mailboxes[target].name)")
+        var mailbox = mailboxes[target]
+        let name = place(source, "\(message.uid).")
+        let bytes = try mail.open(name, for: .reading).readAll(max: 1 << 20)
+        try locked(mailbox.user) {
+            try append(&mailbox, from: name, bytes, mayFlag: false)
+            mailboxes[target] = mailbox
+        }
+    }
+
+    /// Index first, then cache: both under names of their own until then.
+    private func repack(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        world.note("cyrus: repack \(mailbox.name)")
+        try locked(mailbox.user) {
+            mailbox.repack()
+            let (newIndex, newCache) = (place(mailbox, "cyrus.index.NEW"), place(mailbox, "cyrus.cache.NEW"))
+            try write(newIndex, [(0, mailbox.index)])
+            try write(newCache, [(0, mailbox.cache)])
+            try mail.rename(newIndex, to: place(mailbox, "cyrus.index"))
+            step()
+            try mail.rename(newCache, to: place(mailbox, "cyrus.cache"))
+            step()
+            mailboxes[index] = mailbox
+        }
+    }
+
+    /// No file moves: the name is in cyrus.header and mailboxes.db.
+    private func rename(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        guard mailbox.name != "user.\(mailbox.user)" else { return try deliver(index) }
+        nextNumber += 1
+        let name = "user.\(mailbox.user).box\(nextNumber)"
+        world.note("cyrus: rename \(mailbox.name) to \(name)")
+        try locked(mailbox.user) {
+            mailbox.name = name
+            mailbox.modseq += 1
+            try replace(place(mailbox, "cyrus.header"), mailbox.header)
+            try commit(mailbox, records: [])
+            mailboxes[index] = mailbox
+            try writeDatabase()
+        }
+    }
+
+    private func remove(_ index: Int) throws {
+        let mailbox = mailboxes[index]
+        guard mailbox.name != "user.\(mailbox.user)" else { return try flag(index) }
+        world.note("cyrus: delete \(mailbox.name)")
+        try locked(mailbox.user) {
+            mailboxes.remove(at: index)
+            try writeDatabase()
+            for message in mailbox.messages where !message.isUnlinked {
+                try mail.unlink(place(mailbox, "\(message.uid)."))
+                step()
+            }
+            for name in ["cyrus.cache", "cyrus.index", "cyrus.header"] {
+                try mail.unlink(place(mailbox, name))
+                step()
+            }
+            try mail.removeDirectory(mailbox.directory)
+        }
+    }
+}
+
+func utf8(_ text: String) -> [UInt8] { Array(text.utf8) }
