@@ -145,9 +145,8 @@ final class Capturer {
         // After the suspects: a cookie among them may be about those.
         absorb(inbox.hints)
         for path in inbox.resends {
-            // A row that no file is like: what is there is sent whole, what is gone is told to be gone.
-            try parts.catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
-            dirty.mark(path)
+            // What is gone is told to be gone.
+            _ = try forgetShipped(path, try parts.roots.status(of: path))
         }
         if inbox.wantsDurableCatalogue { (wantsDurableCatalogue, isCommitted) = (true, false) }
         if let number = awaitedSweep, inbox.sweptThrough >= number { endSweep() }
