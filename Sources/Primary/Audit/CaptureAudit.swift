@@ -28,6 +28,7 @@ final class CaptureAudit {
     /// Dirty since a check wants them looked at, and not since an event told of them.
     private var marked: Set<StorePath> = []
     private let now: @Sendable () -> Timestamp
+    private let isAlarmed: (StorePath) -> Bool
 
     /// A request that is under way.
     private struct OpenCheck {
@@ -53,8 +54,12 @@ final class CaptureAudit {
     /// What was written less than this ago may have been written again within the same tick of the kernel's clock.
     private static let settleInterval = Duration.seconds(2)
 
-    init(roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp) {
+    init(
+        roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp,
+        isAlarmed: @escaping (StorePath) -> Bool
+    ) {
         self.roots = roots
+        self.isAlarmed = isAlarmed
         self.catalogue = catalogue
         self.now = now
         reader = ListingReader(roots)
@@ -72,8 +77,10 @@ final class CaptureAudit {
         for dirt in inHand + dirty.all { told.insert(dirt, except: marked) }
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
-            for item in listing.items where !item.isMessage {
-                waiting.insert(listing.directory.appending(item.entry.name))
+            for item in listing.items {
+                let path = listing.directory.appending(item.entry.name)
+                // Of what there is an alarm, it is seen whether that holds.
+                if !item.isMessage || isAlarmed(path) { waiting.insert(path) }
             }
         }
         for path in waiting { dirty.mark(path) }
@@ -142,6 +149,7 @@ final class CaptureAudit {
         let role = roots.layout.role(of: path)
         let row = try catalogue.entry(path)
         guard let row, let status = try roots.status(of: path) else { return .different(row) }
+        guard !isAlarmed(path) else { return .unknown }
         if case .message = role {
             return row.stillDescribes(status, asMessage: true) ? .proven : .different(row)
         }

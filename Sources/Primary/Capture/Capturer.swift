@@ -76,12 +76,16 @@ final class Capturer {
         let shadows = try ShadowStore(state + "/shadow")
         let spare = try OwnFiles(state + "/spare")
         let alarm = Self.alarm(parts)
+        let status = parts.status
+        let isAlarmed = { (path: StorePath) in status.current.alarms[path] != nil }
         reader = UnitReader(
-            roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, spare: spare, alarm: alarm)
+            roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, spare: spare, alarm: alarm,
+            isAlarmed: isAlarmed)
         shipper = RoundShipper(parts, epoch: epoch, shadows: shadows, alarm: alarm)
         self.alarm = alarm
         finder = OwnerFinder(roots: parts.roots)
-        audit = CaptureAudit(roots: parts.roots, catalogue: parts.catalogue, now: parts.now)
+        audit = CaptureAudit(
+            roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
 
     private static func alarm(_ parts: Parts) -> (StorePath, String) -> Void {

@@ -7,9 +7,10 @@ import stat
 
 from . import diff, rot
 
-Expected = collections.namedtuple('Expected', 'what side path kinds below alike')
+Expected = collections.namedtuple('Expected', 'what side path kinds below alike names')
 # what    how it was done          kinds   classes, any of which is right         alike   other paths of which one may be named instead
 # path    key of its root / path   below   whether what is beneath it may be named too
+# names   of the file, all: a repair of one heals the others
 
 LARGEST = 4 << 20                                          # of files whose content is changed
 
@@ -90,7 +91,7 @@ class Spoiler:
         return None
 
     def expect(self, what, paths, *kinds, below=False, alike=()):
-        return [Expected(f'{self.letter}: {what}', self.name, p, kinds, below, tuple(alike)) for p in paths]
+        return [Expected(f'{self.letter}: {what}', self.name, p, kinds, below, tuple(alike), tuple(paths)) for p in paths]
 
     def owned(self, path):
         st = os.stat(os.path.dirname(path))

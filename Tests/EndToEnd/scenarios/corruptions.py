@@ -78,11 +78,11 @@ class Corruptions(PairGroup):
                                     + [sentence(f) for f in findings[:8]] + [json.dumps(x)[:400] for x in lines if 'end' in x]))
         return findings
 
-    def judge_report(self, expected, found):
+    def judge_report(self, expected, found, healing):
         """what was not found, what was found wrongly, what was found that is not there"""
         troubles, left = [], list(range(len(found)))
         for e in expected:
-            mine = [n for n, f in enumerate(found) if is_of(e, f)]
+            mine = [n for n, f in enumerate(found) if is_of(e, f) or healing and f['path'] in e.names]
             right = [n for n in mine if found[n]['kind'] in e.kinds and found[n]['side'] == e.side]
             if not right:
                 troubles.append(f'{e.what}: {e.path}: not found as {"/".join(e.kinds)} on the {e.side}'
@@ -131,7 +131,7 @@ class Corruptions(PairGroup):
             raise Failure('\n'.join(['found after the repair:'] + [sentence(f) for f in left]))
 
     def check(self, expected, found, what):
-        troubles = self.judge_report(expected, found)
+        troubles = self.judge_report(expected, found, 'repair' in what)
         if troubles:
             raise Failure('\n'.join([f'seed {self.run.seed}: {what}: {len(expected)} expected, {len(found)} found, {len(troubles)} wrong'] + troubles[:20]))
 
