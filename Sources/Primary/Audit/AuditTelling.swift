@@ -33,11 +33,31 @@ extension AuditWalk {
             }
             if let cure = finding.cure, case .repair = options.repair {
                 parts.desk.repair([Repair(path: local.path, cure: cure)])
-                tell(finding, .healed)
+                tell(finding, isMended(local.path) ? .healed : .notHealed)
             } else {
                 tell(finding, .found)
             }
         }
+    }
+
+    /// Whether our record of it is found right now. What cannot be seen, as somebody is at work there, is not.
+    private func isMended(_ path: StorePath) -> Bool {
+        for _ in 0..<Self.attemptsMax where !parts.isCancelled() {
+            do throws(SystemError) {
+                guard var listing = try reader.list(path.parent) else { return true }
+                _ = try reader.digest(&listing, where: { $0.isMessage && $0.entry.name.elementsEqual(path.name) })
+                let number = parts.desk.submit(.combined, [listing], in: path.root, options.checkDepth, of: self.number)
+                if let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout),
+                    result.delivery.postponed.isEmpty
+                {
+                    return !result.delivery.findings.contains { $0.path == path }
+                }
+            } catch {
+                return false
+            }
+            parts.desk.pause(.milliseconds(50))
+        }
+        return false
     }
 
     /// What an operator may type here, as root, to have the replica's content in the file: the file stays the same one, under

@@ -4,6 +4,7 @@ import mmap
 import os
 import shutil
 import stat
+import time
 
 from . import diff, rot
 
@@ -12,6 +13,7 @@ Expected = collections.namedtuple('Expected', 'what side path kinds below alike 
 # path    key of its root / path   below   whether what is beneath it may be named too
 # names   of the file, all: a repair of one heals the others
 
+FRESH = 3                                                  # seconds: what was written so lately may have been written again, for all one knows
 LARGEST = 4 << 20                                          # of files whose content is changed
 
 
@@ -119,7 +121,8 @@ class Spoiler:
     def rot(self):
         """a bit of any kind of file flips on the disk"""
         def good(p):
-            if not self.content(p):
+            st = self.tree[p][1]
+            if not self.content(p) or time.time() - max(st.st_mtime, st.st_ctime) < FRESH:
                 return False
             try:
                 rot.flip(self.at(p), self.rng.randrange(self.size(p)), self.rng.randrange(8))

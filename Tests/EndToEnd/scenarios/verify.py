@@ -203,6 +203,59 @@ class Verify(PairGroup):
         self.judge()
         return f'{rounds} rounds, ' + told(b)
 
+    def minutes(self, usual):
+        return float(os.environ.get('VERIFY_MINUTES', usual)) * 60
+
+    @scenario('back to back for twenty minutes in a storm (VERIFY_MINUTES): no finding', long=True, patience=3000)
+    def long_storm(self):
+        pair = self.make(store=['--users', 40, '--messages', 8000, '--median', 1500]).start(cyrus=False)
+        secs = self.minutes(20)
+        with pair.storm(secs=secs + 600, rate=400, seed=self.run.seed) as b:
+            rounds = self.back_to_back(secs)
+        self.judge()
+        return f'{rounds} rounds in {secs:.0f} s, ' + told(b)
+
+    @scenario('back to back for five minutes (a quarter of VERIFY_MINUTES) in a storm, daemons killed throughout: no finding', long=True, patience=3000)
+    def long_killed(self):
+        pair = self.make(store=['--users', 40, '--messages', 8000, '--median', 1500]).start(cyrus=False)
+        secs, kills, troubles, stop = self.minutes(20) / 4, 0, [], threading.Event()
+        completed = []
+
+        def verifies():
+            while not stop.is_set():
+                try:
+                    found, end = self.verify(expect=(EQUAL, UNAVAILABLE, TRY_AGAIN))
+                    troubles.extend(self.sentence(f) for f in found)
+                    completed.append(bool(end and not end['unfinished']))
+                except Exception as e:
+                    troubles.append(str(e))
+                stop.wait(.05)
+        with pair.storm(secs=secs + 600, rate=300, seed=self.run.seed) as b:
+            t = threading.Thread(target=verifies)
+            t.start()
+            try:
+                deadline = time.monotonic() + secs
+                while time.monotonic() < deadline and not troubles:
+                    # Now and then in the midst of a verify, now and then after several.
+                    time.sleep(self.rng.choice([.3, 1, 3, 8]) * self.rng.uniform(.5, 1.5))
+                    killed = self.rng.choice(['p', 'r', 'pr'])
+                    for s in killed:
+                        pair.kill(s)
+                    for s in killed:
+                        pair.start_daemon(s)
+                    kills += len(killed)
+                pair.wait_now(patience=120)
+            finally:
+                stop.set()
+                t.join()
+        if troubles:
+            raise Failure('\n'.join(troubles[:8]))
+        if not any(completed):
+            raise Failure('no verify came to its end')
+        self.judge()
+        self.verify()
+        return f'{kills} kills in {secs:.0f} s, {sum(completed)} of {len(completed)} verifies came to their end, ' + told(b)
+
     @scenario('daemons killed while it runs: no finding')
     def killed(self):
         pair = self.make(users=range(10)).start()
