@@ -178,6 +178,9 @@ def records():
     hex = check(82, 1, []).add(b"\x05", "claim: digests of links").add(struct.pack(">64Q", *range(64)), "of each part")
     yield "record-check-link-digests.hex", "which names are one file, all together", hex
 
+    hex = check(83, 2, [(b"a", [])]).add(b"\x06\x01", "claim: a mailbox that is sound")
+    yield "record-check-soundness.hex", "that Cyrus finds nothing wrong", hex
+
 
 def position(epoch, sequence): return struct.pack(">IQ", epoch, sequence)
 
@@ -264,7 +267,7 @@ def messages():
     body.add(b"\x01\x07" + string(b"1.") + struct.pack(">H", 0o600) + leb(300) + struct.pack(">q", MTIME) + leb(0) + leb(8) + NEW,
              "1.: a file of 300 bytes, of user 0 and group 8")
     body.add(b"\x01" + bytes(range(20)), "its SHA-1")
-    body.add(b"\x01\x08" + string(b"2.") + struct.pack(">H", 0o600) + leb(0) + struct.pack(">q", 0) + NEW + b"\x00", "2.: with attributes")
+    body.add(b"\x01\x08" + string(b"2.") + struct.pack(">H", 0o600) + leb(0) + struct.pack(">q", 0) + NEW + b"\x02" + OLD, "2.: with attributes, and keys and values")
     body.add(b"\x03\x04" + string(b"link") + struct.pack(">H", 0) + leb(0) + struct.pack(">q", 0) + OLD + b"\x00", "a symbolic link; no SHA-1")
     body.add(b"\x02", "absent").add(b"\x03", "moved on")
     yield "message-verdict-details.hex", "and what is there", frame(11, body)
@@ -273,6 +276,9 @@ def messages():
     yield "message-verdict-range.hex", "or which marks there are in a range", frame(11, Hex()
         .add(struct.pack(">Q", 81), "number 81").add(b"\x06\x02", "owners ignored").add(leb(2) + struct.pack(">II", 5, 1 << 31), "2 marks")
         .add(leb(1) + struct.pack(">I", 6), "1 moved on"))
+    body = Hex().add(struct.pack(">Q", 83), "number 83").add(b"\x07" + leb(1), "1 is unsound")
+    path(body, MAIL, b"a/cyrus.index", "which")
+    yield "message-verdict-unsound.hex", "or what Cyrus would find wrong", frame(11, body.add(string(b"checksum"), "why"))
     yield "message-verdict-lost.hex", "or it was not looked at", frame(11, Hex()
         .add(struct.pack(">Q", 80), "number 80").add(b"\x05" + string(b"replay"), "why"))
     yield "message-audit-request.hex", "an operator at the replica asks for an audit", frame(12, Hex()

@@ -7,7 +7,7 @@ import Digests
 ///     depth        1   1 metadata, 2 content
 ///     directories  count; of each: how many bytes of the path before it begins with, count, and the rest of the path
 ///                  (count, bytes); then names to be left out (count, and each: count, bytes)
-///     claim        1   1 combined, 2 entries, 3 links, 4 range, 5 link digests
+///     claim        1   1 combined, 2 entries, 3 links, 4 range, 5 link digests, 6 soundness
 ///       combined   digest 8, digest without owners 8: XXH3-64 of the digests of the directories, in their order
 ///       entries    of each directory: hashes of its entries (count, 8 each), then those of them that have an owner of
 ///                  their own: their places (count each) and hashes without it (8 each)
@@ -15,6 +15,7 @@ import Digests
 ///       range      directories claimed (count), digest 8, digest without owners 8
 ///       link       as many as there are parts of a `LinkLedger`, 8 each
 ///       digests
+///       soundness  1   1 of the mailboxes whose directories are told, 2 of all that is no mailbox's
 ///
 /// A digest of a directory is XXH3-64 of the hashes of its entries (`AuditEntry`), which are sorted by name.
 ///
@@ -60,6 +61,15 @@ package struct AuditCheck: Hashable, Sendable {
         case range(directoryCount: Int, digest: UInt64, ownerless: UInt64)
         /// Of the names that are one file with others, in all directories that this audit has had checked.
         case linkDigests([UInt64])
+        /// Cyrus would find nothing wrong with them, whatever the other end has.
+        case soundness(Soundness)
+    }
+
+    package enum Soundness: UInt8, Sendable {
+        /// Each of the directories is one.
+        case mailboxes = 1
+        /// The databases, and what they say of each other and of the mailboxes.
+        case store = 2
     }
 
     /// What one directory holds.
@@ -175,6 +185,9 @@ extension AuditCheck {
             precondition(digests.count == LinkLedger.partCount, "\(digests.count) digests of links")
             writer.write(UInt8(5))
             for digest in digests { writer.write(digest) }
+        case .soundness(let soundness):
+            writer.write(UInt8(6))
+            writer.write(soundness.rawValue)
         }
     }
 
@@ -251,6 +264,12 @@ extension AuditCheck {
             var digests: [UInt64] = []
             for _ in 0..<LinkLedger.partCount { digests.append(try reader.read(UInt64.self, "check: links")) }
             return .linkDigests(digests)
+        case 6:
+            let number = try reader.read(UInt8.self, "check: soundness")
+            guard let soundness = Soundness(rawValue: number) else {
+                throw MalformedBytes("check: soundness", at: reader.offset, "unknown word \(number)")
+            }
+            return .soundness(soundness)
         case let other:
             throw MalformedBytes("check: claim", at: reader.offset, "unknown claim \(other)")
         }

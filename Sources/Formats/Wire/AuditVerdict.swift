@@ -3,7 +3,7 @@ package import Digests
 /// What the replica found when it held a check against its store; it goes back over the link.
 ///
 ///     number   8
-///     outcome  1   1 equal, 2 directories, 3 details, 4 broken links, 5 lost, 6 range
+///     outcome  1   1 equal, 2 directories, 3 details, 4 broken links, 5 lost, 6 range, 7 unsound
 package struct AuditVerdict: Hashable, Sendable {
     package var number: UInt64
     package var outcome: Outcome
@@ -18,8 +18,21 @@ package struct AuditVerdict: Hashable, Sendable {
         case brokenLinks([Int])
         /// Of a claim about a range that does not hold.
         case range(Range)
+        /// What Cyrus would find wrong, of a claim about soundness that does not hold.
+        case unsound([Unsound])
         /// Not looked at: in a replay, or before the copy is consistent. To be asked again.
         case lost(why: String)
+    }
+
+    package struct Unsound: Hashable, Sendable {
+        package var path: StorePath
+        /// For an operator.
+        package var why: String
+
+        package init(path: StorePath, why: String) {
+            self.path = path
+            self.why = why
+        }
     }
 
     /// What there is between the ends of a range, in no order; see `AuditCheck.mark`.
@@ -61,10 +74,13 @@ package struct AuditVerdict: Hashable, Sendable {
         package var entry: AuditEntry
         /// SHA-1 of a message, as a witness.
         package var guid: MessageGUID?
+        /// Of a database's keys and values (`DatabaseImage.recordsDigest`), however they lie in the file.
+        package var records: Digest?
 
-        package init(entry: AuditEntry, guid: MessageGUID? = nil) {
+        package init(entry: AuditEntry, guid: MessageGUID? = nil, records: Digest? = nil) {
             self.entry = entry
             self.guid = guid
+            self.records = records
         }
     }
 
@@ -114,7 +130,32 @@ extension AuditVerdict {
                 writer.write(count: UInt64(marks.count))
                 for mark in marks { writer.write(mark) }
             }
+        case .unsound(let found):
+            writer.write(UInt8(7))
+            Self.encode(found, into: &writer)
         }
+    }
+
+    private static func encode(_ found: [Unsound], into writer: inout ByteWriter) {
+        let told = found.prefix(unsoundMax)
+        writer.write(count: UInt64(told.count))
+        for item in told {
+            writer.write(item.path)
+            writer.write(string: item.why.utf8.prefix(4096))
+        }
+    }
+
+    /// More are not told at once.
+    private static let unsoundMax = 1024
+
+    private static func unsound(from reader: inout ByteReader) throws(MalformedBytes) -> [Unsound] {
+        var found: [Unsound] = []
+        for _ in 0..<(try reader.readCount(max: UInt64(unsoundMax), "verdict: unsound")) {
+            let path = try reader.readStorePath("verdict: unsound")
+            let why = String(decoding: try reader.readString(max: 4096, "verdict: why"), as: UTF8.self)
+            found.append(Unsound(path: path, why: why))
+        }
+        return found
     }
 
     private static func encode(_ details: Details, into writer: inout ByteWriter) {
@@ -126,8 +167,9 @@ extension AuditVerdict {
             writer.write(count: UInt64(extra.count))
             for found in extra {
                 found.entry.encode(into: &writer)
-                writer.write(UInt8(found.guid == nil ? 0 : 1))
+                writer.write(UInt8(found.guid == nil ? 0 : 1) | UInt8(found.records == nil ? 0 : 2))
                 if let guid = found.guid { writer.write(raw: guid.bytes) }
+                if let records = found.records { writer.write(records) }
             }
         case .absent: writer.write(UInt8(2))
         case .movedOn: writer.write(UInt8(3))
@@ -166,6 +208,8 @@ extension AuditVerdict {
             outcome = .lost(why: String(decoding: try reader.readString(max: 4096, "verdict: why"), as: UTF8.self))
         case 6:
             outcome = .range(try Self.range(from: &reader))
+        case 7:
+            outcome = .unsound(try Self.unsound(from: &reader))
         case let other:
             throw MalformedBytes("verdict: outcome", at: reader.offset, "unknown outcome \(other)")
         }
@@ -198,13 +242,16 @@ extension AuditVerdict {
             var extra: [Found] = []
             for _ in 0..<(try reader.readCount(max: countMax, "verdict: extra")) {
                 let entry = try AuditEntry(decoding: &reader)
-                switch try reader.read(UInt8.self, "verdict: guid") {
-                case 0: extra.append(Found(entry: entry))
-                case 1:
-                    let guid = Array(try reader.read(raw: MessageGUID.byteCount, "verdict: guid"))
-                    extra.append(Found(entry: entry, guid: MessageGUID(bytes: guid)))
-                case let other: throw MalformedBytes("verdict: guid", at: reader.offset, "unknown flag \(other)")
+                let witnesses = try reader.read(UInt8.self, "verdict: witnesses")
+                guard witnesses < 4 else {
+                    throw MalformedBytes("verdict: witnesses", at: reader.offset, "unknown flags \(witnesses)")
                 }
+                var found = Found(entry: entry)
+                if witnesses & 1 != 0 {
+                    found.guid = MessageGUID(bytes: Array(try reader.read(raw: MessageGUID.byteCount, "verdict: guid")))
+                }
+                if witnesses & 2 != 0 { found.records = try reader.readDigest("verdict: records") }
+                extra.append(found)
             }
             return .found(missing: missing, extra: extra)
         case 2: return .absent

@@ -61,7 +61,7 @@ extension AuditWalk {
             switch verdict {
             case .equal: continue
             case .brokenLinks(let places): different.formUnion(places)
-            case .lost, .details, .directories, .range: return all
+            case .lost, .details, .directories, .range, .unsound: return all
             }
         }
         return different.isEmpty ? nil : different
@@ -83,7 +83,7 @@ extension AuditWalk {
                         broken[replica] = places.compactMap { place in
                             place < result.delivery.links.count ? result.delivery.links[place] : nil
                         }
-                    case .lost, .details, .directories, .range: isLost = true
+                    case .lost, .details, .directories, .range, .unsound: isLost = true
                     }
                 }
             } else {
@@ -123,7 +123,7 @@ extension AuditWalk {
             switch result.verdicts[replica] {
             case .equal: return true
             case .brokenLinks: return false
-            case .lost, .details, .directories, .range, nil:
+            case .lost, .details, .directories, .range, .unsound, nil:
                 if result.delivery.position == nil { return true }
                 parts.desk.pause(.milliseconds(100))
             }

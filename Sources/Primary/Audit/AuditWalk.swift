@@ -242,7 +242,7 @@ final class AuditWalk {
                 }
                 let again = answer.isContradiction ? expected.map(\.directory) : answer.movedOn
                 try comeAgain(again.filter { open.insert($0).inserted }, group.depth)
-            case .lost, .directories, .details, .brokenLinks:
+            case .lost, .directories, .details, .brokenLinks, .unsound:
                 let lost = expected.map(\.directory).filter { open.insert($0).inserted }
                 try comeAgain(lost, group.depth)
             }

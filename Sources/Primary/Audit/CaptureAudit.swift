@@ -236,6 +236,14 @@ final class CaptureAudit {
         case .linkDigests(let digests):
             let record = record(request, [], .linkDigests(digests))
             return Ready(request: request, record: record, delivery: CheckDelivery())
+        case .soundness(let soundness):
+            let check = AuditCheck(
+                number: request.number, audit: request.audit, depth: request.depth,
+                directories: request.listings.map { AuditCheck.Directory(path: $0.directory) },
+                claim: .soundness(soundness))
+            return Ready(
+                request: request, record: Record(StorePath(root: request.root), .check(check)),
+                delivery: CheckDelivery())
         case .combined, .range, .entries: break
         }
         var delivery = CheckDelivery()
@@ -276,7 +284,7 @@ final class CaptureAudit {
             case .entries:
                 record(
                     request, delivery.expected, .entries(delivery.expected.map { AuditCheck.Entries(of: $0.entries) }))
-            case .combined, .links, .linkDigests: combined(request, delivery.expected)
+            case .combined, .links, .linkDigests, .soundness: combined(request, delivery.expected)
             }
         return Ready(request: request, record: record, delivery: delivery)
     }

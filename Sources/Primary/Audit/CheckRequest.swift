@@ -26,6 +26,8 @@ struct CheckRequest: Sendable {
         /// Each group is one file under several names.
         case links([[StorePath]])
         case linkDigests([UInt64])
+        /// By the replica's own account; of the directories of the listings, or of the store.
+        case soundness(AuditCheck.Soundness)
     }
 }
 

@@ -27,8 +27,13 @@ final class AuditEvaluator: Sendable {
     private static let directoryExcessMax = 4096
 
     private struct Work: Sendable {
-        var waiting: [Evaluation] = []
+        var waiting: [Task] = []
         var isStopping = false
+    }
+
+    private enum Task: Sendable {
+        case listings(Evaluation)
+        case soundness(AuditCheck, SoundnessCheck)
     }
 
     init(roots: StoreRoots, shared: SharedReplica, log: Logger) {
@@ -49,6 +54,7 @@ final class AuditEvaluator: Sendable {
         switch check.claim {
         case .links(let groups): return tell(check, links(groups))
         case .linkDigests(let digests): return tell(check, linkDigests(digests, check))
+        case .soundness(let soundness): return evaluate(soundness, check)
         case .combined, .entries, .range: break
         }
         guard work.withLock({ $0.waiting.count < Self.waitingMax }) else {
@@ -58,12 +64,17 @@ final class AuditEvaluator: Sendable {
         do throws(SystemError) { states = try self.states(check, ListingReader(roots)) } catch {
             return tell(check, .lost(why: "\(error)"))
         }
+        let records = records(check, states)
         ledgers.withLock { ledgers in
             for state in states {
                 if case .listed(let listing) = state { ledgers.note(listing, check.audit) }
             }
         }
-        work.update { $0.waiting.append(Evaluation(check: check, states: states, keepsOwners: keepsOwners)) }
+        work.update {
+            $0.waiting.append(
+                .listings(
+                    Evaluation(check: check, states: states, keepsOwners: keepsOwners, records: records)))
+        }
     }
 
     private func states(_ check: AuditCheck, _ reader: ListingReader) throws(SystemError) -> [Evaluation.State] {
@@ -126,6 +137,30 @@ final class AuditEvaluator: Sendable {
         return .movedOn(directory)
     }
 
+    /// What the databases hold that are not as they are claimed to be.
+    private func records(_ check: AuditCheck, _ states: [Evaluation.State]) -> [StorePath: Digest] {
+        guard case .entries(let claims) = check.claim else { return [:] }
+        var records: [StorePath: Digest] = [:]
+        for (state, claim) in zip(states, claims) {
+            guard case .listed(let listing) = state else { continue }
+            let claimed = Set(keepsOwners ? claim.hashes : claim.withoutOwners)
+            for item in listing.items where item.entry.kind == .file && !item.isMessage {
+                let path = listing.directory.appending(item.entry.name)
+                let entry = keepsOwners ? item.entry : item.entry.ownerless
+                guard let kind = roots.layout.role(of: path).databaseKind,
+                    item.entry.byteCount <= Self.databaseBytesMax,
+                    !claimed.contains(entry.hash),
+                    // A witness only: nothing if it cannot be read.
+                    let bytes = try? roots.open(path).readAll(max: Int(Self.databaseBytesMax))
+                else { continue }
+                records[path] = DatabaseImage.recordsDigest(bytes, kind)
+            }
+        }
+        return records
+    }
+
+    private static let databaseBytesMax: UInt64 = 1 << 30
+
     private func links(_ groups: [[StorePath]]) -> AuditVerdict.Outcome {
         var broken: [Int] = []
         for (place, group) in groups.enumerated() {
@@ -150,6 +185,20 @@ final class AuditEvaluator: Sendable {
         return broken.isEmpty ? .equal : .brokenLinks(broken)
     }
 
+    /// What may be wrong only for as long as the next batch has not come is for the primary to ask again about.
+    private func evaluate(_ soundness: AuditCheck.Soundness, _ check: AuditCheck) {
+        do throws(SystemError) {
+            var found = SoundnessCheck()
+            switch soundness {
+            case .store: try found.lookAtStore(roots)
+            case .mailboxes: for directory in check.directories { try found.look(at: directory.path, roots) }
+            }
+            work.update { $0.waiting.append(.soundness(check, found)) }
+        } catch {
+            tell(check, .lost(why: "\(error)"))
+        }
+    }
+
     // MARK: - later
 
     /// The audit thread: until `stop`.
@@ -157,14 +206,20 @@ final class AuditEvaluator: Sendable {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
         let reader = ListingReader(roots)
         while true {
-            let next = work.take { work -> Evaluation?? in
+            let next = work.take { work -> Task?? in
                 if work.isStopping { return .some(nil) }
                 guard !work.waiting.isEmpty else { return nil }
                 return work.waiting.removeFirst()
             }
-            guard var evaluation = next ?? nil else { return }
-            if evaluation.check.depth == .content { readMessages(&evaluation, reader) }
-            tell(evaluation.check, evaluation.outcome { path, entry in self.guid(of: path, entry) })
+            switch next ?? nil {
+            case .listings(var evaluation)?:
+                if evaluation.check.depth == .content { readMessages(&evaluation, reader) }
+                tell(evaluation.check, evaluation.outcome { path, entry in self.guid(of: path, entry) })
+            case .soundness(let check, var soundness)?:
+                soundness.readMessages(roots)
+                tell(check, soundness.outcome)
+            case nil: return
+            }
         }
     }
 
@@ -203,6 +258,8 @@ struct Evaluation: Sendable {
     /// Of each directory of the check.
     var states: [State]
     let keepsOwners: Bool
+    /// Of databases that are otherwise.
+    var records: [StorePath: Digest] = [:]
 
     enum State: Sendable {
         case listed(DirectoryListing)
@@ -220,8 +277,8 @@ struct Evaluation: Sendable {
             return .details(zip(states, claimed).map { details($0, $1, guid) })
         case .range(_, let digest, let ownerless):
             return range(keepsOwners ? digest : ownerless)
-        case .links, .linkDigests:
-            return .lost(why: "a claim about links has no listing")
+        case .links, .linkDigests, .soundness:
+            return .lost(why: "a claim of that kind has no listing")
         }
     }
 
@@ -279,7 +336,7 @@ struct Evaluation: Sendable {
             var extra: [AuditVerdict.Found] = []
             for entry in entries(of: listing) where untold.remove(entry.hash) == nil {
                 let path = listing.directory.appending(entry.name)
-                extra.append(AuditVerdict.Found(entry: entry, guid: guid(path, entry)))
+                extra.append(AuditVerdict.Found(entry: entry, guid: guid(path, entry), records: records[path]))
             }
             // As they were claimed, for the primary to find them by.
             let missing = zip(claimed.hashes, claimedHashes).filter { untold.contains($0.1) }.map(\.0)

@@ -150,6 +150,15 @@ enum WireFixture {
                         number: 82, audit: 75, depth: .metadata, directories: [],
                         claim: .linkDigests(Array(0..<64)))))
         ),
+        (
+            "check-soundness",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 83, audit: 76, depth: .content, directories: [.init(path: StorePath(mail, "a"))],
+                        claim: .soundness(.mailboxes))))
+        ),
     ]
 
     /// Each of the files `message-*.hex`, and what it says.
@@ -215,7 +224,7 @@ enum WireFixture {
                                         name: utf8("1."), kind: .file, byteCount: 300, mode: 0o600, owner: 0, group: 8,
                                         mtimeNanoseconds: mtime, digest: new),
                                     guid: MessageGUID(bytes: Array(0..<20))),
-                                .init(entry: Self.attributed),
+                                .init(entry: Self.attributed, records: old),
                                 .init(entry: AuditEntry(name: utf8("link"), kind: .symlink, digest: old)),
                             ]), .absent, .movedOn,
                     ])))
@@ -226,6 +235,13 @@ enum WireFixture {
             .verdict(
                 AuditVerdict(
                     number: 81, outcome: .range(.init(owners: .ignored, marks: [5, 1 << 31], movedOn: [6]))))
+        ),
+        (
+            "verdict-unsound",
+            .verdict(
+                AuditVerdict(
+                    number: 83,
+                    outcome: .unsound([.init(path: StorePath(mail, "a/cyrus.index"), why: "checksum")])))
         ),
         ("verdict-lost", .verdict(AuditVerdict(number: 80, outcome: .lost(why: "replay")))),
         ("audit-request", .auditRequest(number: 5, text: utf8("{}"))),
