@@ -148,7 +148,7 @@ def records():
 
     def check(number, depth, directories):
         hex = record(12, "check", MAIL, b"")
-        hex.add(struct.pack(">Q", number), f"number {number}").add(bytes([depth]), "depth: " + ["", "metadata", "content"][depth])
+        hex.add(struct.pack(">Q", number), f"number {number}").add(leb(7), f"audit {number - 7}").add(bytes([depth]), "depth: " + ["", "metadata", "content"][depth])
         hex.add(leb(len(directories)), f"{len(directories)} directories")
         before = b""
         for name, excluded in directories:
@@ -167,9 +167,19 @@ def records():
     hex.add(leb(0) + leb(0), "none in the root itself")
     yield "record-check-entries.hex", "what each holds", hex
 
-    hex = check(79, 1, [(b"a", []), (b"b", [])]).add(b"\x03", "claim: links").add(leb(1), "1 group").add(leb(2), "of 2 names")
-    hex.add(leb(0) + string(b"1."), "1. in a").add(leb(1) + string(b"7."), "7. in b")
+    hex = check(79, 1, []).add(b"\x03", "claim: links").add(leb(1), "1 group").add(leb(2), "of 2 names")
+    for root, name in ((MAIL, b"a/1."), (b"archivepartition-default", b"b/7.")): path(hex, root, name, "name")
     yield "record-check-links.hex", "names that are one file", hex
+
+    hex = check(81, 2, [(b"a", []), (b"b/c", []), (b"a/x", []), (b"a/y", [b"1."])]).add(b"\x04", "claim: range from a through b/c")
+    hex.add(leb(300), "300 directories").add(struct.pack(">QQ", 1, 2), "digest 1, without owners 2")
+    yield "record-check-range.hex", "what all directories between two hold together, but for some", hex
+
+    hex = check(82, 1, []).add(b"\x05", "claim: digests of links").add(struct.pack(">64Q", *range(64)), "of each part")
+    yield "record-check-link-digests.hex", "which names are one file, all together", hex
+
+    hex = check(83, 2, [(b"a", [])]).add(b"\x06\x01", "claim: a mailbox that is sound")
+    yield "record-check-soundness.hex", "that Cyrus finds nothing wrong", hex
 
 
 def position(epoch, sequence): return struct.pack(">IQ", epoch, sequence)
@@ -253,21 +263,31 @@ def messages():
         .add(struct.pack(">Q", 77), "number 77").add(b"\x02" + leb(3), "3 directories")
         .add(b"\x01" + struct.pack(">Q", 9), "digest 9").add(b"\x02", "absent").add(b"\x03", "moved on"))
     body = Hex().add(struct.pack(">Q", 78), "number 78").add(b"\x03" + leb(3), "details of 3 directories").add(b"\x01", "found")
-    body.add(leb(1) + struct.pack(">Q", 4), "1 entry is missing").add(leb(2), "2 are there instead")
+    body.add(leb(1) + struct.pack(">Q", 4), "1 entry is missing").add(leb(3), "3 are there instead")
     body.add(b"\x01\x07" + string(b"1.") + struct.pack(">H", 0o600) + leb(300) + struct.pack(">q", MTIME) + leb(0) + leb(8) + NEW,
              "1.: a file of 300 bytes, of user 0 and group 8")
     body.add(b"\x01" + bytes(range(20)), "its SHA-1")
+    body.add(b"\x01\x08" + string(b"2.") + struct.pack(">H", 0o600) + leb(0) + struct.pack(">q", 0) + NEW + b"\x02" + OLD, "2.: with attributes, and keys and values")
     body.add(b"\x03\x04" + string(b"link") + struct.pack(">H", 0) + leb(0) + struct.pack(">q", 0) + OLD + b"\x00", "a symbolic link; no SHA-1")
     body.add(b"\x02", "absent").add(b"\x03", "moved on")
     yield "message-verdict-details.hex", "and what is there", frame(11, body)
     yield "message-verdict-links.hex", "or names that are several files", frame(11, Hex()
         .add(struct.pack(">Q", 79), "number 79").add(b"\x04" + leb(1) + leb(0), "group 0"))
+    yield "message-verdict-range.hex", "or which marks there are in a range", frame(11, Hex()
+        .add(struct.pack(">Q", 81), "number 81").add(b"\x06\x02", "owners ignored").add(leb(2) + struct.pack(">II", 5, 1 << 31), "2 marks")
+        .add(leb(1) + struct.pack(">I", 6), "1 moved on"))
+    body = Hex().add(struct.pack(">Q", 83), "number 83").add(b"\x07" + leb(1), "1 is unsound")
+    path(body, MAIL, b"a/cyrus.index", "which")
+    yield "message-verdict-unsound.hex", "or what Cyrus would find wrong", frame(11, body.add(string(b"checksum"), "why"))
     yield "message-verdict-lost.hex", "or it was not looked at", frame(11, Hex()
         .add(struct.pack(">Q", 80), "number 80").add(b"\x05" + string(b"replay"), "why"))
     yield "message-audit-request.hex", "an operator at the replica asks for an audit", frame(12, Hex()
         .add(struct.pack(">I", 5), "number 5").add(string(b"{}"), "JSON"))
     yield "message-audit-report.hex", "the last line for that operator", frame(13, Hex()
         .add(struct.pack(">I", 5), "number 5").add(string(b""), "nothing"))
+    yield "message-place.hex", "where a replica's store is", frame(15, Hex()
+        .add(string(b"mail2"), "host").add(leb(2), "2 roots").add(string(b"configdirectory") + string(b"/var/lib/cyrus"), "configdirectory")
+        .add(string(b"partition-default") + string(b"/var/spool/cyrus"), "partition-default"))
 
 
 def segment_head(hash, at):

@@ -8,6 +8,13 @@ package enum CurrentProcess {
     /// geteuid; 0 is root.
     package static var effectiveUser: UInt32 { geteuid() }
 
+    /// The machine's own name, or nothing in words if it has none (gethostname).
+    package static var hostName: String {
+        var name = [CChar](repeating: 0, count: 256)
+        guard gethostname(&name, name.count - 1) == 0 else { return "" }
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
     /// How many descriptors it may have open at once (getrlimit RLIMIT_NOFILE): now, and what it may raise that to.
     package static func openFilesMax() throws(SystemError) -> (current: UInt64, ceiling: UInt64) {
         var limit = rlimit()

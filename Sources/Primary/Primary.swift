@@ -138,10 +138,10 @@ package final class Primary: Sendable {
             }
             if let scrub = try scrub() {
                 group.addTask {
-                    try await Thread.run(name: "scrub") { try scrub.runContent() }
+                    try await Thread.run(name: "scrub") { scrub.runContent() }
                 }
                 group.addTask {
-                    try await Thread.run(name: "scrub-metadata") { try scrub.runMetadata() }
+                    try await Thread.run(name: "scrub-metadata") { scrub.runMetadata() }
                 }
             }
             defer { stop() }

@@ -53,6 +53,13 @@ package final class Replica: Sendable {
     private static let backoffFirst = Duration.milliseconds(100)
     private static let backoffMax = Duration.seconds(15)
 
+    /// For an operator at the primary.
+    private var place: Place {
+        var roots: [RootName: [UInt8]] = [:]
+        for root in layout.roots { roots[root.name] = Array(root.path.utf8) }
+        return Place(host: CurrentProcess.hostName, roots: roots)
+    }
+
     package init(_ options: Options, layout: StoreLayout, dialer: any LinkDialer, log: Logger) throws {
         self.options = options
         self.layout = layout
@@ -227,7 +234,8 @@ package final class Replica: Sendable {
                 epochSeen: max(record.epochSeen, flushed.position.epoch)
             )
             let end = await dial(turn) { ended in
-                StreamUser(hello: hello, shared: self.shared, log: self.log, ended: ended)
+                StreamUser(
+                    hello: hello, place: self.place, shared: self.shared, log: self.log, ended: ended)
             }
             turn += 1
             // What came on the old link is in the journal before the new one says where to go on.

@@ -34,7 +34,12 @@ package final class StoreRoots: Sendable {
 
     /// Whether what is at `path`, or below it, is a part of what travels.
     package func isShipped(_ path: StorePath) -> Bool {
-        layout.role(of: path).shipping == .always && !nested.contains(path)
+        isShipped(path, as: layout.role(of: path))
+    }
+
+    /// The same for who knows its role.
+    package func isShipped(_ path: StorePath, as role: FileRole) -> Bool {
+        role.shipping == .always && (nested.isEmpty || !nested.contains(path))
     }
 
     /// Nothing at that name, here.

@@ -17,10 +17,10 @@ class Skip(Exception):
     pass
 
 
-def scenario(title, long=False):
-    """marks a method of a Group as a test; `long` ones run only with --long"""
+def scenario(title, long=False, patience=PATIENCE):
+    """marks a method of a Group as a test; `long` ones run only with --long; given up after `patience` seconds"""
     def mark(f):
-        f.scenario, f.long = title, long
+        f.scenario, f.long, f.patience = title, long, patience
         return f
     return mark
 
@@ -89,11 +89,14 @@ class Run:
 class Deadline:
     """raises TimeoutError in the main thread when a scenario takes too long"""
 
+    def __init__(self, patience):
+        self.patience = patience
+
     def __enter__(self):
         def late(*_):
-            raise TimeoutError(f'given up after {PATIENCE} s')
+            raise TimeoutError(f'given up after {self.patience} s')
         signal.signal(signal.SIGALRM, late)
-        signal.alarm(PATIENCE)
+        signal.alarm(self.patience)
 
     def __exit__(self, *_):
         signal.alarm(0)
@@ -145,7 +148,7 @@ def run_all(run, groups, word='', unable=None, listing=False):
 def _one(group, test):
     start, failed, notes = time.monotonic(), True, []
     try:
-        with Deadline():
+        with Deadline(getattr(test, 'patience', PATIENCE)):
             group.before()
             said = test()
             group.after()

@@ -1,3 +1,5 @@
+package import Digests
+
 /// The bytes of one of Cyrus's databases, whatever its engine: what is wrong with them, and what they hold.
 package enum DatabaseImage {
     package struct Problem: Equatable, Sendable {
@@ -52,6 +54,21 @@ package enum DatabaseImage {
             if isSorted { return }
         }
         throw MalformedBytes("flat database", at: 0, "its lines are not sorted")
+    }
+
+    /// Of the keys and values in their order, a count and the bytes of each: the same for two files that hold the same, as
+    /// before and after a recovery or a repack. Nothing for engines without keys, and for what cannot be read.
+    package static func recordsDigest(_ bytes: [UInt8], _ kind: DatabaseKind) -> Digest? {
+        var writer = ByteWriter(reserving: bytes.count)
+        do throws(MalformedBytes) {
+            try forEachEntry(bytes, kind) { (key, value) throws(MalformedBytes) in
+                writer.write(string: key)
+                writer.write(string: value)
+            }
+        } catch {
+            return nil
+        }
+        return Digest(of: writer.bytes)
     }
 
     /// In the order of the keys. Throws at what cannot be read, and what `body` throws.

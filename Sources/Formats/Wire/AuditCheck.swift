@@ -1,21 +1,34 @@
-package import Digests
+import Digests
 
 /// What the primary claims of some directories of one root at one position of the log, to be held against the replica.
 ///
 ///     number       8
+///     audit            count: how much smaller than `number` the audit's own number is
 ///     depth        1   1 metadata, 2 content
 ///     directories  count; of each: how many bytes of the path before it begins with, count, and the rest of the path
 ///                  (count, bytes); then names to be left out (count, and each: count, bytes)
-///     claim        1   1 combined, 2 entries, 3 links
+///     claim        1   1 combined, 2 entries, 3 links, 4 range, 5 link digests, 6 soundness
 ///       combined   digest 8, digest without owners 8: XXH3-64 of the digests of the directories, in their order
 ///       entries    of each directory: hashes of its entries (count, 8 each), then those of them that have an owner of
 ///                  their own: their places (count each) and hashes without it (8 each)
-///       links      groups (count), each: names (count), each: the place of its directory, and the name
+///       links      groups (count), each: names (count), each: root (count, bytes) and path (count, bytes)
+///       range      directories claimed (count), digest 8, digest without owners 8
+///       link       as many as there are parts of a `LinkLedger`, 8 each
+///       digests
+///       soundness  1   1 of the mailboxes whose directories are told, 2 of all that is no mailbox's
 ///
 /// A digest of a directory is XXH3-64 of the hashes of its entries (`AuditEntry`), which are sorted by name.
+///
+/// The directories of a **range** are the first and the last of it, then those of which something is not claimed: names, or
+/// with none given the directory as a whole. All others between are claimed, those that only one end has too; their names need
+/// not travel, as each end lists its own. In order are directories parents first, then children by name
+/// (`StorePath.comesBefore`). The digest is XXH3-64 of two numbers for each directory claimed, in that order: XXH3-64 of its
+/// path below the root, and its digest.
 package struct AuditCheck: Hashable, Sendable {
     /// The primary's, to find the verdict by.
     package var number: UInt64
+    /// Checks of one audit have the same: a replica gathers over them which names are one file. At most `number`.
+    package var audit: UInt64
     package var depth: Depth
     package var directories: [Directory]
     package var claim: Claim
@@ -42,8 +55,21 @@ package struct AuditCheck: Hashable, Sendable {
     package enum Claim: Hashable, Sendable {
         case combined(UInt64, ownerless: UInt64)
         case entries([Entries])
-        /// The names of each group are one file.
-        case links([[LinkName]])
+        /// The names of each group are one file, where the roots they are in are on one file system.
+        case links([[StorePath]])
+        /// Of all directories from the first through the last of `directories`.
+        case range(directoryCount: Int, digest: UInt64, ownerless: UInt64)
+        /// Of the names that are one file with others, in all directories that this audit has had checked.
+        case linkDigests([UInt64])
+        /// Cyrus would find nothing wrong with them, whatever the other end has.
+        case soundness(Soundness)
+    }
+
+    package enum Soundness: UInt8, Sendable {
+        /// Each of the directories is one.
+        case mailboxes = 1
+        /// The databases, and what they say of each other and of the mailboxes.
+        case store = 2
     }
 
     /// What one directory holds.
@@ -71,77 +97,48 @@ package struct AuditCheck: Hashable, Sendable {
         }
     }
 
-    package struct LinkName: Hashable, Sendable {
-        /// Its place in `directories`.
-        package var directory: Int
-        package var name: [UInt8]
-
-        package init(directory: Int, name: [UInt8]) {
-            self.directory = directory
-            self.name = name
-        }
-    }
-
-    package init(number: UInt64, depth: Depth, directories: [Directory], claim: Claim) {
+    package init(number: UInt64, audit: UInt64, depth: Depth, directories: [Directory], claim: Claim) {
+        precondition(audit <= number, "audit \(audit) began after its check \(number)")
         self.number = number
+        self.audit = audit
         self.depth = depth
         self.directories = directories
         self.claim = claim
     }
 
-    /// Directories in one check.
+    /// Directories told by name in one check.
     package static let directoryCountMax = 1024
 }
 
-/// What the replica found when it held a check against its store; it goes back over the link.
-///
-///     number   8
-///     outcome  1   1 equal, 2 directories, 3 details, 4 broken links, 5 lost
-package struct AuditVerdict: Hashable, Sendable {
-    package var number: UInt64
-    package var outcome: Outcome
-
-    package enum Outcome: Hashable, Sendable {
-        case equal
-        /// Of each directory of a combined claim that does not hold.
-        case directories([DirectoryState])
-        /// Of each directory of a claim about entries.
-        case details([Details])
-        /// The places of the groups that are not one file here.
-        case brokenLinks([Int])
-        /// Not looked at: in a replay, or before the copy is consistent. To be asked again.
-        case lost(why: String)
+extension AuditCheck {
+    /// What a range's digest is made of, for each of its directories.
+    package static func hashes(_ directory: StorePath, digest: UInt64) -> [UInt64] {
+        [directory.path.withUnsafeBytes { checksum64($0) }, digest]
     }
 
-    package enum DirectoryState: Hashable, Sendable {
-        case digest(UInt64)
-        case absent
-        /// What was there at the check's position was gone before it was read: nothing is said.
-        case movedOn
+    /// Tells a directory of a range from the others, and its state from other states; of another check it is another.
+    ///
+    /// Four bytes: a replica that differs tells one for each directory. Two states have the same once in four milliards.
+    package static func mark(_ hashes: [UInt64], check number: UInt64) -> UInt32 {
+        UInt32(truncatingIfNeeded: AuditEntry.digest(ofHashes: [number] + hashes))
     }
 
-    package enum Details: Hashable, Sendable {
-        case found(missing: [UInt64], extra: [Found])
-        case absent
-        case movedOn
+    /// The same of its path alone.
+    package static func mark(_ directory: StorePath, check number: UInt64) -> UInt32 {
+        mark(hashes(directory, digest: 0), check: number)
+    }
+}
+
+extension StorePath {
+    /// Within a root: parents first, then children by name; so a directory and all below it are neighbours.
+    ///
+    /// Not the order of the bytes of the path: `a/b` comes before `a-b`, as `a` comes before `a-b`.
+    package func comesBefore(_ other: StorePath) -> Bool {
+        path.lexicographicallyPrecedes(other.path) { Self.rank($0) < Self.rank($1) }
     }
 
-    /// An entry of the replica that is not among those claimed.
-    package struct Found: Hashable, Sendable {
-        package var entry: AuditEntry
-        /// SHA-1 of a message, as a witness.
-        package var guid: MessageGUID?
-
-        package init(entry: AuditEntry, guid: MessageGUID? = nil) {
-            self.entry = entry
-            self.guid = guid
-        }
-    }
-
-    package init(number: UInt64, outcome: Outcome) {
-        self.number = number
-        self.outcome = outcome
-    }
+    /// A slash before all bytes that a name may have.
+    private static func rank(_ byte: UInt8) -> UInt8 { byte == slash ? 0 : byte }
 }
 
 // MARK: - bytes of a check
@@ -151,6 +148,7 @@ extension AuditCheck {
 
     package func encode(into writer: inout ByteWriter) {
         writer.write(number)
+        writer.write(count: number - audit)
         writer.write(depth.rawValue)
         writer.write(count: UInt64(directories.count))
         var before: [UInt8] = []
@@ -176,11 +174,20 @@ extension AuditCheck {
             writer.write(count: UInt64(groups.count))
             for group in groups {
                 writer.write(count: UInt64(group.count))
-                for link in group {
-                    writer.write(count: UInt64(link.directory))
-                    writer.write(string: link.name)
-                }
+                for path in group { writer.write(path) }
             }
+        case .range(let directoryCount, let digest, let ownerless):
+            writer.write(UInt8(4))
+            writer.write(count: UInt64(directoryCount))
+            writer.write(digest)
+            writer.write(ownerless)
+        case .linkDigests(let digests):
+            precondition(digests.count == LinkLedger.partCount, "\(digests.count) digests of links")
+            writer.write(UInt8(5))
+            for digest in digests { writer.write(digest) }
+        case .soundness(let soundness):
+            writer.write(UInt8(6))
+            writer.write(soundness.rawValue)
         }
     }
 
@@ -196,6 +203,7 @@ extension AuditCheck {
 
     package init(decoding reader: inout ByteReader, root: RootName) throws(MalformedBytes) {
         number = try reader.read(UInt64.self, "check: number")
+        audit = number - (try reader.readCount(max: number, "check: audit"))
         let depthNumber = try reader.read(UInt8.self, "check: depth")
         guard let depth = Depth(rawValue: depthNumber) else {
             throw MalformedBytes("check: depth", at: reader.offset, "unknown depth \(depthNumber)")
@@ -235,19 +243,33 @@ extension AuditCheck {
             for _ in 0..<count { all.append(try entries(from: &reader)) }
             return .entries(all)
         case 3:
-            var groups: [[LinkName]] = []
+            var groups: [[StorePath]] = []
             for _ in 0..<(try reader.readCount(max: nameCountMax, "check: groups")) {
-                var group: [LinkName] = []
+                var group: [StorePath] = []
                 for _ in 0..<(try reader.readCount(max: nameCountMax, "check: names")) {
-                    let place = Int(try reader.readCount(max: UInt64(directoryCountMax), "check: place"))
-                    guard place < count else {
-                        throw MalformedBytes("check: place", at: reader.offset, "\(place) of \(count) directories")
-                    }
-                    group.append(LinkName(directory: place, name: try name(from: &reader)))
+                    group.append(try reader.readStorePath("check: name"))
                 }
                 groups.append(group)
             }
             return .links(groups)
+        case 4:
+            guard count >= 2 else {
+                throw MalformedBytes("check: range", at: reader.offset, "\(count) of its two ends")
+            }
+            let claimedCount = Int(try reader.readCount(max: nameCountMax, "check: directories claimed"))
+            let digest = try reader.read(UInt64.self, "check: digest")
+            let ownerless = try reader.read(UInt64.self, "check: digest without owners")
+            return .range(directoryCount: claimedCount, digest: digest, ownerless: ownerless)
+        case 5:
+            var digests: [UInt64] = []
+            for _ in 0..<LinkLedger.partCount { digests.append(try reader.read(UInt64.self, "check: links")) }
+            return .linkDigests(digests)
+        case 6:
+            let number = try reader.read(UInt8.self, "check: soundness")
+            guard let soundness = Soundness(rawValue: number) else {
+                throw MalformedBytes("check: soundness", at: reader.offset, "unknown word \(number)")
+            }
+            return .soundness(soundness)
         case let other:
             throw MalformedBytes("check: claim", at: reader.offset, "unknown claim \(other)")
         }
@@ -266,119 +288,5 @@ extension AuditCheck {
             }
         }
         return entries
-    }
-}
-
-// MARK: - bytes of a verdict
-
-extension AuditVerdict {
-    private static let countMax: UInt64 = 1 << 24
-
-    package func encode(into writer: inout ByteWriter) {
-        writer.write(number)
-        switch outcome {
-        case .equal:
-            writer.write(UInt8(1))
-        case .directories(let states):
-            writer.write(UInt8(2))
-            writer.write(count: UInt64(states.count))
-            for state in states {
-                switch state {
-                case .digest(let digest):
-                    writer.write(UInt8(1))
-                    writer.write(digest)
-                case .absent: writer.write(UInt8(2))
-                case .movedOn: writer.write(UInt8(3))
-                }
-            }
-        case .details(let all):
-            writer.write(UInt8(3))
-            writer.write(count: UInt64(all.count))
-            for details in all { Self.encode(details, into: &writer) }
-        case .brokenLinks(let places):
-            writer.write(UInt8(4))
-            writer.write(count: UInt64(places.count))
-            for place in places { writer.write(count: UInt64(place)) }
-        case .lost(let why):
-            writer.write(UInt8(5))
-            writer.write(string: why.utf8.prefix(4096))
-        }
-    }
-
-    private static func encode(_ details: Details, into writer: inout ByteWriter) {
-        switch details {
-        case .found(let missing, let extra):
-            writer.write(UInt8(1))
-            writer.write(count: UInt64(missing.count))
-            for hash in missing { writer.write(hash) }
-            writer.write(count: UInt64(extra.count))
-            for found in extra {
-                found.entry.encode(into: &writer)
-                writer.write(UInt8(found.guid == nil ? 0 : 1))
-                if let guid = found.guid { writer.write(raw: guid.bytes) }
-            }
-        case .absent: writer.write(UInt8(2))
-        case .movedOn: writer.write(UInt8(3))
-        }
-    }
-
-    package init(decoding reader: inout ByteReader) throws(MalformedBytes) {
-        number = try reader.read(UInt64.self, "verdict: number")
-        switch try reader.read(UInt8.self, "verdict: outcome") {
-        case 1:
-            outcome = .equal
-        case 2:
-            var states: [DirectoryState] = []
-            for _ in 0..<(try reader.readCount(max: Self.countMax, "verdict: directories")) {
-                switch try reader.read(UInt8.self, "verdict: directory") {
-                case 1: states.append(.digest(try reader.read(UInt64.self, "verdict: digest")))
-                case 2: states.append(.absent)
-                case 3: states.append(.movedOn)
-                case let other: throw MalformedBytes("verdict: directory", at: reader.offset, "unknown state \(other)")
-                }
-            }
-            outcome = .directories(states)
-        case 3:
-            var all: [Details] = []
-            for _ in 0..<(try reader.readCount(max: Self.countMax, "verdict: details")) {
-                all.append(try Self.details(from: &reader))
-            }
-            outcome = .details(all)
-        case 4:
-            var places: [Int] = []
-            for _ in 0..<(try reader.readCount(max: Self.countMax, "verdict: links")) {
-                places.append(Int(try reader.readCount(max: Self.countMax, "verdict: link")))
-            }
-            outcome = .brokenLinks(places)
-        case 5:
-            outcome = .lost(why: String(decoding: try reader.readString(max: 4096, "verdict: why"), as: UTF8.self))
-        case let other:
-            throw MalformedBytes("verdict: outcome", at: reader.offset, "unknown outcome \(other)")
-        }
-    }
-
-    private static func details(from reader: inout ByteReader) throws(MalformedBytes) -> Details {
-        switch try reader.read(UInt8.self, "verdict: details") {
-        case 1:
-            var missing: [UInt64] = []
-            for _ in 0..<(try reader.readCount(max: countMax, "verdict: missing")) {
-                missing.append(try reader.read(UInt64.self, "verdict: missing"))
-            }
-            var extra: [Found] = []
-            for _ in 0..<(try reader.readCount(max: countMax, "verdict: extra")) {
-                let entry = try AuditEntry(decoding: &reader)
-                switch try reader.read(UInt8.self, "verdict: guid") {
-                case 0: extra.append(Found(entry: entry))
-                case 1:
-                    let guid = Array(try reader.read(raw: MessageGUID.byteCount, "verdict: guid"))
-                    extra.append(Found(entry: entry, guid: MessageGUID(bytes: guid)))
-                case let other: throw MalformedBytes("verdict: guid", at: reader.offset, "unknown flag \(other)")
-                }
-            }
-            return .found(missing: missing, extra: extra)
-        case 2: return .absent
-        case 3: return .movedOn
-        case let other: throw MalformedBytes("verdict: details", at: reader.offset, "unknown state \(other)")
-        }
     }
 }

@@ -3,15 +3,15 @@ package import Digests
 /// One name of a directory as an audit sees it: all that both ends must have alike, and nothing else.
 ///
 ///     kind    1   1 file, 2 directory, 3 symbolic link
-///     flags   1   bit 0 owner follows, bit 1 group follows, bit 2 digest follows
+///     flags   1   bit 0 owner follows, bit 1 group follows, bit 2 digest follows, bit 3 digest of attributes follows
 ///     name        count, bytes
 ///     mode    2   permission bits
 ///     bytes       count: of a file its size, else 0
 ///     mtime   8   of a file, else 0
-///     owner   count, group count, digest 16: only if told by the flags
+///     owner   count, group count, digest 16, digest of attributes 16: only if told by the flags
 ///
 /// The hash of an entry is XXH3-64 of these bytes. Not in it: a directory's and a link's times, which nothing depends
-/// on, the number of names a file has, which what is not shipped changes too, and extended attributes.
+/// on, and the number of names a file has, which what is not shipped changes too.
 package struct AuditEntry: Hashable, Sendable {
     package var name: [UInt8]
     package var kind: Kind
@@ -27,6 +27,9 @@ package struct AuditEntry: Hashable, Sendable {
     package var mtimeNanoseconds: Int64
     /// Of a file's content (`PageTable.digest`), or of a link's target. Nothing at a depth where it was not read.
     package var digest: Digest?
+    /// Of a file's extended attributes in `user.`, XXH3-128 of names and values (count, bytes each), sorted by name. Nothing
+    /// where there are none, or at a depth where they were not read.
+    package var attributes: Digest?
 
     package enum Kind: UInt8, Sendable {
         case file = 1, directory, symlink
@@ -60,10 +63,10 @@ extension AuditEntry {
         return entry
     }
 
-    /// The same without its content, as at depth metadata.
+    /// The same without its content and attributes, as at depth metadata.
     package var contentless: AuditEntry {
         var entry = self
-        if kind == .file { entry.digest = nil }
+        if kind == .file { (entry.digest, entry.attributes) = (nil, nil) }
         return entry
     }
 
@@ -93,12 +96,12 @@ extension AuditEntry {
         static let owner: UInt8 = 1
         static let group: UInt8 = 2
         static let digest: UInt8 = 4
+        static let attributes: UInt8 = 8
     }
 
     package func encode(into writer: inout ByteWriter) {
         writer.write(kind.rawValue)
-        writer.write(
-            (owner == nil ? 0 : Flag.owner) | (group == nil ? 0 : Flag.group) | (digest == nil ? 0 : Flag.digest))
+        writer.write(flags)
         writer.write(string: name)
         writer.write(mode)
         writer.write(count: byteCount)
@@ -106,12 +109,18 @@ extension AuditEntry {
         if let owner { writer.write(count: UInt64(owner)) }
         if let group { writer.write(count: UInt64(group)) }
         if let digest { writer.write(digest) }
+        if let attributes { writer.write(attributes) }
+    }
+
+    private var flags: UInt8 {
+        (owner == nil ? 0 : Flag.owner) | (group == nil ? 0 : Flag.group) | (digest == nil ? 0 : Flag.digest)
+            | (attributes == nil ? 0 : Flag.attributes)
     }
 
     package init(decoding reader: inout ByteReader) throws(MalformedBytes) {
         let number = try reader.read(UInt8.self, "entry: kind")
         let flags = try reader.read(UInt8.self, "entry: flags")
-        guard let kind = Kind(rawValue: number), flags < 8 else {
+        guard let kind = Kind(rawValue: number), flags < 16 else {
             throw MalformedBytes("entry: kind", at: reader.offset, "unknown kind \(number) or flags \(flags)")
         }
         self.kind = kind
@@ -124,5 +133,6 @@ extension AuditEntry {
         owner = flags & Flag.owner == 0 ? nil : UInt32(try reader.readCount(max: idMax, "entry: owner"))
         group = flags & Flag.group == 0 ? nil : UInt32(try reader.readCount(max: idMax, "entry: group"))
         digest = flags & Flag.digest == 0 ? nil : try reader.readDigest("entry: digest")
+        attributes = flags & Flag.attributes == 0 ? nil : try reader.readDigest("entry: attributes")
     }
 }

@@ -35,6 +35,8 @@ package enum Message: Equatable, Sendable {
     case auditRequest(number: UInt32, text: [UInt8])
     /// Primary to replica: a line for that operator; an empty one is the last.
     case auditReport(number: UInt32, text: [UInt8])
+    /// Replica to primary, once, when it follows the log: where its store is.
+    case place(Place)
 
     /// Told in `hello` and `welcome`; ends of different numbers refuse each other.
     package static let protocolVersion: UInt16 = 1
@@ -200,7 +202,7 @@ package struct SeedEnd: Equatable, Sendable {
 extension Message {
     private enum Kind: UInt8 {
         case hello = 1, welcome, refuse, batch, ack, heartbeat, resend, seedListing, seedWant, seedEnd
-        case verdict, auditRequest, auditReport, seedPlan
+        case verdict, auditRequest, auditReport, seedPlan, place
     }
 
     /// Bytes of a frame, its head included; a longer one is refused before it is read.
@@ -285,6 +287,8 @@ extension Message {
         case .auditRequest(let number, let text), .auditReport(let number, let text):
             writer.write(number)
             writer.write(string: text)
+        case .place(let place):
+            place.encode(into: &writer)
         }
     }
 
@@ -368,6 +372,8 @@ extension Message {
         case .auditReport:
             let number = try reader.read(UInt32.self, "audit: number")
             return .auditReport(number: number, text: Array(try reader.readString(max: auditBytesMax, "audit: text")))
+        case .place:
+            return .place(try Place(decoding: &reader))
         }
     }
 
@@ -440,6 +446,7 @@ extension Message {
         case .verdict: .verdict
         case .auditRequest: .auditRequest
         case .auditReport: .auditReport
+        case .place: .place
         }
     }
 }

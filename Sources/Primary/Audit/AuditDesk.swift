@@ -12,6 +12,8 @@ final class AuditDesk: Sendable {
         var open: [UInt64: Open] = [:]
         /// The replicas that follow the log.
         var following: Set<String> = []
+        /// Where their stores are, by replica.
+        var places: [String: Place] = [:]
         var isStopping = false
     }
 
@@ -44,9 +46,18 @@ final class AuditDesk: Sendable {
     var following: Set<String> { state.withLock { $0.following } }
     var isStopping: Bool { state.withLock { $0.isStopping } }
 
+    /// The number of a new audit, by which both ends know that checks belong together.
+    func begin() -> UInt64 {
+        state.withLock { state in
+            defer { state.nextNumber += 1 }
+            return state.nextNumber
+        }
+    }
+
     /// Asks the capturer; the number is for `wait`.
     func submit(
-        _ kind: CheckRequest.Kind, _ listings: [DirectoryListing], in root: RootName, _ depth: AuditCheck.Depth
+        _ kind: CheckRequest.Kind, _ listings: [DirectoryListing], in root: RootName, _ depth: AuditCheck.Depth,
+        of audit: UInt64
     ) -> UInt64 {
         let number = state.withLock { state in
             defer { state.nextNumber += 1 }
@@ -54,7 +65,7 @@ final class AuditDesk: Sendable {
             return state.nextNumber
         }
         let request = CheckRequest(
-            number: number, root: root, depth: depth, kind: kind, listings: listings,
+            number: number, audit: audit, root: root, depth: depth, kind: kind, listings: listings,
             deliver: { delivery in self.state.update { $0.open[number]?.delivery = delivery } })
         inbox.update { $0.checkRequests.append(request) }
         return number
@@ -85,7 +96,16 @@ final class AuditDesk: Sendable {
 
     func stop() { state.update { $0.isStopping = true } }
 
+    /// Where a replica's store is, or without one named any one's; nothing if it has not said.
+    func place(of replica: String?) -> Place? {
+        state.withLock { state in
+            replica.map { state.places[$0] } ?? state.places.min { $0.key < $1.key }?.value
+        }
+    }
+
     // MARK: - links
+
+    func note(_ place: Place, of replica: String) { state.update { $0.places[replica] = place } }
 
     func follows(_ replica: String) { state.update { _ = $0.following.insert(replica) } }
 
@@ -93,6 +113,7 @@ final class AuditDesk: Sendable {
     func left(_ replica: String) {
         state.update { state in
             state.following.remove(replica)
+            state.places[replica] = nil
             for number in state.open.keys { Self.note(replica, .lost(why: "its link was closed"), number, &state) }
         }
     }

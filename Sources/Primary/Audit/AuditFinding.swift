@@ -28,7 +28,7 @@ package struct AuditFinding: Sendable {
         case extra, missing
         /// Broken on the primary by Cyrus's own account, so not shipped over the good copy.
         case corrupt
-        /// Unsound by Cyrus's own account, on the primary and so on the replica.
+        /// Unsound by Cyrus's own account, whatever the other end has.
         case unsound
         /// Our own records are wrong, for no other reason.
         case ours

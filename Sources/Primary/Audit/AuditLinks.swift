@@ -2,37 +2,78 @@ import Formats
 import Linux
 import Store
 
-// Files with several names. Each name is checked with its directory; here, that the names are one file on the replica
-// too, within a root, as roots may be file systems of their own there.
+// Files with several names. Each name is checked with its directory; here, that the names are one file on the replica too,
+// where the roots they are in are on one file system there. Both ends have gathered over the audit what they saw, and
+// compare digests; of the parts that differ each link is asked about, as at some position of the log.
 
-extension AuditWalk {
-    func check(links: [AuditPlan.LinkKey: [StorePath]]) throws {
-        var byRoot: [RootName: [[StorePath]]] = [:]
-        for (key, group) in links where group.count > 1 { byRoot[key.root, default: []].append(group) }
-        for (root, groups) in byRoot.sorted(by: { $0.key < $1.key }) {
-            var chunk: [[StorePath]] = []
-            var directories: Set<StorePath> = []
-            for group in groups {
-                let its = Set(group.map(\.parent))
-                guard its.count <= AuditCheck.directoryCountMax else { continue }
-                if directories.union(its).count > AuditCheck.directoryCountMax || chunk.count >= 2048 {
-                    try check(links: chunk, in: root)
-                    (chunk, directories) = ([], [])
-                }
-                chunk.append(group)
-                directories.formUnion(its)
-            }
-            if !chunk.isEmpty { try check(links: chunk, in: root) }
-        }
+/// Names of files that have several, by the directory they were seen in last.
+struct LinkNames {
+    private var names: [StorePath: [(name: [UInt8], identity: LinkLedger.Identity)]] = [:]
+
+    mutating func note(_ listing: DirectoryListing) {
+        let found = listing.manyNamed
+        names[listing.directory] = found.isEmpty ? nil : found
     }
 
-    private func check(links groups: [[StorePath]], in root: RootName) throws {
+    var isEmpty: Bool { names.isEmpty }
+
+    var ledger: LinkLedger {
+        var ledger = LinkLedger()
+        for (directory, found) in names { ledger.note(directory, found) }
+        return ledger
+    }
+
+    /// The names of one file each, two at least, sorted.
+    var groups: [[StorePath]] {
+        var groups: [LinkLedger.Identity: [StorePath]] = [:]
+        for (directory, found) in names {
+            for item in found { groups[item.identity, default: []].append(directory.appending(item.name)) }
+        }
+        return groups.values.filter { $0.count > 1 }.map { $0.sorted() }.sorted { $0[0] < $1[0] }
+    }
+}
+
+extension AuditWalk {
+    func check(_ links: LinkNames) throws {
+        let groups = links.groups
+        guard !groups.isEmpty, let different = try differentParts(links.ledger) else { return }
+        var chunk: [[StorePath]] = []
+        for group in groups where different.contains(LinkLedger.part(of: group)) {
+            chunk.append(group)
+            guard chunk.count >= Self.linkGroupsMax else { continue }
+            try check(links: chunk)
+            chunk = []
+        }
+        if !chunk.isEmpty { try check(links: chunk) }
+    }
+
+    private static let linkGroupsMax = 2048
+
+    /// The parts that are not alike at some replica; nothing if all are. What cannot be compared counts as different.
+    private func differentParts(_ ledger: LinkLedger) throws -> Set<Int>? {
+        let all = Set(0..<LinkLedger.partCount)
+        let check = parts.desk.submit(.linkDigests(ledger.digests), [], in: .configuration, .metadata, of: number)
+        guard let result = parts.desk.wait(for: check, timeout: Self.verdictTimeout), !result.verdicts.isEmpty else {
+            return all
+        }
+        var different: Set<Int> = []
+        for verdict in result.verdicts.values {
+            switch verdict {
+            case .equal: continue
+            case .brokenLinks(let places): different.formUnion(places)
+            case .lost, .details, .directories, .range, .unsound: return all
+            }
+        }
+        return different.isEmpty ? nil : different
+    }
+
+    private func check(links groups: [[StorePath]]) throws {
         for _ in 0..<Self.attemptsMax {
             try checkCancelled()
             var broken: [String: [[StorePath]]] = [:]
             var isLost = false
-            let number = parts.desk.submit(.links(groups), [], in: root, .metadata)
-            if let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout) {
+            let check = parts.desk.submit(.links(groups), [], in: .configuration, .metadata, of: number)
+            if let result = parts.desk.wait(for: check, timeout: Self.verdictTimeout) {
                 if result.delivery.position == nil { return }
                 if result.verdicts.isEmpty { isLost = true }
                 for (replica, verdict) in result.verdicts {
@@ -42,13 +83,13 @@ extension AuditWalk {
                         broken[replica] = places.compactMap { place in
                             place < result.delivery.links.count ? result.delivery.links[place] : nil
                         }
-                    case .lost, .details, .directories: isLost = true
+                    case .lost, .details, .directories, .range, .unsound: isLost = true
                     }
                 }
             } else {
                 isLost = true
             }
-            guard isLost else { return try report(broken, root) }
+            guard isLost else { return try report(broken) }
             if parts.desk.following.isEmpty, !parts.desk.waitForReplica(timeout: Self.replicaTimeout) {
                 throw AuditFailure(why: "the replica went away and did not come back", kind: .interrupted)
             }
@@ -56,13 +97,13 @@ extension AuditWalk {
         }
     }
 
-    private func report(_ broken: [String: [[StorePath]]], _ root: RootName) throws {
+    private func report(_ broken: [String: [[StorePath]]]) throws {
         for (replica, groups) in broken {
             for group in groups {
                 var outcome = AuditFinding.Outcome.found
                 if case .repair = options.repair {
                     parts.desk.repair(group.dropFirst().map { Repair(path: $0, cure: .link(target: group[0])) })
-                    outcome = try isOneFile(group, at: replica, root) ? .healed : .notHealed
+                    outcome = try isOneFile(group, at: replica) ? .healed : .notHealed
                 }
                 let others = group.dropFirst().map { "\($0)" }.joined(separator: ", ")
                 var finding = AuditFinding(
@@ -74,15 +115,15 @@ extension AuditWalk {
         }
     }
 
-    private func isOneFile(_ group: [StorePath], at replica: String, _ root: RootName) throws -> Bool {
+    private func isOneFile(_ group: [StorePath], at replica: String) throws -> Bool {
         for _ in 0..<Self.attemptsMax {
             try checkCancelled()
-            let number = parts.desk.submit(.links([group]), [], in: root, .metadata)
-            guard let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout) else { continue }
+            let check = parts.desk.submit(.links([group]), [], in: .configuration, .metadata, of: number)
+            guard let result = parts.desk.wait(for: check, timeout: Self.verdictTimeout) else { continue }
             switch result.verdicts[replica] {
             case .equal: return true
             case .brokenLinks: return false
-            case .lost, .details, .directories, nil:
+            case .lost, .details, .directories, .range, .unsound, nil:
                 if result.delivery.position == nil { return true }
                 parts.desk.pause(.milliseconds(100))
             }

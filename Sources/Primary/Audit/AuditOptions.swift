@@ -15,7 +15,7 @@ package struct AuditOptions: Sendable {
 
     package enum Depth: String, Sendable {
         case metadata, content
-        /// Content, and the primary's store as Cyrus understands it; what is equal is as sound on the replica.
+        /// Content, and each end's store as Cyrus understands it.
         case cyrus
     }
 

@@ -11,16 +11,8 @@ struct AuditPlan {
     private let names: MailboxNames
     /// Directories to come, the next one last.
     private var stack: [StorePath]
-    /// Of messages with several names, the names.
-    private(set) var links: [LinkKey: [StorePath]] = [:]
     /// What could not be looked at, since `takeUnreadable`.
     private var unreadable: [AuditProgress.Unreadable] = []
-
-    struct LinkKey: Hashable {
-        let root: RootName
-        let device: UInt64
-        let inode: UInt64
-    }
 
     init(_ options: AuditOptions, _ roots: StoreRoots, _ reader: ListingReader) throws {
         self.options = options
@@ -64,16 +56,10 @@ struct AuditPlan {
         guard roots.isShipped(directory) || directory.isRoot, var listing = try reader.list(directory) else {
             return nil
         }
-        for item in listing.items.reversed() where item.entry.kind == .directory {
-            stack.append(directory.appending(item.entry.name))
-        }
+        for name in listing.subdirectories.reversed() { stack.append(directory.appending(name)) }
         guard isDue(directory), try isWanted(directory) else { return nil }
         let depth = depth(of: directory)
         if depth == .content { _ = try reader.digest(&listing, where: \.isMessage, read: read) }
-        for item in listing.items where item.isMessage && item.status.linkCount > 1 {
-            let key = LinkKey(root: directory.root, device: item.status.device, inode: item.status.inode)
-            links[key, default: []].append(directory.appending(item.entry.name))
-        }
         return (listing, depth)
     }
 
@@ -86,13 +72,10 @@ struct AuditPlan {
         return listing
     }
 
-    /// Parents first, children by name: paths compared component by component.
     private func isDue(_ directory: StorePath) -> Bool {
         guard let last = options.resumeAfter else { return true }
         guard directory.root == last.root else { return last.root < directory.root }
-        return last.path.split(separator: UInt8(ascii: "/")).lexicographicallyPrecedes(
-            directory.path.split(separator: UInt8(ascii: "/"))
-        ) { $0.lexicographicallyPrecedes($1) }
+        return last.comesBefore(directory)
     }
 
     private func isWanted(_ directory: StorePath) throws(SystemError) -> Bool {

@@ -28,6 +28,7 @@ final class CaptureAudit {
     /// Dirty since a check wants them looked at, and not since an event told of them.
     private var marked: Set<StorePath> = []
     private let now: @Sendable () -> Timestamp
+    private let isAlarmed: (StorePath) -> Bool
 
     /// A request that is under way.
     private struct OpenCheck {
@@ -53,8 +54,12 @@ final class CaptureAudit {
     /// What was written less than this ago may have been written again within the same tick of the kernel's clock.
     private static let settleInterval = Duration.seconds(2)
 
-    init(roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp) {
+    init(
+        roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp,
+        isAlarmed: @escaping (StorePath) -> Bool
+    ) {
         self.roots = roots
+        self.isAlarmed = isAlarmed
         self.catalogue = catalogue
         self.now = now
         reader = ListingReader(roots)
@@ -72,8 +77,10 @@ final class CaptureAudit {
         for dirt in inHand + dirty.all { told.insert(dirt, except: marked) }
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
-            for item in listing.items where !item.isMessage {
-                waiting.insert(listing.directory.appending(item.entry.name))
+            for item in listing.items {
+                let path = listing.directory.appending(item.entry.name)
+                // Of what there is an alarm, it is seen whether that holds.
+                if !item.isMessage || isAlarmed(path) { waiting.insert(path) }
             }
         }
         for path in waiting { dirty.mark(path) }
@@ -142,6 +149,7 @@ final class CaptureAudit {
         let role = roots.layout.role(of: path)
         let row = try catalogue.entry(path)
         guard let row, let status = try roots.status(of: path) else { return .different(row) }
+        guard !isAlarmed(path) else { return .unknown }
         if case .message = role {
             return row.stillDescribes(status, asMessage: true) ? .proven : .different(row)
         }
@@ -223,8 +231,23 @@ final class CaptureAudit {
     /// Nothing if something has to be looked at first.
     private func close(_ check: inout OpenCheck, isLast: Bool, _ mark: (StorePath) -> Void) throws -> Ready? {
         let request = check.request
-        if case .links(let groups) = request.kind { return try close(links: groups, check) }
+        switch request.kind {
+        case .links(let groups): return try close(links: groups, check)
+        case .linkDigests(let digests):
+            let record = record(request, [], .linkDigests(digests))
+            return Ready(request: request, record: record, delivery: CheckDelivery())
+        case .soundness(let soundness):
+            let check = AuditCheck(
+                number: request.number, audit: request.audit, depth: request.depth,
+                directories: request.listings.map { AuditCheck.Directory(path: $0.directory) },
+                claim: .soundness(soundness))
+            return Ready(
+                request: request, record: Record(StorePath(root: request.root), .check(check)),
+                delivery: CheckDelivery())
+        case .combined, .range, .entries: break
+        }
         var delivery = CheckDelivery()
+        var subdirectories: [StorePath: [[UInt8]]] = [:]
         var unseen: [StorePath] = []
         for listing in request.listings {
             var view = DirectoryView(
@@ -237,6 +260,7 @@ final class CaptureAudit {
             for (path, recorded) in view.rotten {
                 if let finding = try examine(path, recorded, mark) { check.findings.append(finding) }
             }
+            subdirectories[listing.directory] = view.subdirectories
             let open = view.unseen.map(\.path) + check.waiting.filter { $0.parent == listing.directory }
             if open.isEmpty {
                 delivery.expected.append(view.expected(roots))
@@ -254,20 +278,69 @@ final class CaptureAudit {
         }
         delivery.findings = check.findings
         guard !delivery.expected.isEmpty else { return Ready(request: request, record: nil, delivery: delivery) }
-        return Ready(request: request, record: record(request, delivery.expected), delivery: delivery)
+        let record =
+            switch request.kind {
+            case .range: try range(request, subdirectories, &delivery)
+            case .entries:
+                record(
+                    request, delivery.expected, .entries(delivery.expected.map { AuditCheck.Entries(of: $0.entries) }))
+            case .combined, .links, .linkDigests, .soundness: combined(request, delivery.expected)
+            }
+        return Ready(request: request, record: record, delivery: delivery)
     }
 
-    private func record(_ request: CheckRequest, _ expected: [CheckDelivery.Expected]) -> Record {
-        let claim: AuditCheck.Claim =
-            switch request.kind {
-            case .combined, .links:
-                .combined(
-                    AuditEntry.digest(ofHashes: expected.map(\.digest)),
-                    ownerless: AuditEntry.digest(ofHashes: expected.map(\.ownerlessDigest)))
-            case .entries: .entries(expected.map { AuditCheck.Entries(of: $0.entries) })
+    private func combined(_ request: CheckRequest, _ expected: [CheckDelivery.Expected]) -> Record {
+        let digest = AuditEntry.digest(ofHashes: expected.map(\.digest))
+        let ownerless = AuditEntry.digest(ofHashes: expected.map(\.ownerlessDigest))
+        return record(request, expected, .combined(digest, ownerless: ownerless))
+    }
+
+    /// Of all directories that the log has told of between the first and the last of the request. `subdirectories` are
+    /// those in the request's directories. What is expected afterwards is what is claimed, in its order.
+    private func range(
+        _ request: CheckRequest, _ subdirectories: [StorePath: [[UInt8]]], _ delivery: inout CheckDelivery
+    ) throws -> Record {
+        let (first, last) = (request.listings[0].directory, request.listings[request.listings.count - 1].directory)
+        var proven: [StorePath: CheckDelivery.Expected] = [:]
+        for expected in delivery.expected { proven[expected.directory] = expected }
+        var claimed: [CheckDelivery.Expected] = []
+        var exceptions: [AuditCheck.Directory] = []
+        var walk = try RangeWalk(from: first, through: last) { try catalogue.subdirectories(of: $0) }
+        while let directory = walk.next() {
+            guard directory.isRoot || roots.isShipped(directory) else { continue }
+            let inside = subdirectories[directory]
+            walk.descend(into: directory, try inside ?? catalogue.subdirectories(of: directory))
+            if let expected = proven[directory] {
+                claimed.append(expected)
+                guard !expected.excluded.isEmpty else { continue }
+                exceptions.append(AuditCheck.Directory(path: directory, excluded: expected.excluded))
+            } else {
+                exceptions.append(AuditCheck.Directory(path: directory))
+                // Made since the request's directories were listed.
+                if inside == nil { delivery.postponed.append(directory) }
             }
+        }
+        // Names in such a number are better told one by one, of those that are claimed.
+        guard exceptions.count <= Self.exceptionsMax else { return combined(request, delivery.expected) }
+        delivery.expected = claimed
+        let digest = AuditEntry.digest(
+            ofHashes: claimed.flatMap { AuditCheck.hashes($0.directory, digest: $0.digest) })
+        let ownerless = AuditEntry.digest(
+            ofHashes: claimed.flatMap { AuditCheck.hashes($0.directory, digest: $0.ownerlessDigest) })
         let check = AuditCheck(
-            number: request.number, depth: request.depth,
+            number: request.number, audit: request.audit, depth: request.depth,
+            directories: [AuditCheck.Directory(path: first), AuditCheck.Directory(path: last)] + exceptions,
+            claim: .range(directoryCount: claimed.count, digest: digest, ownerless: ownerless))
+        return Record(StorePath(root: request.root), .check(check))
+    }
+
+    private static let exceptionsMax = AuditCheck.directoryCountMax / 2
+
+    private func record(
+        _ request: CheckRequest, _ expected: [CheckDelivery.Expected], _ claim: AuditCheck.Claim
+    ) -> Record {
+        let check = AuditCheck(
+            number: request.number, audit: request.audit, depth: request.depth,
             directories: expected.map { AuditCheck.Directory(path: $0.directory, excluded: $0.excluded) }, claim: claim)
         return Record(StorePath(root: request.root), .check(check))
     }
@@ -275,38 +348,19 @@ final class CaptureAudit {
     /// Of each group the names that the log has told as one file, if that is more than one.
     private func close(links groups: [[StorePath]], _ check: OpenCheck) throws -> Ready {
         var delivery = CheckDelivery()
-        var directories: [StorePath: Int] = [:]
-        var order: [StorePath] = []
-        var claims: [[AuditCheck.LinkName]] = []
         for group in groups {
-            var byInode: [UInt64: [StorePath]] = [:]
+            var byFile: [LinkLedger.Identity: [StorePath]] = [:]
             for path in group {
-                guard let row = try catalogue.entry(path), row.inode != 0,
-                    try roots.status(of: path)?.inode == row.inode
+                guard let row = try catalogue.entry(path), row.inode != 0, let status = try roots.status(of: path),
+                    status.inode == row.inode
                 else { continue }
-                byInode[row.inode, default: []].append(path)
+                byFile[LinkLedger.Identity(device: status.device, inode: status.inode), default: []].append(path)
             }
-            for names in byInode.values where names.count > 1 {
-                var claim: [AuditCheck.LinkName] = []
-                for path in names {
-                    if directories[path.parent] == nil {
-                        directories[path.parent] = order.count
-                        order.append(path.parent)
-                    }
-                    claim.append(
-                        AuditCheck.LinkName(directory: directories[path.parent] ?? 0, name: Array(path.name)))
-                }
-                claims.append(claim)
-                delivery.links.append(names)
-            }
+            delivery.links += byFile.values.filter { $0.count > 1 }
         }
-        guard !claims.isEmpty else { return Ready(request: check.request, record: nil, delivery: delivery) }
-        let record = AuditCheck(
-            number: check.request.number, depth: .metadata, directories: order.map { AuditCheck.Directory(path: $0) },
-            claim: .links(claims))
+        guard !delivery.links.isEmpty else { return Ready(request: check.request, record: nil, delivery: delivery) }
         return Ready(
-            request: check.request, record: Record(StorePath(root: check.request.root), .check(record)),
-            delivery: delivery)
+            request: check.request, record: record(check.request, [], .links(delivery.links)), delivery: delivery)
     }
 
     /// A message whose content is not what was recorded, though nothing else changed: read once more, and Cyrus asked.

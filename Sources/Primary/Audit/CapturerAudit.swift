@@ -68,10 +68,32 @@ extension Capturer {
     }
 
     private func sendWhole(_ path: StorePath, _ status: FileStatus) throws -> [Record] {
-        dirty.mark(path)
-        guard status.kind == .file else { return [] }
-        // A row that no file is like, and no basis: all of it is sent.
-        try parts.catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
-        return [Record(path, .keep)]
+        guard status.kind == .file else {
+            dirty.mark(path)
+            return []
+        }
+        return try forgetShipped(path, status).map { Record($0, .keep) }
     }
+
+    /// What is there is sent whole. With it go all other names of the file, as links to what is sent: what the replica has
+    /// under them is the same file there, or should be, and no better. Returns all the names.
+    func forgetShipped(_ path: StorePath, _ status: FileStatus?) throws -> [StorePath] {
+        var names = [path]
+        if let status, status.kind == .file, status.linkCount > 1 {
+            for name in try parts.catalogue.paths(ofInode: status.inode, countMax: Self.namesMax) where name != path {
+                guard let its = try parts.roots.status(of: name), its.inode == status.inode,
+                    its.device == status.device
+                else { continue }
+                names.append(name)
+            }
+        }
+        for name in names {
+            // A row that no file is like, and no basis: all of it is sent.
+            try parts.catalogue.set(name, CatalogueEntry(shipped: nil, kind: .file))
+            dirty.mark(name)
+        }
+        return names
+    }
+
+    private static let namesMax = 4096
 }

@@ -6,6 +6,8 @@ import Store
 /// Directories of one root that an audit wants a claim about, at some position of the log from now on.
 struct CheckRequest: Sendable {
     let number: UInt64
+    /// The audit's own.
+    let audit: UInt64
     let root: RootName
     let depth: AuditCheck.Depth
     let kind: Kind
@@ -15,10 +17,17 @@ struct CheckRequest: Sendable {
     let deliver: @Sendable (CheckDelivery) -> Void
 
     enum Kind: Sendable {
+        /// Of the directories by name.
         case combined
+        /// Of all directories from the first through the last; what the log has told of between them and is not among the
+        /// listings is left out, and comes back as postponed.
+        case range
         case entries
         /// Each group is one file under several names.
         case links([[StorePath]])
+        case linkDigests([UInt64])
+        /// By the replica's own account; of the directories of the listings, or of the store.
+        case soundness(AuditCheck.Soundness)
     }
 }
 

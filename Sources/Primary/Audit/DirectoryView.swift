@@ -12,6 +12,8 @@ struct DirectoryView {
     private var excluded: [[UInt8]] = []
     private var byteCount: Int64 = 0
     private var fileCount = 0
+    /// The directories in it, as the log has told.
+    private(set) var subdirectories: [[UInt8]] = []
     /// Not proven, and what was told of them: a round has to look at them.
     private(set) var unseen: [(path: StorePath, row: CatalogueEntry?)] = []
     /// Messages that are the file they were, with another content than the one recorded.
@@ -30,6 +32,7 @@ struct DirectoryView {
         entries.reserveCapacity(rows.count)
         var next = listing.items.startIndex
         for (name, row) in rows {
+            if row.kind == .directory { subdirectories.append(name) }
             while next < listing.items.endIndex, listing.items[next].entry.name.lexicographicallyPrecedes(name) {
                 noteUntold(listing.items[next], looked)
                 next += 1
@@ -57,7 +60,7 @@ struct DirectoryView {
         _ name: [UInt8], _ row: CatalogueEntry, _ item: DirectoryListing.Item?, _ roots: StoreRoots,
         _ looked: (StorePath) -> Bool
     ) {
-        let isProven = item.map { $0.isMessage && row.stillDescribes($0.status, asMessage: true) } ?? false
+        let isProven = item.map { Self.isToldOf($0, row) } ?? false
         if !isProven {
             let path = listing.directory.appending(name)
             guard looked(path) else { return unseen.append((path, row)) }
@@ -67,7 +70,7 @@ struct DirectoryView {
             if let recorded = row.digest, recorded != found {
                 rotten.append((listing.directory.appending(name), recorded))
             }
-            if entry.digest == nil { entry.digest = found }
+            if entry.digest == nil { (entry.digest, entry.attributes) = (found, item?.entry.attributes) }
         }
         if entry.kind == .symlink, entry.digest == nil { entry.digest = item?.entry.digest }
         if depth == .metadata { entry = entry.contentless }
@@ -78,6 +81,12 @@ struct DirectoryView {
             byteCount += row.byteCount
         }
         entries.append(entry)
+    }
+
+    /// A message that is the file told of; where its content was read, with the same attributes.
+    private static func isToldOf(_ item: DirectoryListing.Item, _ row: CatalogueEntry) -> Bool {
+        guard item.isMessage, row.stillDescribes(item.status, asMessage: true) else { return false }
+        return row.digest == nil || item.entry.digest == nil || item.entry.attributes == row.attributesDigest
     }
 
     func expected(_ roots: StoreRoots) -> CheckDelivery.Expected {
@@ -99,5 +108,6 @@ extension AuditEntry {
             byteCount: row.byteCount, mtimeNanoseconds: row.mtimeNanoseconds)
         self.init(name, status, roots)
         if kind != .directory { digest = row.digest }
+        if kind == .file { attributes = row.attributesDigest }
     }
 }

@@ -34,7 +34,7 @@ final class Scrub: Sendable {
     var current: ScrubRecord { record.withLock { $0 } }
 
     /// A thread each, until the daemon ends.
-    func runContent() throws {
+    func runContent() {
         var due = MonotonicTime.now() + min(Self.firstDelay, period / 10)
         while wait(until: due) {
             let began = record.withLock { record in
@@ -44,8 +44,7 @@ final class Scrub: Sendable {
             let start = MonotonicTime.now()
             var options = AuditOptions(depth: .content)
             options.resumeAfter = current.contentReached
-            options.bytesPerSecondMax = try rate()
-            let isDone = try round(options) { record, _ in
+            let isDone = round(options, paced: .overPeriod) { record, _ in
                 record.content = ScrubRecord.Round(
                     began: began, ended: .now(), findingCount: record.contentFindingCount)
                 record.contentBegan = nil
@@ -56,12 +55,12 @@ final class Scrub: Sendable {
         }
     }
 
-    func runMetadata() throws {
+    func runMetadata() {
         let interval = min(Self.metadataInterval, period)
         var due = MonotonicTime.now() + min(Self.firstDelay, interval)
         while wait(until: due) {
             let began = Timestamp.now()
-            let isDone = try round(AuditOptions(depth: .metadata)) { record, findingCount in
+            let isDone = round(AuditOptions(depth: .metadata), paced: .freely) { record, findingCount in
                 record.metadata = ScrubRecord.Round(began: began, ended: .now(), findingCount: findingCount)
             }
             due = .now() + (isDone ? interval : min(Self.retryInterval, interval))
@@ -83,16 +82,20 @@ final class Scrub: Sendable {
 
     /// Whether it came to its end; then `note` is given its findings.
     private func round(
-        _ options: AuditOptions, _ note: (inout ScrubRecord, _ findingCount: Int) -> Void
-    ) throws -> Bool {
+        _ options: AuditOptions, paced pace: Pace, _ note: (inout ScrubRecord, _ findingCount: Int) -> Void
+    ) -> Bool {
         let (primary, log) = (primary, primary.log)
+        var options = options
         let findingCount = Atomic(0)
         let provenCount = Atomic(0)
+        defer { save() }
         do {
+            if case .overPeriod = pace { options.bytesPerSecondMax = try rate() }
+            let isOfContent = options.depth == .content
             let end = try primary.audit(
                 options, isCancelled: { false },
                 proven: { directory in
-                    guard options.depth == .content else { return }
+                    guard isOfContent else { return }
                     self.record.withLock { $0.contentReached = directory }
                     let count = provenCount.add(1, ordering: .relaxed).newValue
                     if count % Self.saveEvery == 0 { self.save() }
@@ -105,24 +108,28 @@ final class Scrub: Sendable {
                     findingCount.add(1, ordering: .relaxed)
                     self.record.withLock { record in
                         record.findingCount += 1
-                        if options.depth == .content { record.contentFindingCount += 1 }
+                        if isOfContent { record.contentFindingCount += 1 }
                         record.lastFinding = .now()
                     }
                 })
             tell(end.unreadable)
-            if end.isComplete { record.withLock { note(&$0, findingCount.load(ordering: .relaxed)) } }
-            save()
+            record.withLock { record in
+                record.note(unproven: end.unfinished + end.unreadable.map(\.path), isOfContent ? .content : .metadata)
+                if end.isComplete { note(&record, findingCount.load(ordering: .relaxed)) }
+            }
             return end.isComplete
         } catch let failure as AuditFailure {
             if failure.kind != .unavailable { log.info("audit: \(failure)") }
-            save()
             return false
-        } catch let error as SystemError {
+        } catch {
+            // Of the store, or of the catalogue: whatever it is, the next round may be spared it, and the daemon has others to
+            // notice what is there to stay.
             log.warning("audit: \(error)")
-            save()
             return false
         }
     }
+
+    private enum Pace { case overPeriod, freely }
 
     private func tell(_ unreadable: [AuditProgress.Unreadable]) {
         for item in unreadable where told.withLock({ $0.insert(item.path).inserted }) {

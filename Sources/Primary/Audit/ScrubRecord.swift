@@ -1,4 +1,4 @@
-import Formats
+package import Formats
 package import Linux
 
 /// What the continuous audit has proven, over a restart: `scrub` in the state directory, `key value` lines, replaced whole.
@@ -15,10 +15,40 @@ package struct ScrubRecord: Equatable, Sendable {
     package var findingCount: UInt64 = 0
     package var lastFinding: Timestamp?
 
+    /// Directories that could not be compared, each with the time since which nothing proves it, at most `unprovenMax`.
+    private(set) var unproven: [StorePath: Unproven] = [:]
+
+    struct Unproven: Equatable, Sendable {
+        var since: Timestamp
+        var depth: Depth
+    }
+
+    enum Depth: String, Sendable {
+        case content, metadata
+    }
+
+    static let unprovenMax = 256
+
     package struct Round: Equatable, Sendable {
         package var began: Timestamp
         package var ended: Timestamp
         package var findingCount: Int
+    }
+
+    /// The directory, or the file that is one no longer, that has gone longest without being compared; nothing if the last
+    /// rounds have compared all.
+    package var oldestUnproven: (path: StorePath, since: Timestamp)? {
+        unproven.min { ($0.value.since, $0.key) < ($1.value.since, $1.key) }.map { ($0.key, $0.value.since) }
+    }
+
+    /// What a round that came to its end has not compared; all else of that depth was.
+    mutating func note(unproven paths: [StorePath], _ depth: Depth) {
+        let last = depth == .content ? content : metadata
+        let before = unproven
+        unproven = unproven.filter { $0.value.depth != depth }
+        for path in paths.prefix(Self.unprovenMax) where unproven[path] == nil {
+            unproven[path] = before[path] ?? Unproven(since: last?.began ?? .now(), depth: depth)
+        }
     }
 
     private static let fileName = "scrub"
@@ -27,7 +57,7 @@ package struct ScrubRecord: Equatable, Sendable {
 
     /// Empty if there is no such file; a line that cannot be read says nothing.
     init(in directory: String) throws(SystemError) {
-        let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 65536) ?? []
+        let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 8 << 20) ?? []
         self.init(decoding: String(decoding: bytes, as: UTF8.self))
     }
 
@@ -42,6 +72,11 @@ package struct ScrubRecord: Equatable, Sendable {
             case ("content_reached", 2):
                 contentReached = Self.bytes(words[2]).flatMap { StorePath(root: RootName(words[1]), path: $0) }
             case ("content_findings", 1): contentFindingCount = Int(max(0, numbers[0]))
+            case ("unproven", 4):
+                guard let depth = Depth(rawValue: words[1]), let bytes = Self.bytes(words[4]),
+                    let path = StorePath(root: RootName(words[3]), path: bytes), unproven.count < Self.unprovenMax * 2
+                else { continue }
+                unproven[path] = Unproven(since: Timestamp(nanoseconds: numbers[1]), depth: depth)
             case ("findings", 2):
                 findingCount = UInt64(max(0, numbers[0]))
                 lastFinding = numbers[1] == 0 ? nil : Timestamp(nanoseconds: numbers[1])
@@ -65,6 +100,10 @@ package struct ScrubRecord: Equatable, Sendable {
         }
     }
 
+    private static func words(_ path: StorePath) -> String {
+        path.root.name + " x" + path.path.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
     var encoded: String {
         var lines: [String] = []
         for (name, round) in [("content", content), ("metadata", metadata)] {
@@ -72,9 +111,9 @@ package struct ScrubRecord: Equatable, Sendable {
             lines.append("\(name) \(round.began.nanoseconds) \(round.ended.nanoseconds) \(round.findingCount)")
         }
         if let contentBegan { lines.append("content_began \(contentBegan.nanoseconds)") }
-        if let contentReached {
-            let digits = contentReached.path.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-            lines.append("content_reached \(contentReached.root.name) x\(digits)")
+        if let contentReached { lines.append("content_reached \(Self.words(contentReached))") }
+        for (path, item) in unproven.sorted(by: { $0.key < $1.key }) {
+            lines.append("unproven \(item.depth.rawValue) \(item.since.nanoseconds) \(Self.words(path))")
         }
         if contentFindingCount > 0 { lines.append("content_findings \(contentFindingCount)") }
         lines.append("findings \(findingCount) \(lastFinding?.nanoseconds ?? 0)")

@@ -82,12 +82,16 @@ final class Capturer {
         let shadows = try ShadowStore(state + "/shadow")
         let spare = try OwnFiles(state + "/spare")
         let alarm = Self.alarm(parts)
+        let status = parts.status
+        let isAlarmed = { (path: StorePath) in status.current.alarms[path] != nil }
         reader = UnitReader(
-            roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, spare: spare, alarm: alarm)
+            roots: parts.roots, catalogue: parts.catalogue, shadows: shadows, spare: spare, alarm: alarm,
+            isAlarmed: isAlarmed)
         shipper = RoundShipper(parts, epoch: epoch, shadows: shadows, alarm: alarm)
         self.alarm = alarm
         finder = OwnerFinder(roots: parts.roots)
-        audit = CaptureAudit(roots: parts.roots, catalogue: parts.catalogue, now: parts.now)
+        audit = CaptureAudit(
+            roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
 
     private static func alarm(_ parts: Parts) -> (StorePath, String) -> Void {
@@ -154,9 +158,8 @@ final class Capturer {
         // After the suspects: a cookie among them may be about those.
         absorb(inbox.hints)
         for path in inbox.resends {
-            // A row that no file is like: what is there is sent whole, what is gone is told to be gone.
-            try parts.catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
-            dirty.mark(path)
+            // What is gone is told to be gone.
+            _ = try forgetShipped(path, try parts.roots.status(of: path))
         }
         if inbox.wantsDurableCatalogue { (wantsDurableCatalogue, isCommitted) = (true, false) }
         if let number = awaitedSweep, inbox.sweptThrough >= number { endSweep() }

@@ -146,7 +146,9 @@ struct RecordEncoder {
                 records: sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))], shipped: shipped)
         }
         // Messages never change; where one did, its index must say that it is what it was meant to be.
-        let isShipped = entry?.digest != nil && entry?.kind == .file
+        // A row from the first start has no digest: who was seeded since has the file as it was then. One without an inode is
+        // of a file that is wanted whole.
+        let isShipped = entry.map { $0.kind == .file && ($0.digest != nil || $0.inode != 0) } ?? false
         let guid = isShipped ? try roots.indexedGUID(of: path) : message.guid
         if let guid, !guid.isNull, let whole, MessageGUID(of: whole) != guid {
             alarm(path, "its SHA-1 is not the GUID in the index: the message was damaged")

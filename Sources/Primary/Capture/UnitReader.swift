@@ -14,6 +14,8 @@ final class UnitReader {
     private let shadows: ShadowStore
     private let spare: OwnFiles
     private let alarm: (StorePath, String) -> Void
+    /// Whether there is one of that path.
+    private let isAlarmed: (StorePath) -> Bool
     private let rules: StoreRules
     /// Directories opened during this `read`: while their owner's lock is held nobody moves them.
     private var places: [StorePath: Directory?] = [:]
@@ -27,9 +29,10 @@ final class UnitReader {
 
     init(
         roots: StoreRoots, catalogue: Catalogue, shadows: ShadowStore, spare: OwnFiles,
-        alarm: @escaping (StorePath, String) -> Void
+        alarm: @escaping (StorePath, String) -> Void, isAlarmed: @escaping (StorePath) -> Bool
     ) {
         self.roots = roots
+        self.isAlarmed = isAlarmed
         self.catalogue = catalogue
         self.shadows = shadows
         self.spare = spare
@@ -316,11 +319,11 @@ final class UnitReader {
         }
         guard status.kind == .file else { return nil }
         let isSameMessage = entry?.stillDescribes(status, asMessage: true) == true
-        if isSameMessage, entry?.ctimeNanoseconds == status.ctimeNanoseconds { return nil }
+        if isSameMessage, entry?.ctimeNanoseconds == status.ctimeNanoseconds, !isAlarmed(path) { return nil }
         do throws(SystemError) {
             let file = try place.open(Array(path.name), for: .reading)
-            // Another link, which is no change, or another extended attribute.
-            if isSameMessage, try entry?.has(file.extendedAttributes()) == true { return nil }
+            // Another link, which is no change, or another extended attribute. One that was damaged may have been restored.
+            if isSameMessage, !isAlarmed(path), try entry?.has(file.extendedAttributes()) == true { return nil }
             return Captured(path: path, found: .message(try OpenMessage(file, guid: guid)))
         } catch {
             if error.errno != .noEntry { alarm(path, "\(error)") }

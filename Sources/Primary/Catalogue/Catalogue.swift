@@ -68,7 +68,7 @@ final class Catalogue: Sendable {
                 """)
     }
 
-    private static let schemaVersion = 2
+    private static let schemaVersion = 3
 
     private static func configuration(readOnly: Bool) -> Configuration {
         var configuration = Configuration()
@@ -151,16 +151,27 @@ final class Catalogue: Sendable {
         return try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
     }
 
+    /// Names of the directories in `directory`, in order.
+    func subdirectories(of directory: StorePath) throws -> [[UInt8]] {
+        try write()
+        return try queue.unsafeRead { database in
+            guard let id = try Self.directoryID(directory, in: database) else { return [] }
+            let statement = try database.cachedStatement(
+                sql: "SELECT name FROM file WHERE directory = ? AND kind = 1 ORDER BY name")
+            return try Data.fetchAll(statement, arguments: [id]).map { Array($0) }
+        }
+    }
+
     /// Names of the file with this inode: candidates for a hard link, to be checked.
-    func paths(ofInode inode: UInt64) throws -> [StorePath] {
+    func paths(ofInode inode: UInt64, countMax: Int = 8) throws -> [StorePath] {
         try write()
         return try queue.unsafeRead { database in
             let statement = try database.cachedStatement(
                 sql: """
                     SELECT root, path, name FROM file JOIN directory ON directory.id = file.directory
-                    WHERE inode = ? LIMIT 8
+                    WHERE inode = ? LIMIT ?
                     """)
-            return try Row.fetchAll(statement, arguments: [Int64(bitPattern: inode)]).compactMap { row in
+            return try Row.fetchAll(statement, arguments: [Int64(bitPattern: inode), countMax]).compactMap { row in
                 StorePath(root: RootName(row["root"]), path: Array(row["path"] as Data))?
                     .appending(Array(row["name"] as Data))
             }
@@ -266,15 +277,23 @@ final class Catalogue: Sendable {
             .execute(arguments: [parent, Data(path.name)])
     }
 
-    private static let columns = "kind, inode, bytes, mtime, ctime, mode, owner, grp, digest, attributes"
+    private static let columnNames = [
+        "kind", "inode", "bytes", "mtime", "ctime", "mode", "owner", "grp", "digest", "attributes",
+    ]
+    private static let columns = columnNames.joined(separator: ", ")
 
     fileprivate static func entries(
         of directory: StorePath, in database: Database
     ) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         guard let id = try directoryID(directory, in: database) else { return [] }
         let statement = try database.cachedStatement(
-            sql: "SELECT name, \(columns) FROM file WHERE directory = ? ORDER BY name")
-        return try Row.fetchAll(statement, arguments: [id]).map { row in (Array(row["name"] as Data), entry(row)) }
+            sql: "SELECT \(columns), name FROM file WHERE directory = ? ORDER BY name")
+        let rows = try Row.fetchCursor(statement, arguments: [id])
+        var entries: [(name: [UInt8], entry: CatalogueEntry)] = []
+        while let row = try rows.next() {
+            entries.append((Array(row[columnNames.count] as Data), entry(row)))
+        }
+        return entries
     }
 
     private static func directoryID(_ directory: StorePath, in database: Database) throws -> Int64? {
@@ -300,23 +319,24 @@ final class Catalogue: Sendable {
             ])
     }
 
+    /// By the places in `columnNames`: to look for names costs more than all else here.
     private static func entry(_ row: Row) -> CatalogueEntry {
-        var entry = CatalogueEntry(shipped: (row["digest"] as Data?).map(digest), kind: .other)
+        var entry = CatalogueEntry(shipped: (row[8] as Data?).map(digest), kind: .other)
         entry.kind =
-            switch row["kind"] as Int64 {
+            switch row[0] as Int64 {
             case 0: .file
             case 1: .directory
             case 2: .symlink
             default: .other
             }
-        entry.attributesDigest = (row["attributes"] as Data?).map(digest)
-        entry.inode = UInt64(bitPattern: row["inode"])
-        entry.byteCount = row["bytes"]
-        entry.mtimeNanoseconds = row["mtime"]
-        entry.ctimeNanoseconds = row["ctime"]
-        entry.mode = UInt16(truncatingIfNeeded: row["mode"] as Int64)
-        entry.owner = UInt32(truncatingIfNeeded: row["owner"] as Int64)
-        entry.group = UInt32(truncatingIfNeeded: row["grp"] as Int64)
+        entry.inode = UInt64(bitPattern: row[1])
+        entry.byteCount = row[2]
+        entry.mtimeNanoseconds = row[3]
+        entry.ctimeNanoseconds = row[4]
+        entry.mode = UInt16(truncatingIfNeeded: row[5] as Int64)
+        entry.owner = UInt32(truncatingIfNeeded: row[6] as Int64)
+        entry.group = UInt32(truncatingIfNeeded: row[7] as Int64)
+        entry.attributesDigest = (row[9] as Data?).map(digest)
         return entry
     }
 

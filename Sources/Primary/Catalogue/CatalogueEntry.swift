@@ -1,6 +1,7 @@
 import Digests
 import Formats
 import Linux
+import Store
 
 /// How one name stood when it was last shipped: what the kernel said of it, and its content's digest.
 struct CatalogueEntry: Equatable, Sendable {
@@ -14,7 +15,7 @@ struct CatalogueEntry: Equatable, Sendable {
     var group: UInt32
     /// Of the content, of a symbolic link its target. Nothing: never read, so no basis for anything.
     var digest: Digest?
-    /// Of the extended attributes; nothing where there are none, or none were read.
+    /// Of the extended attributes in `user.`; nothing where there are none, or where no digest tells that they were read.
     var attributesDigest: Digest?
 
     init(_ status: FileStatus, digest: Digest?, attributes: [ExtendedAttribute] = []) {
@@ -27,17 +28,7 @@ struct CatalogueEntry: Equatable, Sendable {
         owner = status.owner
         group = status.group
         self.digest = digest
-        attributesDigest = Self.digest(of: attributes)
-    }
-
-    private static func digest(of attributes: [ExtendedAttribute]) -> Digest? {
-        guard !attributes.isEmpty else { return nil }
-        var writer = ByteWriter()
-        for attribute in attributes {
-            writer.write(string: attribute.name)
-            writer.write(string: attribute.value)
-        }
-        return Digest(of: writer.bytes)
+        attributesDigest = AuditEntry.digest(of: attributes)
     }
 
     /// Whether `status` is of the file that was shipped under this name, whatever the name leads to now.
@@ -46,7 +37,7 @@ struct CatalogueEntry: Equatable, Sendable {
             && mtimeNanoseconds == status.mtimeNanoseconds && self.digest == digest
     }
 
-    func has(_ attributes: [ExtendedAttribute]) -> Bool { attributesDigest == Self.digest(of: attributes) }
+    func has(_ attributes: [ExtendedAttribute]) -> Bool { attributesDigest == AuditEntry.digest(of: attributes) }
 
     /// Whether `status` is of the same file, untouched since.
     ///

@@ -88,6 +88,8 @@ final class Shipper: LinkUser {
             parts.log.warning("\(name) refused: \(text)")
         case .verdict(let verdict):
             parts.desk.answered(name, verdict)
+        case .place(let place):
+            parts.desk.note(place, of: name)
         case .auditRequest(let number, let text):
             audit(number, text, on: link)
         case .welcome, .batch, .seedListing, .seedPlan, .seedEnd, .auditReport:

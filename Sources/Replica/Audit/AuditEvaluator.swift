@@ -3,6 +3,7 @@ import Formats
 import Linux
 import Logging
 import Store
+import Synchronization
 
 /// Holds the primary's checks against this end's store, at their position of the log.
 ///
@@ -17,14 +18,22 @@ final class AuditEvaluator: Sendable {
     private let shared: SharedReplica
     private let log: Logger
     private let work = Condition(Work())
+    private let ledgers = Mutex(AuditLedgers())
     /// Who is not root cannot give files away, so owners are no part of its copy.
     private let keepsOwners = CurrentProcess.effectiveUser == 0
     /// Each holds the names of up to some thousand files. An audit has four under way, and three audits may be.
     private static let waitingMax = 12
+    /// Of a range; where this end has so many more, the rest of them are not there for the verdict.
+    private static let directoryExcessMax = 4096
 
     private struct Work: Sendable {
-        var waiting: [Evaluation] = []
+        var waiting: [Task] = []
         var isStopping = false
+    }
+
+    private enum Task: Sendable {
+        case listings(Evaluation)
+        case soundness(AuditCheck, SoundnessCheck)
     }
 
     init(roots: StoreRoots, shared: SharedReplica, log: Logger) {
@@ -42,20 +51,71 @@ final class AuditEvaluator: Sendable {
         guard isExact else {
             return tell(check, .lost(why: "the copy is not exact here: after a crash, or before a seed is complete"))
         }
-        if case .links(let groups) = check.claim { return tell(check, links(groups, check)) }
+        switch check.claim {
+        case .links(let groups): return tell(check, links(groups))
+        case .linkDigests(let digests): return tell(check, linkDigests(digests, check))
+        case .soundness(let soundness): return evaluate(soundness, check)
+        case .combined, .entries, .range: break
+        }
         guard work.withLock({ $0.waiting.count < Self.waitingMax }) else {
             return tell(check, .lost(why: "\(Self.waitingMax) checks wait for their messages to be read"))
         }
-        let reader = ListingReader(roots)
-        let states = check.directories.map { look(at: $0, check.depth, reader) }
-        work.update { $0.waiting.append(Evaluation(check: check, states: states, keepsOwners: keepsOwners)) }
+        let states: [Evaluation.State]
+        do throws(SystemError) { states = try self.states(check, ListingReader(roots)) } catch {
+            return tell(check, .lost(why: "\(error)"))
+        }
+        let records = records(check, states)
+        ledgers.withLock { ledgers in
+            for state in states {
+                if case .listed(let listing) = state { ledgers.note(listing, check.audit) }
+            }
+        }
+        work.update {
+            $0.waiting.append(
+                .listings(
+                    Evaluation(check: check, states: states, keepsOwners: keepsOwners, records: records)))
+        }
+    }
+
+    private func states(_ check: AuditCheck, _ reader: ListingReader) throws(SystemError) -> [Evaluation.State] {
+        guard case .range(let claimedCount, _, _) = check.claim else {
+            return check.directories.map { look(at: $0, check.depth, reader) }
+        }
+        var excluded: [StorePath: [[UInt8]]] = [:]
+        for exception in check.directories.dropFirst(2) { excluded[exception.path] = exception.excluded }
+        var states: [Evaluation.State] = []
+        let (first, last) = (check.directories[0].path, check.directories[1].path)
+        var walk = try RangeWalk(from: first, through: last) { (directory) throws(SystemError) in
+            try reader.subdirectories(of: directory)
+        }
+        while let directory = walk.next(), states.count < claimedCount + Self.directoryExcessMax {
+            let names = excluded[directory]
+            if let names, names.isEmpty {
+                walk.descend(into: directory, try reader.subdirectories(of: directory))
+                continue
+            }
+            let state = look(at: AuditCheck.Directory(path: directory, excluded: names ?? []), check.depth, reader)
+            if case .absent = state { continue }
+            states.append(state)
+            walk.descend(into: directory, try inside(state, reader))
+        }
+        return states
+    }
+
+    /// The directories in one that was looked at; those it has in any case, if nothing can be said of it.
+    private func inside(_ state: Evaluation.State, _ reader: ListingReader) throws(SystemError) -> [[UInt8]] {
+        switch state {
+        case .listed(let listing): listing.subdirectories
+        case .movedOn(let directory): try reader.subdirectories(of: directory)
+        case .absent: []
+        }
     }
 
     private func look(
         at directory: AuditCheck.Directory, _ depth: AuditCheck.Depth, _ reader: ListingReader
     ) -> Evaluation.State {
         // What was asked for whole is on its way: no difference, but not equal yet.
-        guard !shared.isAwaiting(in: directory.path) else { return .movedOn }
+        guard !shared.isAwaiting(in: directory.path) else { return .movedOn(directory.path) }
         do throws(SystemError) {
             guard var listing = try reader.list(directory.path) else { return .absent }
             if !directory.excluded.isEmpty {
@@ -64,7 +124,7 @@ final class AuditEvaluator: Sendable {
             }
             guard depth == .content else { return .listed(listing) }
             let gone = try reader.digest(&listing, where: { !$0.isMessage })
-            return gone.isEmpty ? .listed(listing) : .movedOn
+            return gone.isEmpty ? .listed(listing) : .movedOn(directory.path)
         } catch {
             return unlooked(at: directory.path, error)
         }
@@ -74,22 +134,69 @@ final class AuditEvaluator: Sendable {
     private func unlooked(at directory: StorePath, _ error: SystemError) -> Evaluation.State {
         guard error.errno != .noEntry, error.errno != .notDirectory else { return .absent }
         log.warning("audit: \(directory): \(error)")
-        return .movedOn
+        return .movedOn(directory)
     }
 
-    private func links(_ groups: [[AuditCheck.LinkName]], _ check: AuditCheck) -> AuditVerdict.Outcome {
+    /// What the databases hold that are not as they are claimed to be.
+    private func records(_ check: AuditCheck, _ states: [Evaluation.State]) -> [StorePath: Digest] {
+        guard case .entries(let claims) = check.claim else { return [:] }
+        var records: [StorePath: Digest] = [:]
+        for (state, claim) in zip(states, claims) {
+            guard case .listed(let listing) = state else { continue }
+            let claimed = Set(keepsOwners ? claim.hashes : claim.withoutOwners)
+            for item in listing.items where item.entry.kind == .file && !item.isMessage {
+                let path = listing.directory.appending(item.entry.name)
+                let entry = keepsOwners ? item.entry : item.entry.ownerless
+                guard let kind = roots.layout.role(of: path).databaseKind,
+                    item.entry.byteCount <= Self.databaseBytesMax,
+                    !claimed.contains(entry.hash),
+                    // A witness only: nothing if it cannot be read.
+                    let bytes = try? roots.open(path).readAll(max: Int(Self.databaseBytesMax))
+                else { continue }
+                records[path] = DatabaseImage.recordsDigest(bytes, kind)
+            }
+        }
+        return records
+    }
+
+    private static let databaseBytesMax: UInt64 = 1 << 30
+
+    private func links(_ groups: [[StorePath]]) -> AuditVerdict.Outcome {
         var broken: [Int] = []
         for (place, group) in groups.enumerated() {
-            var files: Set<[UInt64]> = []
-            for name in group {
-                let path = check.directories[name.directory].path.appending(name.name)
+            // Where two of its names are on two file systems they cannot be one file.
+            var files: [UInt64: Set<UInt64>] = [:]
+            for path in group {
                 // One that is not there is for the check of its directory to tell; so is one that cannot be looked at.
                 guard let status = try? roots.status(of: path) else { continue }
-                files.insert([status.device, status.inode])
+                files[status.device, default: []].insert(status.inode)
             }
-            if files.count > 1 { broken.append(place) }
+            if files.values.contains(where: { $0.count > 1 }) { broken.append(place) }
         }
         return broken.isEmpty ? .equal : .brokenLinks(broken)
+    }
+
+    private func linkDigests(_ claimed: [UInt64], _ check: AuditCheck) -> AuditVerdict.Outcome {
+        guard let ledger = ledgers.withLock({ $0.take(check.audit) }) else {
+            // Not gathered since the audit began, as after a restart: then each link has to be asked about.
+            return .brokenLinks(Array(claimed.indices))
+        }
+        let broken = zip(claimed, ledger.digests).enumerated().filter { $1.0 != $1.1 }.map(\.offset)
+        return broken.isEmpty ? .equal : .brokenLinks(broken)
+    }
+
+    /// What may be wrong only for as long as the next batch has not come is for the primary to ask again about.
+    private func evaluate(_ soundness: AuditCheck.Soundness, _ check: AuditCheck) {
+        do throws(SystemError) {
+            var found = SoundnessCheck()
+            switch soundness {
+            case .store: try found.lookAtStore(roots)
+            case .mailboxes: for directory in check.directories { try found.look(at: directory.path, roots) }
+            }
+            work.update { $0.waiting.append(.soundness(check, found)) }
+        } catch {
+            tell(check, .lost(why: "\(error)"))
+        }
     }
 
     // MARK: - later
@@ -99,14 +206,20 @@ final class AuditEvaluator: Sendable {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
         let reader = ListingReader(roots)
         while true {
-            let next = work.take { work -> Evaluation?? in
+            let next = work.take { work -> Task?? in
                 if work.isStopping { return .some(nil) }
                 guard !work.waiting.isEmpty else { return nil }
                 return work.waiting.removeFirst()
             }
-            guard var evaluation = next ?? nil else { return }
-            if evaluation.check.depth == .content { readMessages(&evaluation, reader) }
-            tell(evaluation.check, evaluation.outcome { path, entry in self.guid(of: path, entry) })
+            switch next ?? nil {
+            case .listings(var evaluation)?:
+                if evaluation.check.depth == .content { readMessages(&evaluation, reader) }
+                tell(evaluation.check, evaluation.outcome { path, entry in self.guid(of: path, entry) })
+            case .soundness(let check, var soundness)?:
+                soundness.readMessages(roots)
+                tell(check, soundness.outcome)
+            case nil: return
+            }
         }
     }
 
@@ -114,7 +227,7 @@ final class AuditEvaluator: Sendable {
         for index in evaluation.states.indices {
             guard case .listed(var listing) = evaluation.states[index] else { continue }
             // Taken out, so that the listing is not copied when it is changed.
-            evaluation.states[index] = .movedOn
+            evaluation.states[index] = .movedOn(listing.directory)
             do throws(SystemError) {
                 let gone = try reader.digest(&listing, where: \.isMessage)
                 if gone.isEmpty { evaluation.states[index] = .listed(listing) }
@@ -145,11 +258,13 @@ struct Evaluation: Sendable {
     /// Of each directory of the check.
     var states: [State]
     let keepsOwners: Bool
+    /// Of databases that are otherwise.
+    var records: [StorePath: Digest] = [:]
 
     enum State: Sendable {
         case listed(DirectoryListing)
         case absent
-        case movedOn
+        case movedOn(StorePath)
     }
 
     /// `guid` is asked for the SHA-1 of what differs.
@@ -160,8 +275,10 @@ struct Evaluation: Sendable {
             return combined(claimed)
         case .entries(let claimed):
             return .details(zip(states, claimed).map { details($0, $1, guid) })
-        case .links:
-            return .lost(why: "a claim about links has no listing")
+        case .range(_, let digest, let ownerless):
+            return range(keepsOwners ? digest : ownerless)
+        case .links, .linkDigests, .soundness:
+            return .lost(why: "a claim of that kind has no listing")
         }
     }
 
@@ -180,6 +297,24 @@ struct Evaluation: Sendable {
         }
         let isEqual = digests.count == states.count && AuditEntry.digest(ofHashes: digests) == claimed
         return isEqual ? .equal : .directories(found)
+    }
+
+    private func range(_ claimed: UInt64) -> AuditVerdict.Outcome {
+        var hashes: [UInt64] = []
+        var found = AuditVerdict.Range(owners: keepsOwners ? .kept : .ignored, marks: [], movedOn: [])
+        for state in states {
+            switch state {
+            case .listed(let listing):
+                let its = AuditCheck.hashes(
+                    listing.directory, digest: AuditEntry.digest(of: entries(of: listing)))
+                hashes += its
+                found.marks.append(AuditCheck.mark(its, check: check.number))
+            case .movedOn(let directory): found.movedOn.append(AuditCheck.mark(directory, check: check.number))
+            case .absent: continue
+            }
+        }
+        let isEqual = found.movedOn.isEmpty && AuditEntry.digest(ofHashes: hashes) == claimed
+        return isEqual ? .equal : .range(found)
     }
 
     private func entries(of listing: DirectoryListing) -> [AuditEntry] {
@@ -201,7 +336,7 @@ struct Evaluation: Sendable {
             var extra: [AuditVerdict.Found] = []
             for entry in entries(of: listing) where untold.remove(entry.hash) == nil {
                 let path = listing.directory.appending(entry.name)
-                extra.append(AuditVerdict.Found(entry: entry, guid: guid(path, entry)))
+                extra.append(AuditVerdict.Found(entry: entry, guid: guid(path, entry), records: records[path]))
             }
             // As they were claimed, for the primary to find them by.
             let missing = zip(claimed.hashes, claimedHashes).filter { untold.contains($0.1) }.map(\.0)

@@ -27,6 +27,7 @@ final class StreamUser: LinkUser {
     private let hello: Hello
     private let shared: SharedReplica
     private let state: Mutex<State>
+    private let place: Place
     private let log: Logger
     private let ended: @Sendable (End) -> Void
 
@@ -36,9 +37,10 @@ final class StreamUser: LinkUser {
     private static let batchOverheadBytes = 256
 
     init(
-        hello: Hello, shared: SharedReplica, log: Logger, ended: @escaping @Sendable (End) -> Void
+        hello: Hello, place: Place, shared: SharedReplica, log: Logger, ended: @escaping @Sendable (End) -> Void
     ) {
         self.hello = hello
+        self.place = place
         self.shared = shared
         self.log = log
         self.ended = ended
@@ -62,6 +64,7 @@ final class StreamUser: LinkUser {
             log.info("following the log of \(link.peer) from \(welcome.start)")
             shared.enter(.catchingUp)
             shared.attach(link)
+            link.send(.place(place))
             shared.ack()
         case .batch(let bytes):
             take(bytes, from: link)
@@ -74,7 +77,7 @@ final class StreamUser: LinkUser {
             link.close(because: text)
         case .auditReport(let number, let text):
             shared.audits.arrived(number, text)
-        case .hello, .ack, .resend, .seedListing, .seedWant, .seedPlan, .seedEnd, .verdict, .auditRequest:
+        case .hello, .ack, .resend, .seedListing, .seedWant, .seedPlan, .seedEnd, .verdict, .auditRequest, .place:
             link.refuse(.failed, "a primary does not say that in a stream")
         }
     }

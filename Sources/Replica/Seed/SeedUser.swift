@@ -114,7 +114,7 @@ final class SeedUser: LinkUser {
             link.close(because: text)
         case .auditReport:
             break
-        case .hello, .ack, .resend, .seedWant, .verdict, .auditRequest:
+        case .hello, .ack, .resend, .seedWant, .verdict, .auditRequest, .place:
             link.refuse(.failed, "a primary does not say that in a seed")
         }
     }

@@ -28,6 +28,21 @@ package struct DirectoryListing: Sendable {
     }
 }
 
+extension DirectoryListing {
+    /// By name.
+    package var subdirectories: [[UInt8]] {
+        items.compactMap { $0.entry.kind == .directory ? $0.entry.name : nil }
+    }
+
+    /// Messages that have other names too, here or elsewhere.
+    package var manyNamed: [(name: [UInt8], identity: LinkLedger.Identity)] {
+        items.compactMap { item in
+            guard item.isMessage, item.status.linkCount > 1 else { return nil }
+            return (item.entry.name, LinkLedger.Identity(device: item.status.device, inode: item.status.inode))
+        }
+    }
+}
+
 /// Whether a file opened later is the one that was listed; of a message that is enough to say its content is the same.
 ///
 /// The change time is not asked for: another name for the file moves it.
@@ -57,7 +72,7 @@ package final class ListingReader {
         for found in try held.entries() where StorePath.isName(found.name) {
             let path = directory.appending(found.name)
             let role = roots.layout.role(of: path)
-            guard role.shipping == .always, roots.isShipped(path), let status = try held.status(of: found.name) else {
+            guard roots.isShipped(path, as: role), let status = try held.status(of: found.name) else {
                 continue
             }
             let isMessage = if case .message = role { status.kind == .file } else { false }
@@ -76,7 +91,22 @@ package final class ListingReader {
         return DirectoryListing(directory: directory, items: items)
     }
 
-    /// Reads the contents of those items that `isWanted`, and notes their digests.
+    /// The names of the directories in `directory` that travel, in no order; none if there is no such directory.
+    package func subdirectories(of directory: StorePath) throws(SystemError) -> [[UInt8]] {
+        var names: [[UInt8]] = []
+        _ = try roots.forEachEntry(of: directory) { (found) throws(SystemError) in
+            guard found.kind == .directory || found.kind == nil, StorePath.isName(found.name) else { return }
+            let path = directory.appending(found.name)
+            guard roots.isShipped(path) else { return }
+            if found.kind == nil {
+                guard try roots.status(of: path)?.kind == .directory else { return }
+            }
+            names.append(found.name)
+        }
+        return names
+    }
+
+    /// Reads the contents of those items that `isWanted`, and notes their digests, and those of their attributes.
     ///
     /// `read` is told the bytes of each, before the next one: the place to wait, if that was fast enough. Returns the
     /// names that are gone or another file by now; their entries stay without a digest. Files that change must be
@@ -100,6 +130,7 @@ package final class ListingReader {
                     continue
                 }
                 listing.items[index].entry.digest = digest
+                listing.items[index].entry.attributes = AuditEntry.digest(of: try file.extendedAttributes())
                 read(Int(item.status.byteCount))
             } catch {
                 // A shortage of our own says nothing of the file.
@@ -146,6 +177,16 @@ package final class ListingReader {
 }
 
 extension AuditEntry {
+    /// Of those in `user.`; the machine has its own in `security.`, which a replica may not be able to set.
+    package static func digest(of attributes: [ExtendedAttribute]) -> Digest? {
+        var writer = ByteWriter()
+        for attribute in attributes where attribute.name.starts(with: "user.".utf8) {
+            writer.write(string: attribute.name)
+            writer.write(string: attribute.value)
+        }
+        return writer.count == 0 ? nil : Digest(of: writer.bytes)
+    }
+
     /// Without a digest. Nothing for what is neither file, directory nor link.
     package init?(_ name: [UInt8], _ status: FileStatus, _ roots: StoreRoots) {
         let kind: Kind

@@ -38,6 +38,15 @@ struct StatusReport: Codable, Sendable {
         var contentBegan: String?
         var findings: UInt64
         var lastFinding: String?
+        /// A directory or file that the last comparison could not look at; nothing if it has looked at all.
+        var oldestUnproven: Unproven?
+    }
+
+    struct Unproven: Codable, Sendable {
+        var path: String
+        /// When the last comparison began that had it: ISO 8601.
+        var since: String
+        var ageSeconds: Double
     }
 
     struct Positions: Codable, Sendable {
@@ -214,7 +223,12 @@ extension StatusReport.Audit {
             contentProvenSince: record.content?.began.iso8601, metadataProvenSince: record.metadata?.began.iso8601,
             contentAgeSeconds: age(record.content), metadataAgeSeconds: age(record.metadata),
             contentBegan: record.contentBegan?.iso8601, findings: record.findingCount,
-            lastFinding: record.lastFinding?.iso8601)
+            lastFinding: record.lastFinding?.iso8601,
+            oldestUnproven: record.oldestUnproven.map { path, since in
+                StatusReport.Unproven(
+                    path: path.description, since: since.iso8601,
+                    ageSeconds: Double((now - since).nanosecondsClamped) / 1e9)
+            })
     }
 
     var text: String {
@@ -228,7 +242,8 @@ extension StatusReport.Audit {
             }
         }
         let found = findings == 0 ? "no findings" : "\(findings) findings, the last at \(lastFinding ?? "")"
-        return "contents compared \(word(contentAgeSeconds)), metadata \(word(metadataAgeSeconds)), \(found)"
+        let unproven = oldestUnproven.map { ", \($0.path) not since \(word($0.ageSeconds))" } ?? ""
+        return "contents compared \(word(contentAgeSeconds)), metadata \(word(metadataAgeSeconds)), \(found)\(unproven)"
     }
 }
 

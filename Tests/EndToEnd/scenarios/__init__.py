@@ -4,6 +4,7 @@ from .operations import (Operations, OperationsInLegacyDirectories, OperationsWi
 from .absence import Absence
 from .bad_mailbox import BadMailbox
 from .commands import Commands
+from .corruptions import Corruptions
 from .crashes import Crashes
 from .damage import Damage
 from .exhaustion import Exhaustion
@@ -18,5 +19,5 @@ from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Corruptions, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]

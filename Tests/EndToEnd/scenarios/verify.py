@@ -90,6 +90,63 @@ class Verify(PairGroup):
         if self.name(pair.p, path) not in [f['path'] for f in found if f['kind'] == 'unsound']:
             raise Failure('\n'.join(['not found:'] + [self.sentence(f) for f in found]))
 
+    @scenario('depth cyrus: a database that was rewritten on the replica with the same content is no difference there, another is')
+    def rewritten_database(self):
+        pair = self.prepare(users=3, messages=3)
+        path = pair.r.cyrus.dir + '/conf/mailboxes.db'
+        flat, again = (f'{self.where}/{x}' for x in ('flat', 'again'))
+        pair.p.cyrus.own_directory(self.where, 0o755)
+
+        def rewrite(change=lambda text: text):
+            pair.r.cyrus.tool('cvt_cyrusdb', path, 'twoskip', flat, 'flat')
+            with open(flat, 'rb') as f:
+                text = change(f.read())
+            with open(flat, 'wb') as f:
+                f.write(text)
+            pair.r.cyrus.tool('cvt_cyrusdb', flat, 'flat', again, 'twoskip')
+            shutil.copyfile(again, path)
+            os.unlink(flat)
+            os.unlink(again)
+        rewrite()
+        name = self.name(pair.r, path)
+        if [f['path'] for f in self.verify(expect=(DIFFERENT,))[0]] != [name]:
+            raise Failure('other bytes are not found at depth content')
+        found, _ = self.verify('--depth', 'cyrus')
+        if found:
+            raise Failure('\n'.join(self.sentence(f) for f in found))
+        rewrite(lambda text: text.replace(b'Sent', b'Tens'))
+        found, _ = self.verify('--depth', 'cyrus', expect=(DIFFERENT,))
+        if ('tampered', name) not in [(f['kind'], f['path']) for f in found]:
+            raise Failure('\n'.join(['not found:'] + [self.sentence(f) for f in found]))
+
+    @scenario('depth cyrus: what is unsound on the replica alone is found by the replica too, and a link between partitions by verify')
+    def both_ends(self):
+        pair = self.prepare(users=3, messages=9)
+        message = self.place(pair.r, os.path.relpath(self.box('u00000', pair.r), pair.r.cyrus.dir) + '/[1-9]*.')[0]
+        self.flip(message, 300)
+        found, _ = self.verify('--depth', 'cyrus', expect=(DIFFERENT,))
+        name, kinds = self.name(pair.r, message), {(f['kind'], f['side'], f['path']) for f in found}
+        if not {('rot', 'replica', name), ('unsound', 'replica', name)} <= kinds or any(side == 'primary' for _, side, _ in kinds):
+            raise Failure('\n'.join(self.sentence(f) for f in found))
+        self.verify('--repair', expect=(DIFFERENT,))
+        here = self.place(pair.p, os.path.relpath(self.box('u00001'), pair.p.cyrus.dir) + '/[1-9]*.')[0]
+        other = pair.p.cyrus.dir + '/part2/uuid/linked'
+        os.makedirs(other)
+        self.owned(os.path.dirname(other))
+        self.owned(other)
+        os.link(here, other + '/1.')
+        pair.compare_trees()
+        self.verify()
+        there = other.replace(pair.p.cyrus.dir, pair.r.cyrus.dir, 1) + '/1.'
+        shutil.copy2(there, there + 'x')
+        self.owned(there + 'x')
+        os.rename(there + 'x', there)
+        found, _ = self.verify(expect=(DIFFERENT,))
+        if len(found) != 1 or 'one file with' not in found[0]['evidence']:
+            raise Failure('\n'.join(['not found:'] + [self.sentence(f) for f in found]))
+        self.verify('--repair', expect=(DIFFERENT,))
+        self.verify()
+
     @scenario('depth cyrus while clients are at work: no finding')
     def load_cyrus(self):
         pair = self.make(users=range(8)).start()
@@ -202,6 +259,59 @@ class Verify(PairGroup):
             rounds = self.back_to_back(self.quick_or(10, 60))
         self.judge()
         return f'{rounds} rounds, ' + told(b)
+
+    def minutes(self, usual):
+        return float(os.environ.get('VERIFY_MINUTES', usual)) * 60
+
+    @scenario('back to back for twenty minutes in a storm (VERIFY_MINUTES): no finding', long=True, patience=3000)
+    def long_storm(self):
+        pair = self.make(store=['--users', 40, '--messages', 8000, '--median', 1500], settings={'removal_brake': 'off'}).start(cyrus=False)
+        secs = self.minutes(20)
+        with pair.storm(secs=secs + 600, rate=400, seed=self.run.seed) as b:
+            rounds = self.back_to_back(secs)
+        self.judge()
+        return f'{rounds} rounds in {secs:.0f} s, ' + told(b)
+
+    @scenario('back to back for five minutes (a quarter of VERIFY_MINUTES) in a storm, daemons killed throughout: no finding', long=True, patience=3000)
+    def long_killed(self):
+        pair = self.make(store=['--users', 40, '--messages', 8000, '--median', 1500], settings={'removal_brake': 'off'}).start(cyrus=False)
+        secs, kills, troubles, stop = self.minutes(20) / 4, 0, [], threading.Event()
+        completed = []
+
+        def verifies():
+            while not stop.is_set():
+                try:
+                    found, end = self.verify(expect=(EQUAL, UNAVAILABLE, TRY_AGAIN))
+                    troubles.extend(self.sentence(f) for f in found)
+                    completed.append(bool(end and not end['unfinished']))
+                except Exception as e:
+                    troubles.append(str(e))
+                stop.wait(.05)
+        with pair.storm(secs=secs + 600, rate=300, seed=self.run.seed) as b:
+            t = threading.Thread(target=verifies)
+            t.start()
+            try:
+                deadline = time.monotonic() + secs
+                while time.monotonic() < deadline and not troubles:
+                    # Now and then in the midst of a verify, now and then after several.
+                    time.sleep(self.rng.choice([.3, 1, 3, 8]) * self.rng.uniform(.5, 1.5))
+                    killed = self.rng.choice(['p', 'r', 'pr'])
+                    for s in killed:
+                        pair.kill(s)
+                    for s in killed:
+                        pair.start_daemon(s)
+                    kills += len(killed)
+                pair.wait_now(patience=120)
+            finally:
+                stop.set()
+                t.join()
+        if troubles:
+            raise Failure('\n'.join(troubles[:8]))
+        if not any(completed):
+            raise Failure('no verify came to its end')
+        self.judge()
+        self.verify()
+        return f'{kills} kills in {secs:.0f} s, {sum(completed)} of {len(completed)} verifies came to their end, ' + told(b)
 
     @scenario('daemons killed while it runs: no finding')
     def killed(self):

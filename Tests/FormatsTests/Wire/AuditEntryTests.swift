@@ -22,6 +22,7 @@ import Testing
         other { $0.mtimeNanoseconds = 6 }
         other { $0.digest = WireFixture.old }
         other { $0.digest = nil }
+        other { $0.attributes = WireFixture.old }
         #expect(Set(others.map(\.hash) + [file.hash]).count == others.count + 1)
     }
 

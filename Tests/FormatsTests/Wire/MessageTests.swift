@@ -51,7 +51,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [0, 15, 255] as [UInt8]) func `an unknown kind is refused`(_ kind: UInt8) {
+    @Test(arguments: [0, 16, 255] as [UInt8]) func `an unknown kind is refused`(_ kind: UInt8) {
         #expect(throws: MalformedBytes("message: kind", at: 0, "unknown kind \(kind)")) {
             try Message(decoding: [kind])
         }

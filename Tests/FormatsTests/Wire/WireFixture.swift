@@ -23,6 +23,12 @@ enum WireFixture {
     static let mail = RootName("partition-default")
     static let metadata = Metadata(mode: 0o600, mtimeNanoseconds: mtime)
 
+    static var attributed: AuditEntry {
+        var entry = AuditEntry(name: utf8("2."), kind: .file, mode: 0o600)
+        entry.attributes = new
+        return entry
+    }
+
     /// Each of the files `record-*.hex`, and what it says.
     static let records: [(name: String, record: Record)] = [
         (
@@ -90,7 +96,7 @@ enum WireFixture {
                 StorePath(root: mail),
                 .check(
                     AuditCheck(
-                        number: 77, depth: .content,
+                        number: 77, audit: 70, depth: .content,
                         directories: [
                             .init(path: StorePath(mail, "uuid/7/4/74d3")),
                             .init(
@@ -103,7 +109,7 @@ enum WireFixture {
                 StorePath(root: mail),
                 .check(
                     AuditCheck(
-                        number: 78, depth: .metadata,
+                        number: 78, audit: 71, depth: .metadata,
                         directories: [
                             .init(path: StorePath(mail, "uuid/7/4/74d3")), .init(path: StorePath(root: mail)),
                         ],
@@ -117,11 +123,41 @@ enum WireFixture {
                 StorePath(root: mail),
                 .check(
                     AuditCheck(
-                        number: 79, depth: .metadata,
-                        directories: [.init(path: StorePath(mail, "a")), .init(path: StorePath(mail, "b"))],
+                        number: 79, audit: 72, depth: .metadata, directories: [],
                         claim: .links([
-                            [.init(directory: 0, name: utf8("1.")), .init(directory: 1, name: utf8("7."))]
+                            [StorePath(mail, "a/1."), StorePath(RootName("archivepartition-default"), "b/7.")]
                         ]))))
+        ),
+        (
+            "check-range",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 81, audit: 74, depth: .content,
+                        directories: [
+                            .init(path: StorePath(mail, "a")), .init(path: StorePath(mail, "b/c")),
+                            .init(path: StorePath(mail, "a/x")),
+                            .init(path: StorePath(mail, "a/y"), excluded: [utf8("1.")]),
+                        ], claim: .range(directoryCount: 300, digest: 1, ownerless: 2))))
+        ),
+        (
+            "check-link-digests",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 82, audit: 75, depth: .metadata, directories: [],
+                        claim: .linkDigests(Array(0..<64)))))
+        ),
+        (
+            "check-soundness",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 83, audit: 76, depth: .content, directories: [.init(path: StorePath(mail, "a"))],
+                        claim: .soundness(.mailboxes))))
         ),
     ]
 
@@ -188,14 +224,35 @@ enum WireFixture {
                                         name: utf8("1."), kind: .file, byteCount: 300, mode: 0o600, owner: 0, group: 8,
                                         mtimeNanoseconds: mtime, digest: new),
                                     guid: MessageGUID(bytes: Array(0..<20))),
+                                .init(entry: Self.attributed, records: old),
                                 .init(entry: AuditEntry(name: utf8("link"), kind: .symlink, digest: old)),
                             ]), .absent, .movedOn,
                     ])))
         ),
         ("verdict-links", .verdict(AuditVerdict(number: 79, outcome: .brokenLinks([0])))),
+        (
+            "verdict-range",
+            .verdict(
+                AuditVerdict(
+                    number: 81, outcome: .range(.init(owners: .ignored, marks: [5, 1 << 31], movedOn: [6]))))
+        ),
+        (
+            "verdict-unsound",
+            .verdict(
+                AuditVerdict(
+                    number: 83,
+                    outcome: .unsound([.init(path: StorePath(mail, "a/cyrus.index"), why: "checksum")])))
+        ),
         ("verdict-lost", .verdict(AuditVerdict(number: 80, outcome: .lost(why: "replay")))),
         ("audit-request", .auditRequest(number: 5, text: utf8("{}"))),
         ("audit-report", .auditReport(number: 5, text: [])),
+        (
+            "place",
+            .place(
+                Place(
+                    host: "mail2",
+                    roots: [.configuration: utf8("/var/lib/cyrus"), mail: utf8("/var/spool/cyrus")]))
+        ),
     ]
 }
 

@@ -29,7 +29,8 @@ import Testing
         keepsOwners: Bool = true
     ) -> AuditVerdict.Outcome {
         let check = AuditCheck(
-            number: 1, depth: depth, directories: states.map { _ in AuditCheck.Directory(path: box) }, claim: claim)
+            number: 1, audit: 1, depth: depth, directories: states.map { _ in AuditCheck.Directory(path: box) },
+            claim: claim)
         return Evaluation(check: check, states: states, keepsOwners: keepsOwners).outcome { _, _ in nil }
     }
 
@@ -47,7 +48,7 @@ import Testing
 
     @Test func `else each directory says what it has, and one that is gone says so`() {
         let (one, two) = ([entry("1.", content)], [entry("2.", content)])
-        let verdict = outcome(combined([one, two, two]), [listing(one), .absent, .movedOn])
+        let verdict = outcome(combined([one, two, two]), [listing(one), .absent, .movedOn(box)])
         #expect(verdict == .directories([.digest(AuditEntry.digest(of: one)), .absent, .movedOn]))
     }
 
@@ -79,5 +80,40 @@ import Testing
                             extra: there[1...].map { AuditVerdict.Found(entry: $0) })
                     ]))
         }
+    }
+
+    private func range(_ directories: [[AuditEntry]]) -> AuditCheck.Claim {
+        func digest(_ entries: [[AuditEntry]]) -> UInt64 {
+            AuditEntry.digest(
+                ofHashes: entries.flatMap { AuditCheck.hashes(box, digest: AuditEntry.digest(of: $0)) })
+        }
+        return .range(
+            directoryCount: directories.count, digest: digest(directories),
+            ownerless: digest(directories.map { $0.map(\.ownerless) }))
+    }
+
+    @Test func `a range that is as claimed is told in one word, another by a mark for each directory`() {
+        let (one, two) = ([entry("1.", content)], [entry("2.", content)])
+        #expect(outcome(range([one, two]), [listing(one), listing(two)]) == .equal)
+        let mark = AuditCheck.mark(AuditCheck.hashes(box, digest: AuditEntry.digest(of: one)), check: 1)
+        let marked = AuditVerdict.Range(
+            owners: .kept, marks: [mark], movedOn: [AuditCheck.mark(box, check: 1)])
+        #expect(outcome(range([one, two]), [listing(one), .movedOn(box)]) == .range(marked))
+        #expect(outcome(range([one, two]), [listing(one)]) != .equal)
+        #expect(outcome(range([one]), [listing(one), listing(two)]) != .equal)
+    }
+
+    @Test func `a range without its owners is compared without them by an end that cannot keep them`() {
+        let (owned, own) = ([entry("1.", content, owner: 0)], [entry("1.", content)])
+        #expect(outcome(range([owned]), [listing(own)], keepsOwners: false) == .equal)
+        #expect(outcome(range([owned]), [listing(own)]) != .equal)
+    }
+
+    @Test func `links are gathered for the newest audits, and given away once`() {
+        var ledgers = AuditLedgers()
+        for audit in UInt64(1)...5 { ledgers.note(DirectoryListing(directory: box, items: []), audit) }
+        #expect(ledgers.take(1) == nil)
+        #expect(ledgers.take(5) != nil)
+        #expect(ledgers.take(5) == nil)
     }
 }

@@ -1,0 +1,39 @@
+/// Where an end keeps its store, in words for an operator.
+///
+///     host     count, bytes: the machine's own name
+///     roots    count, of each: name (count, bytes), absolute path (count, bytes)
+package struct Place: Equatable, Sendable {
+    package var host: String
+    package var roots: [RootName: [UInt8]]
+
+    package init(host: String, roots: [RootName: [UInt8]]) {
+        self.host = host
+        self.roots = roots
+    }
+
+    private static let rootCountMax: UInt64 = 4096
+    private static let hostBytesMax = 255
+
+    /// Nothing if there is no such root.
+    package func absolutePath(of path: StorePath) -> [UInt8]? {
+        roots[path.root].map { path.isRoot ? $0 : $0 + [UInt8(ascii: "/")] + path.path }
+    }
+
+    package func encode(into writer: inout ByteWriter) {
+        writer.write(string: host.utf8.prefix(Self.hostBytesMax))
+        writer.write(count: UInt64(roots.count))
+        for (name, path) in roots.sorted(by: { $0.key < $1.key }) {
+            writer.write(string: name.name.utf8)
+            writer.write(string: path)
+        }
+    }
+
+    package init(decoding reader: inout ByteReader) throws(MalformedBytes) {
+        host = String(decoding: try reader.readString(max: Self.hostBytesMax, "place: host"), as: UTF8.self)
+        roots = [:]
+        for _ in 0..<(try reader.readCount(max: Self.rootCountMax, "place: roots")) {
+            let name = RootName(String(decoding: try reader.readString(max: 255, "place: root"), as: UTF8.self))
+            roots[name] = Array(try reader.readString(max: StorePath.pathBytesMax, "place: path"))
+        }
+    }
+}
