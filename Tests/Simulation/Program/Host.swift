@@ -41,9 +41,9 @@ final class Host: @unchecked Sendable {
     let volume: Disk.Volume
     let layout: StoreLayout
     let network: Network
-    private(set) var loop: EventLoop!
+    private var madeLoop: EventLoop?
     let fingerprint: Fingerprint
-    var peer: Host!
+    var peer: Host?
     var role: Role
     var epoch = Epoch(1)
     var fencedBy: Epoch?
@@ -72,6 +72,11 @@ final class Host: @unchecked Sendable {
     /// Called when it is about to start, with how it ended last.
     var willStart: (Death?) -> Void = { _ in }
     private let log: Logger
+
+    var loop: EventLoop {
+        guard let madeLoop else { preconditionFailure("\(name) has no loop yet") }
+        return madeLoop
+    }
 
     var storePath: String { path + "/store" }
     var statePath: String { path + "/state" }
@@ -106,7 +111,7 @@ final class Host: @unchecked Sendable {
             try root.makeDirectory(Array(part.utf8))
             try root.flushDirectory(Array(part.utf8))
         }
-        loop = try EventLoop(world, self)
+        madeLoop = try EventLoop(world, self)
         _ = try Linux.Thread.start(name: "init") { [self] in live() }
     }
 
@@ -152,7 +157,8 @@ final class Host: @unchecked Sendable {
     private func startPrimary() throws {
         let options = Primary.Options(
             store: "main", state: statePath, epoch: epoch, sweepPeriod: .seconds(3600), scrubPeriod: nil,
-            journalBytesMax: 1 << 30, journalKeep: .seconds(86_400), replicas: [peer.fingerprint.description])
+            journalBytesMax: 1 << 30, journalKeep: .seconds(86_400),
+            replicas: Set([peer?.fingerprint.description].compactMap(\.self)))
         let primary = try Primary(
             options, roots: try StoreRoots(layout),
             locks: CyrusLocks(directory: layout.lockRoot, rules: layout.rules.paths), log: log)
@@ -190,7 +196,8 @@ final class Host: @unchecked Sendable {
 
     private func startReplica() throws {
         let options = Replica.Options(
-            store: "main", state: statePath, peers: [Address("\(peer.name):1")!], mayOverwrite: false,
+            store: "main", state: statePath, peers: [peer.flatMap { Address("\($0.name):1") }].compactMap(\.self),
+            mayOverwrite: false,
             quarantineKeep: .seconds(86_400), removalShareMax: nil)
         let replica = try Replica(options, layout: layout, dialer: network, log: log)
         self.replica = replica

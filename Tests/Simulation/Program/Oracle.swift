@@ -88,7 +88,8 @@ final class Oracle {
         batches[number] = batch
         newest = max(newest, batch.position)
         batchCount += 1
-        let records = (try? BatchReader.records(of: batch)) ?? []  // one that cannot be opened is told when it is applied
+        // One that cannot be opened is told when it is applied.
+        let records = (try? BatchReader.records(of: batch)) ?? []
         world.note("batch \(batch.position): \(records.map(Self.words).joined(separator: ", "))")
     }
 

@@ -76,8 +76,11 @@ final class Run {
         world.atSwitch = { primary.noteCatalogue() }
         let cyrus = try CyrusModel(world, primary.layout)
         let cyrusEnd = Flag()
-        let operations = world.pick(5...40)
-        let (world, pauses) = (world, world.pick(1...200))
+        // Which kinds of faults there are at all, so that some runs are long without a crash.
+        let isAboutAwaited = self.world.isLucky(1, in: 6)
+        let kinds = isAboutAwaited ? [7] : (0..<9).filter { _ in self.world.isLucky(1, in: 2) }
+        let operations = self.world.pick(isAboutAwaited ? 30...60 : 5...40)
+        let (world, pauses) = (world, self.world.pick(isAboutAwaited ? 1...30 : 1...200))
         let work = Boxed(cyrus)
         _ = try Linux.Thread.start(name: "cyrus") {
             world.current.isOutside = true
@@ -91,7 +94,7 @@ final class Run {
             }
             cyrusEnd.isSet = true
         }
-        try disturb(primary, replica, network, oracle, until: cyrusEnd)
+        try disturb(primary, replica, network, oracle, kinds, until: cyrusEnd)
         while !cyrusEnd.isSet { world.sleep(.milliseconds(5)) }
         makePeace(primary, replica, network)
         if world.failure == nil { awaitEquality(primary, replica, oracle) }
@@ -115,14 +118,16 @@ final class Run {
     private static func ackEarly(on network: Network) {
         let applied = Boxed(Position.zero)
         network.rewrite = { _, frame in
-            guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }  // others are as they were
+            // Whatever else it is stays as it was.
+            guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }
             applied.value = ack.applied
             ack.flushed = ack.received
             return Message.ack(ack).encoded()
         }
         network.received = { host, message, link in
+            // A damaged one is not acked.
             guard host.role == .replica, case .batch(let bytes) = message,
-                let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log,  // a damaged one is not acked
+                let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log,
                 let received = host.replica?.status.received, received == batch.position
             else { return }
             link.send(.ack(Ack(received: received, flushed: received, applied: applied.value)))
@@ -146,16 +151,14 @@ final class Run {
     // MARK: - faults
 
     private func disturb(
-        _ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle, until end: Flag
+        _ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle, _ kinds: [Int], until end: Flag
     ) throws {
-        // Which kinds there are at all in this run, so that some are long without a crash.
-        let kinds = (0..<9).filter { _ in world.isLucky(1, in: 2) }
         primary.transfersSome = world.isLucky(1, in: 3)
         replica.transfersSome = world.isLucky(1, in: 3)
         if world.isLucky(1, in: 3) { network.badFrameOneIn = world.pick(10...100) }
         world.note("faults: \(kinds)\(network.badFrameOneIn.map { ", one bad frame in \($0)" } ?? "")")
         while !end.isSet, world.failure == nil {
-            world.sleep(.milliseconds(world.pick(1...1500)))
+            world.sleep(.milliseconds(world.pick(1...(kinds == [7] ? 300 : 1500))))
             guard let kind = kinds.randomElement(using: &world.chance) else { continue }
             switch kind {
             case 0: replica.die(.kill, afterChanges: world.pick(1...120))
