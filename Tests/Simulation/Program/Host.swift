@@ -47,6 +47,7 @@ final class Host: @unchecked Sendable {
     var role: Role
     var epoch = Epoch(1)
     var fencedBy: Epoch?
+    var mayOverwrite = false
     private(set) var isDead = false
     private(set) var primary: Primary?
     private(set) var replica: Replica?
@@ -197,7 +198,7 @@ final class Host: @unchecked Sendable {
     private func startReplica() throws {
         let options = Replica.Options(
             store: "main", state: statePath, peers: [peer.flatMap { Address("\($0.name):1") }].compactMap(\.self),
-            mayOverwrite: false,
+            mayOverwrite: mayOverwrite,
             quarantineKeep: .seconds(86_400), removalShareMax: nil)
         let replica = try Replica(options, layout: layout, dialer: network, log: log)
         self.replica = replica
@@ -243,7 +244,42 @@ final class Host: @unchecked Sendable {
         while !isEnded { world.wait(on: ObjectIdentifier(self), until: nil) }
     }
 
+    /// Ends, and does not come back by itself.
+    func lose(_ death: Death) {
+        staysDown = true
+        while !isEnded {
+            dieNow(death)
+            world.sleep(.milliseconds(10))
+        }
+    }
+
     func awaitDown() { while !isEnded { world.wait(on: ObjectIdentifier(self), until: nil) } }
+
+    /// Starts again after an end, as something else perhaps.
+    func revive(as role: Role, _ epoch: Epoch) throws {
+        (self.role, self.epoch) = (role, epoch)
+        (isEnding, isEnded, staysDown) = (false, false, false)
+        willStart = { _ in }
+        madeLoop = try EventLoop(world, self)
+        _ = try Linux.Thread.start(name: "init") { [self] in live() }
+    }
+
+    /// As `mailsync promote` without a daemon does. Returns what it came to.
+    func promote() throws -> ReplicaEnd {
+        try world.outside {
+            try Replica.applyJournal(in: statePath, layout: layout, log: log)
+            let end = try ReplicaEnd(in: statePath)
+            try end.prepareForPrimary(in: statePath)
+            return end
+        }
+    }
+
+    /// As `mailsync init --role replica` on a primary that was.
+    func forgetState() {
+        for name in Disk.names(in: statePath) { Disk.removeAll(statePath + "/" + name) }
+        fencedBy = nil
+        mayOverwrite = true
+    }
 
     // MARK: - faults
 

@@ -264,6 +264,17 @@ final class Oracle {
         }
     }
 
+    /// The copy was one, so it can be promoted.
+    var isCopy: Bool { state != nil }
+
+    /// What a promotion found applied is all that was acked, and the store is exactly that.
+    func checkPromoted(_ end: ReplicaEnd) {
+        world.note("promoted at \(end.applied), acked \(acked), awaited \(end.awaited.count)")
+        guard end.applied >= acked else { return world.fail("promoted at \(end.applied), and \(acked) was acked") }
+        guard end.awaited.isEmpty, isCopy else { return }
+        world.outside { check(end.applied) }
+    }
+
     // MARK: - the end
 
     func checkEnd() {

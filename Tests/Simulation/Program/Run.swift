@@ -97,6 +97,10 @@ final class Run {
         try disturb(primary, replica, network, oracle, kinds, until: cyrusEnd)
         while !cyrusEnd.isSet { world.sleep(.milliseconds(5)) }
         makePeace(primary, replica, network)
+        if world.failure == nil, kinds.count % 4 == 0, oracle.isCopy, world.mutation == nil {
+            try failOver(primary, replica, network, oracle)
+            return network.end()
+        }
         if world.failure == nil { awaitEquality(primary, replica, oracle) }
         replica.end()
         primary.end()
@@ -205,6 +209,48 @@ final class Run {
             host.fault = nil
             host.forgetDeath()
         }
+    }
+
+    /// The primary is lost, the replica is promoted; the old primary comes back, hears of it, changes nothing, and becomes
+    /// the replica of the new one, over what it has.
+    private func failOver(_ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle) throws {
+        primary.lose(world.isLucky(1, in: 2) ? .kill : .power)
+        if world.isLucky(1, in: 2) { replica.dieNow(.kill) }
+        replica.end()
+        guard world.failure == nil else { return }
+        let end = try replica.promote()
+        oracle.checkPromoted(end)
+        let epoch = max(end.epochSeen, end.applied.epoch).next
+        let promoted = try world.outside { try Oracle.tree(replica.layout) }
+        network.tap = { _, _, _ in }
+        world.atSwitch = {}
+        try replica.revive(as: .primary, epoch)
+        try primary.revive(as: .primary, Epoch(1))
+        let deadline = world.nanoseconds + Self.patience.nanosecondsClamped
+        while primary.fencedBy != epoch, world.failure == nil {
+            guard world.nanoseconds < deadline else { return world.fail("the old primary was not fenced") }
+            world.on(replica) {
+                _ = Task {
+                    // Nobody there yet: told again.
+                    try? await network.dial(Address("p:1")!, user: FenceUser(store: "main", epoch: epoch) { _ in })
+                }
+            }
+            world.sleep(.seconds(2))
+        }
+        primary.awaitDown()
+        world.outside {
+            if let now = try? Oracle.tree(replica.layout), now == promoted { return }
+            world.fail("something changed the new primary's store")
+        }
+        primary.forgetState()
+        try primary.revive(as: .replica, Epoch(1))
+        let back = Oracle(world, primary: replica, replica: primary)
+        awaitEquality(replica, primary, back)
+        primary.end()
+        replica.end()
+        if world.failure == nil { back.checkEnd() }
+        statistics = "failed over and back, \(Int(world.nanoseconds / 1_000_000_000)) s"
+        world.note(statistics)
     }
 
     /// Until the replica has applied all that the primary has.
