@@ -67,8 +67,8 @@ final class Run {
         let oracle = Oracle(world, primary: primary, replica: replica)
         network.tap = oracle.sent
         replica.willStart = { [world] death in
-            oracle.replicaWillStart()
             if death == .kill { oracle.checkAfterKill() }
+            oracle.replicaWillStart()
             if world.mutation == .skipReplay { Self.skipReplay(replica, to: oracle.acked) }
         }
         if world.mutation == .dropFlush { replica.volume.unflushable = "/state/journal/" }
@@ -104,7 +104,9 @@ final class Run {
         if world.failure == nil { awaitEquality(primary, replica, oracle) }
         replica.end()
         primary.end()
-        if world.failure == nil { oracle.checkEnd() }
+        if world.failure == nil { oracle.checkEqual() }
+        if world.failure == nil { oracle.checkMailboxes() }
+        if world.failure == nil { oracle.checkMailboxList() }
         network.end()
         world.atSwitch = {}
         (primary.willStart, replica.willStart) = ({ _ in }, { _ in })
@@ -248,7 +250,9 @@ final class Run {
         awaitEquality(replica, primary, back)
         primary.end()
         replica.end()
-        if world.failure == nil { back.checkEnd() }
+        if world.failure == nil { back.checkEqual() }
+        // What had not come was told at the promotion, and is missing.
+        if world.failure == nil, end.awaited.isEmpty { back.checkMailboxes() }
         statistics = "failed over and back, \(Int(world.nanoseconds / 1_000_000_000)) s"
         world.note(statistics)
     }
