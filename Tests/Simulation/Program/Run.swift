@@ -73,7 +73,7 @@ final class Run {
         }
         if world.mutation == .dropFlush { replica.volume.unflushable = "/state/journal/" }
         if world.mutation == .ackEarly { Self.ackEarly(on: network) }
-        world.atSwitch = { primary.noteCatalogue() }
+        world.atSwitch = { [world] in if world.current.name == "capture" { primary.noteCatalogue() } }
         let cyrus = try CyrusModel(world, primary.layout)
         let cyrusEnd = Flag()
         // Which kinds of faults there are at all, so that some runs are long without a crash.
