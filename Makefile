@@ -13,6 +13,8 @@ SWIFT ?= swift
 PYTHON ?= python3
 KILLS ?= 200
 FUZZ_SECONDS ?= 20
+SEEDS ?= 200
+SOAK_SEEDS ?= 20000
 # Swift's own clang, which knows how Swift calls.
 SWIFT_CLANG = $(dir $(realpath $(shell command -v $(SWIFT))))clang
 LIBFUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v $(SWIFT))))../lib/clang/*/lib/*/libclang_rt.fuzzer_no_main-$(shell uname -m).a))
@@ -25,18 +27,20 @@ BUILD := .build-release
 SWIFTFLAGS := -c release -Xswiftc -enable-testing --scratch-path $(BUILD)
 endif
 PROGRAM := $(BUILD)/release/mailsync
+SIMULATION := $(BUILD)/release/mailsync-sim
 
 END_TO_END := MAILSYNC=$(abspath $(PROGRAM)) .ci/on-scratch-disk $(PYTHON) Tests/EndToEnd/run.py
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build build-tests test unit end-to-end demo bench soak fuzz-smoke sanitize lint man-lint install uninstall clean
+.PHONY: help deps build build-tests test unit simulate end-to-end demo bench soak fuzz-smoke sanitize lint man-lint install uninstall clean
 
 help:
 	@echo 'make build        the program: $(PROGRAM)'
-	@echo 'make test         build everything once, unit tests, end-to-end tests (as root, with Cyrus; else those are skipped)'
+	@echo 'make test         build everything once, unit tests, simulation, end-to-end tests (as root, with Cyrus; else those are skipped)'
+	@echo 'make simulate     both ends in one process, SEEDS=$(SEEDS) runs with faults, and each mutation found'
 	@echo 'make demo         two mail servers, a crash and a fail-over, in a minute'
 	@echo 'make bench        the benchmarks, which print a table'
-	@echo 'make soak         the long end-to-end tests, KILLS=$(KILLS) rounds of kill -9'
+	@echo 'make soak         SOAK_SEEDS=$(SOAK_SEEDS) of the simulation, the long end-to-end tests, KILLS=$(KILLS) rounds of kill -9'
 	@echo 'make fuzz-smoke   libFuzzer on every decoder, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'make sanitize     the unit tests under the address and the thread sanitizer'
 	@echo 'make deps         as root: the Debian packages that are missing'
@@ -58,11 +62,15 @@ build-tests:
 # Not root: the end-to-end tests skip what needs it, so only the packages for building must be there.
 test:
 	@if [ "$$(id -u)" -eq 0 ]; then .ci/deps build test; else .ci/deps --check build; fi
-	@$(MAKE) --no-print-directory unit end-to-end
+	@$(MAKE) --no-print-directory unit simulate end-to-end
 	@echo 'make test: all passed'
 
 unit: build-tests
 	$(SWIFT) test $(SWIFTFLAGS) --skip-build
+
+simulate: build-tests
+	$(SIMULATION) --seeds $(SEEDS)
+	$(SIMULATION) --mutation all
 
 end-to-end: build-tests
 	$(END_TO_END) --quick
@@ -76,6 +84,8 @@ bench: build
 	MAILSYNC=$(abspath $(PROGRAM)) $(PYTHON) Benchmarks/run.py
 
 soak: build
+	$(SWIFT) build $(SWIFTFLAGS) --product mailsync-sim
+	$(SIMULATION) --seeds $(SOAK_SEEDS)
 	KILLS=$(KILLS) $(END_TO_END) --long
 
 # Only the layers of the house are instrumented; it is a build of its own, which takes minutes the first time.

@@ -214,7 +214,8 @@ package final class Primary: Sendable {
                 cookieDue: { number, position in primary.cookies.update { $0[number] = .some(position) } },
                 sweepWanted: { primary.sweeper.sweepSoon() }, isCatalogueDurable: primary.hadCatalogue,
                 grounded: { primary.isGrounded.update { $0 = true } },
-                isSeeding: { primary.slots.all.values.contains(where: \.isSeeding) }, now: Timestamp.now, log: primary.log)
+                isSeeding: { primary.slots.all.values.contains(where: \.isSeeding) }, now: Timestamp.now,
+                log: primary.log)
             try Capturer(parts, epoch: primary.options.epoch, state: primary.options.state).run()
         }
     }

@@ -94,7 +94,7 @@ struct RoundShipper {
             return encoded
         } catch let error as SystemError {
             alarm(captured.path, "\(error)")
-            if error.isShortage { round.unshipped.append(captured.path) }
+            if error.isShortage || error.errno == .busy { round.unshipped.append(captured.path) }
             return nil
         }
     }

@@ -50,16 +50,33 @@ final class ShadowStore {
             remember(path, known.table)
             return known.table
         }
-        guard let shadow = try find(path) else { return nil }
         var table = PageTable()
-        try shadow.file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
+        do throws(SystemError) {
+            guard let shadow = try find(path) else { return nil }
+            try shadow.file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in table.append(piece) }
+        } catch {
+            // One that the disk does not give is none: the file is shipped whole.
+            guard error.errno == .inputOutput else { throw error }
+            return nil
+        }
         guard table.digest == expected else { return nil }
         remember(path, table)
         return table
     }
 
-    /// Bytes of the shadow, which `table(of:expected:)` just told to be there.
+    /// Bytes of the shadow, which `table(of:expected:)` just told to be there. `Errno.busy` if the disk does not give them:
+    /// the shadow is gone then, so that the next try does without.
     func bytes(of path: StorePath, _ range: Range<Int>) throws(SystemError) -> [UInt8] {
+        do throws(SystemError) {
+            return try read(path, range)
+        } catch {
+            guard error.errno == .inputOutput else { throw error }
+            try remove(path)
+            throw SystemError(call: error.call, path: error.path, errno: .busy)
+        }
+    }
+
+    private func read(_ path: StorePath, _ range: Range<Int>) throws(SystemError) -> [UInt8] {
         guard let shadow = try find(path) else {
             throw SystemError(call: "open", path: "shadow of \(path)", errno: .noEntry)
         }

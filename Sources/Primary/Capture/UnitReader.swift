@@ -154,7 +154,7 @@ final class UnitReader {
             return try readMutable(path, role, wholly: wholly)
         } catch let error as SystemError {
             alarm(path, "\(error)")
-            return error.isShortage ? .busy : .read([], named: [:])
+            return error.isShortage || error.errno == .busy ? .busy : .read([], named: [:])
         }
     }
 

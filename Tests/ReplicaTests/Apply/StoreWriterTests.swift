@@ -219,4 +219,21 @@ import Testing
         #expect(throws: SystemError.self) { try put(StorePath(mail, "f/1."), "x") }
         #expect(try text("mail/f") == "file")
     }
+
+    /// A seed of the simulation: rename(2) over another name of the same file does nothing and succeeds, and an earlier
+    /// process had counted its places from one as well.
+    @Test func `what is removed leaves the store also where an earlier process kept another name of it`() throws {
+        let store = try TemporaryStore()
+        let path = StorePath(mail, "a")
+        let earlier = try store.writer()
+        for _ in 0..<2 {
+            try store.put([1], "mail/a")
+            try earlier.remove(path, at: SequenceNumber(7))
+        }
+        let kept = "state/quarantine/7/partition-default/a.1"
+        try Directory(store.path).link(utf8(kept), to: utf8("mail/a"))
+        try store.writer().remove(path, at: SequenceNumber(7))
+        #expect(try store.status("mail/a") == nil)
+        #expect(try store.bytes(kept) == [1])
+    }
 }

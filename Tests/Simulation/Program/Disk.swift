@@ -78,13 +78,17 @@ final class Disk {
     /// What is cut together: a host's.
     final class Volume {
         let path: String
-        var root: Node!
+        private(set) lazy var root = Node(rootNumber, .directory, self, isPermanent: false)
+        private let rootNumber: UInt64
         var changes: [NameChange] = []
         var unflushed: [UInt64: Node] = [:]
         /// A failure made on purpose: flushes of files whose path contains this are none.
         var unflushable: String?
 
-        init(path: String) { self.path = path }
+        init(path: String, rootNumber: UInt64) {
+            self.path = path
+            self.rootNumber = rootNumber
+        }
     }
 
     var now: () -> Int64 = { 0 }
@@ -96,8 +100,7 @@ final class Disk {
 
     /// `path` is an empty directory.
     func add(_ path: String) -> Volume {
-        let volume = Volume(path: path)
-        volume.root = Node(newNumber(), .directory, volume, isPermanent: false)
+        let volume = Volume(path: path, rootNumber: newNumber())
         if let found = inode(of: path) { nodes[found] = volume.root }
         volumes.append(volume)
         return volume

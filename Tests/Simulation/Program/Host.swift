@@ -41,12 +41,13 @@ final class Host: @unchecked Sendable {
     let volume: Disk.Volume
     let layout: StoreLayout
     let network: Network
-    private(set) var loop: EventLoop!
+    private var madeLoop: EventLoop?
     let fingerprint: Fingerprint
-    var peer: Host!
+    var peer: Host?
     var role: Role
     var epoch = Epoch(1)
     var fencedBy: Epoch?
+    var mayOverwrite = false
     private(set) var isDead = false
     private(set) var primary: Primary?
     private(set) var replica: Replica?
@@ -72,6 +73,11 @@ final class Host: @unchecked Sendable {
     /// Called when it is about to start, with how it ended last.
     var willStart: (Death?) -> Void = { _ in }
     private let log: Logger
+
+    var loop: EventLoop {
+        guard let madeLoop else { preconditionFailure("\(name) has no loop yet") }
+        return madeLoop
+    }
 
     var storePath: String { path + "/store" }
     var statePath: String { path + "/state" }
@@ -106,7 +112,7 @@ final class Host: @unchecked Sendable {
             try root.makeDirectory(Array(part.utf8))
             try root.flushDirectory(Array(part.utf8))
         }
-        loop = try EventLoop(world, self)
+        madeLoop = try EventLoop(world, self)
         _ = try Linux.Thread.start(name: "init") { [self] in live() }
     }
 
@@ -152,7 +158,8 @@ final class Host: @unchecked Sendable {
     private func startPrimary() throws {
         let options = Primary.Options(
             store: "main", state: statePath, epoch: epoch, sweepPeriod: .seconds(3600), scrubPeriod: nil,
-            journalBytesMax: 1 << 30, journalKeep: .seconds(86_400), replicas: [peer.fingerprint.description])
+            journalBytesMax: 1 << 30, journalKeep: .seconds(86_400),
+            replicas: Set([peer?.fingerprint.description].compactMap(\.self)))
         let primary = try Primary(
             options, roots: try StoreRoots(layout),
             locks: CyrusLocks(directory: layout.lockRoot, rules: layout.rules.paths), log: log)
@@ -190,7 +197,8 @@ final class Host: @unchecked Sendable {
 
     private func startReplica() throws {
         let options = Replica.Options(
-            store: "main", state: statePath, peers: [Address("\(peer.name):1")!], mayOverwrite: false,
+            store: "main", state: statePath, peers: [peer.flatMap { Address("\($0.name):1") }].compactMap(\.self),
+            mayOverwrite: mayOverwrite,
             quarantineKeep: .seconds(86_400), removalShareMax: nil)
         let replica = try Replica(options, layout: layout, dialer: network, log: log)
         self.replica = replica
@@ -236,7 +244,42 @@ final class Host: @unchecked Sendable {
         while !isEnded { world.wait(on: ObjectIdentifier(self), until: nil) }
     }
 
+    /// Ends, and does not come back by itself.
+    func lose(_ death: Death) {
+        staysDown = true
+        while !isEnded {
+            dieNow(death)
+            world.sleep(.milliseconds(10))
+        }
+    }
+
     func awaitDown() { while !isEnded { world.wait(on: ObjectIdentifier(self), until: nil) } }
+
+    /// Starts again after an end, as something else perhaps.
+    func revive(as role: Role, _ epoch: Epoch) throws {
+        (self.role, self.epoch) = (role, epoch)
+        (isEnding, isEnded, staysDown) = (false, false, false)
+        willStart = { _ in }
+        madeLoop = try EventLoop(world, self)
+        _ = try Linux.Thread.start(name: "init") { [self] in live() }
+    }
+
+    /// As `mailsync promote` without a daemon does. Returns what it came to.
+    func promote() throws -> ReplicaEnd {
+        try world.outside {
+            try Replica.applyJournal(in: statePath, layout: layout, log: log)
+            let end = try ReplicaEnd(in: statePath)
+            try end.prepareForPrimary(in: statePath)
+            return end
+        }
+    }
+
+    /// As `mailsync init --role replica` on a primary that was.
+    func forgetState() {
+        for name in Disk.names(in: statePath) { Disk.removeAll(statePath + "/" + name) }
+        fencedBy = nil
+        mayOverwrite = true
+    }
 
     // MARK: - faults
 

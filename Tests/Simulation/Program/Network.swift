@@ -156,8 +156,8 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
     private let network: Network
     /// Both are held by the network's events and users as long as either matters.
     private(set) var other: SimulatedLink?
-    private var link: Link!
-    var user: (any LinkUser)!
+    private var link: Link?
+    var user: (any LinkUser)?
     private(set) var isOpen = true
     /// Nothing that is sent arrives any more.
     var isCut = false
@@ -195,16 +195,16 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
     func open() {
         lastHeard = world.nanoseconds
         host.loop.after(.zero) { [self] in
-            guard isOpen else { return }
-            user.linkOpened(link)
+            guard isOpen, let link else { return }
+            user?.linkOpened(link)
         }
         host.loop.after(Self.heartbeat) { [self] in beat() }
     }
 
     private func beat() {
-        guard isOpen else { return }
+        guard isOpen, let link else { return }
         if world.nanoseconds - lastHeard > Self.silenceMax.nanosecondsClamped { return end("silence", isTold: false) }
-        if isWritable { user.linkHeartbeat(link) }
+        if isWritable { user?.linkHeartbeat(link) }
         host.loop.after(Self.heartbeat) { [self] in beat() }
     }
 
@@ -252,7 +252,9 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
                 if time < lostFrom { other.arrived(piece) }
                 guard wasFull, bytesUnderWay < Self.low else { return }
                 wasFull = false
-                host.loop.after(.zero) { [self] in if isOpen { user.linkBecameWritable(link) } }
+                host.loop.after(.zero) { [self] in
+                    if isOpen, let link { user?.linkBecameWritable(link) }
+                }
             }
         }
     }
@@ -267,8 +269,8 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
         lastHeard = world.nanoseconds
         bytes.withUnsafeBytes { decoder.push($0) }
         do throws(MalformedBytes) {
-            while isOpen, !host.isDead, let message = try decoder.next() {
-                user.link(link, received: message)
+            while isOpen, !host.isDead, let link, let message = try decoder.next() {
+                user?.link(link, received: message)
                 network.received(host, message, link)
             }
         } catch {
@@ -301,13 +303,13 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
 
     /// `isTold`: the other end hears of it, if anything reaches it.
     func end(_ why: String?, isTold: Bool) {
-        guard isOpen else { return }
+        guard isOpen, let link else { return }
         isOpen = false
         network.closed(self)
         if let why { link.noteFailure(why) }
         world.note("\(host.name): link \(number) ends: \(link.closingReason)")
         host.loop.after(.zero) { [self] in
-            user.linkClosed(link, reason: link.closingReason)
+            user?.linkClosed(link, reason: link.closingReason)
             letGo()
         }
         guard isTold, !isCut, let other else { return }

@@ -88,12 +88,27 @@ final class Oracle {
         batches[number] = batch
         newest = max(newest, batch.position)
         batchCount += 1
-        let records = (try? BatchReader.records(of: batch)) ?? []  // one that cannot be opened is told when it is applied
+        // One that cannot be opened is told when it is applied.
+        let records = (try? BatchReader.records(of: batch)) ?? []
         world.note("batch \(batch.position): \(records.map(Self.words).joined(separator: ", "))")
     }
 
     private static func words(_ record: Record) -> String {
-        let kind = "\(record.change)".prefix { $0 != "(" }
+        let kind =
+            switch record.change {
+            case .directory: "directory"
+            case .whole: "whole"
+            case .extents: "extents"
+            case .delta: "delta"
+            case .part: "part"
+            case .assembled: "assembled"
+            case .link: "link"
+            case .symlink: "symlink"
+            case .metadata: "metadata"
+            case .remove: "remove"
+            case .keep: "keep"
+            case .check: "check"
+            }
         return "\(kind) \(record.path)"
     }
 
@@ -113,8 +128,10 @@ final class Oracle {
     }
 
     private var needsReplayEnd = true
+    /// What was applied before its start has been applied again: until then an older index may stand beside newer removals.
+    private var isSteady = false
 
-    func replicaWillStart() { needsReplayEnd = true }
+    func replicaWillStart() { (needsReplayEnd, isSteady) = (true, false) }
 
     private func ack(_ ack: Ack, _ link: SimulatedLink) {
         if let (number, before) = ackedOnLink, number == link.number {
@@ -134,6 +151,7 @@ final class Oracle {
         guard let status = replica.replica?.status, !needsReplayEnd, position >= replayEnd, let start = consistentAfter,
             position >= start
         else { return }
+        isSteady = true
         if status.awaitedCount > 0 { return world.outside { checkAwaited(status.applied) } }
         guard status.applied == position, state == nil || world.isLucky(1, in: 3) else { return }
         world.outside { check(position) }
@@ -241,7 +259,7 @@ final class Oracle {
     /// A store as a crash of the daemon left it, before anything is applied again: no index names a message that is not there.
     func checkAfterKill() {
         guard let consistentAfter, let applied = state?.position, applied >= consistentAfter, !hasAwaited,
-            replica.storeFaultCount == 0
+            replica.storeFaultCount == 0, isSteady
         else { return }
         world.outside {
             do {
@@ -263,16 +281,45 @@ final class Oracle {
         }
     }
 
+    /// The copy was one, so it can be promoted.
+    var isCopy: Bool { state != nil }
+
+    /// What a promotion found applied is all that was acked, and the store is exactly that.
+    func checkPromoted(_ end: ReplicaEnd) {
+        world.note("promoted at \(end.applied), acked \(acked), awaited \(end.awaited.count)")
+        guard end.applied >= acked else { return world.fail("promoted at \(end.applied), and \(acked) was acked") }
+        guard end.awaited.isEmpty, isCopy else { return }
+        world.outside { check(end.applied) }
+    }
+
     // MARK: - the end
 
-    func checkEnd() {
+    func checkEqual() {
         world.outside {
             do {
                 let (ours, theirs) = (try Self.tree(primary.layout), try Self.tree(replica.layout))
-                if let difference = Self.difference(ours, theirs) {
-                    return world.fail("in the end the replica is not what the primary is: \(difference)")
-                }
-                try checkMailboxes(theirs, at: "the end")
+                guard let difference = Self.difference(ours, theirs) else { return }
+                world.fail("in the end the replica is not what the primary is: \(difference)")
+            } catch {
+                world.fail("in the end: \(error)")
+            }
+        }
+    }
+
+    func checkMailboxes() {
+        world.outside {
+            do {
+                try checkMailboxes(try Self.tree(replica.layout), at: "the end")
+            } catch {
+                world.fail("in the end: \(error)")
+            }
+        }
+    }
+
+    /// Between two batches mailboxes.db may still name a mailbox whose directory has just gone: not before all is applied.
+    func checkMailboxList() {
+        world.outside {
+            do {
                 let check = CyrusCheck(roots: try StoreRoots(replica.layout), standing: .atRest)
                 if let first = try check.store().findings.first(where: \.kind.isAlarm) {
                     world.fail("in the end Cyrus would find: \(first)")

@@ -67,17 +67,20 @@ final class Run {
         let oracle = Oracle(world, primary: primary, replica: replica)
         network.tap = oracle.sent
         replica.willStart = { [world] death in
-            oracle.replicaWillStart()
             if death == .kill { oracle.checkAfterKill() }
+            oracle.replicaWillStart()
             if world.mutation == .skipReplay { Self.skipReplay(replica, to: oracle.acked) }
         }
         if world.mutation == .dropFlush { replica.volume.unflushable = "/state/journal/" }
         if world.mutation == .ackEarly { Self.ackEarly(on: network) }
-        world.atSwitch = { primary.noteCatalogue() }
+        world.atSwitch = { [world] in if world.current.name == "capture" { primary.noteCatalogue() } }
         let cyrus = try CyrusModel(world, primary.layout)
         let cyrusEnd = Flag()
-        let operations = world.pick(5...40)
-        let (world, pauses) = (world, world.pick(1...200))
+        // Which kinds of faults there are at all, so that some runs are long without a crash.
+        let isAboutAwaited = self.world.isLucky(1, in: 6)
+        let kinds = isAboutAwaited ? [7] : (0..<9).filter { _ in self.world.isLucky(1, in: 2) }
+        let operations = self.world.pick(isAboutAwaited ? 30...60 : 5...40)
+        let (world, pauses) = (world, self.world.pick(isAboutAwaited ? 1...30 : 1...200))
         let work = Boxed(cyrus)
         _ = try Linux.Thread.start(name: "cyrus") {
             world.current.isOutside = true
@@ -91,13 +94,19 @@ final class Run {
             }
             cyrusEnd.isSet = true
         }
-        try disturb(primary, replica, network, oracle, until: cyrusEnd)
+        try disturb(primary, replica, network, oracle, kinds, until: cyrusEnd)
         while !cyrusEnd.isSet { world.sleep(.milliseconds(5)) }
         makePeace(primary, replica, network)
+        if world.failure == nil, kinds.count % 4 == 0, oracle.isCopy, world.mutation == nil {
+            try failOver(primary, replica, network, oracle)
+            return network.end()
+        }
         if world.failure == nil { awaitEquality(primary, replica, oracle) }
         replica.end()
         primary.end()
-        if world.failure == nil { oracle.checkEnd() }
+        if world.failure == nil { oracle.checkEqual() }
+        if world.failure == nil { oracle.checkMailboxes() }
+        if world.failure == nil { oracle.checkMailboxList() }
         network.end()
         world.atSwitch = {}
         (primary.willStart, replica.willStart) = ({ _ in }, { _ in })
@@ -115,14 +124,16 @@ final class Run {
     private static func ackEarly(on network: Network) {
         let applied = Boxed(Position.zero)
         network.rewrite = { _, frame in
-            guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }  // others are as they were
+            // Whatever else it is stays as it was.
+            guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }
             applied.value = ack.applied
             ack.flushed = ack.received
             return Message.ack(ack).encoded()
         }
         network.received = { host, message, link in
+            // A damaged one is not acked.
             guard host.role == .replica, case .batch(let bytes) = message,
-                let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log,  // a damaged one is not acked
+                let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log,
                 let received = host.replica?.status.received, received == batch.position
             else { return }
             link.send(.ack(Ack(received: received, flushed: received, applied: applied.value)))
@@ -146,16 +157,14 @@ final class Run {
     // MARK: - faults
 
     private func disturb(
-        _ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle, until end: Flag
+        _ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle, _ kinds: [Int], until end: Flag
     ) throws {
-        // Which kinds there are at all in this run, so that some are long without a crash.
-        let kinds = (0..<9).filter { _ in world.isLucky(1, in: 2) }
         primary.transfersSome = world.isLucky(1, in: 3)
         replica.transfersSome = world.isLucky(1, in: 3)
         if world.isLucky(1, in: 3) { network.badFrameOneIn = world.pick(10...100) }
         world.note("faults: \(kinds)\(network.badFrameOneIn.map { ", one bad frame in \($0)" } ?? "")")
         while !end.isSet, world.failure == nil {
-            world.sleep(.milliseconds(world.pick(1...1500)))
+            world.sleep(.milliseconds(world.pick(1...(kinds == [7] ? 300 : 1500))))
             guard let kind = kinds.randomElement(using: &world.chance) else { continue }
             switch kind {
             case 0: replica.die(.kill, afterChanges: world.pick(1...120))
@@ -202,6 +211,50 @@ final class Run {
             host.fault = nil
             host.forgetDeath()
         }
+    }
+
+    /// The primary is lost, the replica is promoted; the old primary comes back, hears of it, changes nothing, and becomes
+    /// the replica of the new one, over what it has.
+    private func failOver(_ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle) throws {
+        primary.lose(world.isLucky(1, in: 2) ? .kill : .power)
+        if world.isLucky(1, in: 2) { replica.dieNow(.kill) }
+        replica.end()
+        guard world.failure == nil else { return }
+        let end = try replica.promote()
+        oracle.checkPromoted(end)
+        let epoch = max(end.epochSeen, end.applied.epoch).next
+        let promoted = try world.outside { try Oracle.tree(replica.layout) }
+        network.tap = { _, _, _ in }
+        world.atSwitch = {}
+        try replica.revive(as: .primary, epoch)
+        try primary.revive(as: .primary, Epoch(1))
+        let deadline = world.nanoseconds + Self.patience.nanosecondsClamped
+        while primary.fencedBy != epoch, world.failure == nil {
+            guard world.nanoseconds < deadline else { return world.fail("the old primary was not fenced") }
+            world.on(replica) {
+                _ = Task {
+                    // Nobody there yet: told again.
+                    try? await network.dial(Address("p:1")!, user: FenceUser(store: "main", epoch: epoch) { _ in })
+                }
+            }
+            world.sleep(.seconds(2))
+        }
+        primary.awaitDown()
+        world.outside {
+            if let now = try? Oracle.tree(replica.layout), now == promoted { return }
+            world.fail("something changed the new primary's store")
+        }
+        primary.forgetState()
+        try primary.revive(as: .replica, Epoch(1))
+        let back = Oracle(world, primary: replica, replica: primary)
+        awaitEquality(replica, primary, back)
+        primary.end()
+        replica.end()
+        if world.failure == nil { back.checkEqual() }
+        // What had not come was told at the promotion, and is missing.
+        if world.failure == nil, end.awaited.isEmpty { back.checkMailboxes() }
+        statistics = "failed over and back, \(Int(world.nanoseconds / 1_000_000_000)) s"
+        world.note(statistics)
     }
 
     /// Until the replica has applied all that the primary has.

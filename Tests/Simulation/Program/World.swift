@@ -238,7 +238,8 @@ final class World: SimulatedKernel, @unchecked Sendable {
 
     func did(_ change: Simulation.Change) {
         disk.did(change)
-        wake(ObjectIdentifier(disk))
+        // A replica watches nothing.
+        if current.host?.role != .replica { wake(ObjectIdentifier(disk)) }
     }
 
     func adjusted(_ status: FileStatus) -> FileStatus { disk.adjusted(status) }
