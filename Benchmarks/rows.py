@@ -473,4 +473,4 @@ def memory(b):
         b.add(f'memory, {b.messages} messages', metric, 'MB', 'primary, started again', value)
 
 
-ROWS = {'seed': seed, 'verify': audit.verify, 'lag': lag, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}
+ROWS = {'seed': seed, 'verify': audit.verify, 'beside': audit.beside, 'lag': lag, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}
