@@ -1,10 +1,15 @@
 """The row about `mailsync verify`: equal stores compared to the last byte, and to the last name."""
 import json
+import signal
 import time
 
 import tools
+from lab.background import Background
 from lab.ports import free_port
 from tools import Ended
+
+# what a delivery loses to an audit that goes on all the while: windows of so many seconds, in turn
+WINDOW = 8
 
 STORE_ROOTS = ('conf', 'part1', 'part2', 'sieve')
 
@@ -59,3 +64,20 @@ def verify(b):
             b.add(row, 'wire', 'KB', name, wire / 1e3, us)
     b.add(row, 'memory, most', 'MB', 'primary', tools.memory(p.p.daemon.pid)[1])
     b.add(row, 'memory, most', 'MB', 'replica', tools.memory(p.r.daemon.pid)[1])
+
+
+def beside(b):
+    """deliveries through a real Cyrus, with `verify` back to back at its default rate beside them, and without"""
+    p = b.pair(('--users', 80, '--messages', 20000))
+    ports = [x for k, v in p.p.cyrus.port.items() for x in (f'--{k}', v)]
+    for serial, name in b.turns(['without verify', 'verify back to back']):
+        p.wait_now(patience=180)
+        follow = p.background(p.p, 'verify', '--follow', '--json') if name != 'without verify' else None
+        with Background('load.py', *ports, '--users', 8, '--clients', 4, '--mode', 'deliver', '--rate', 0, '--seed', serial) as work:
+            time.sleep(WINDOW)
+            done = work.stop()
+        if follow:
+            follow.send_signal(signal.SIGINT)
+            follow.wait(60)
+        b.add('LMTP, 4 connections', 'rate', 'deliveries/s', name, done['operations'] / done['secs'], 'without verify')
+    b.done(p)

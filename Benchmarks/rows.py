@@ -474,4 +474,5 @@ def memory(b):
         b.add(f'memory, {b.messages} messages', metric, 'MB', 'primary, started again', value)
 
 
-ROWS = {'seed': seed, 'verify': audit.verify, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory, 'sustained': sustained}
+ROWS = {'seed': seed, 'verify': audit.verify, 'beside': audit.beside, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory,
+        'sustained': sustained}

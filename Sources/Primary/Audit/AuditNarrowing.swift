@@ -108,9 +108,9 @@ extension AuditWalk {
         else { return false }
         let role = parts.roots.layout.role(of: path)
         guard let kind = role.databaseKind else { return false }
-        // Changed since, or being written: then its bytes are the judge.
+        // Changed since, being written, or not to be read: then its bytes are the judge.
         guard let file = try? parts.roots.openLocked(path, UnitReader.locking(role)),
-            let bytes = try? file.file.readAll(max: Self.databaseBytesMax),
+            let bytes = try? file.file.readAll(max: Self.databaseBytesMax),  // the same
             PageTable.digest(of: bytes) == claimed.digest
         else { return false }
         return DatabaseImage.recordsDigest(bytes, kind) == records

@@ -60,6 +60,7 @@ struct SoundnessCheck: Sendable {
             // What cannot be read is told by the comparison of contents.
             guard let bytes = try? roots.open(message.path).readAll(max: Self.messageBytesMax),
                 MessageGUID(of: bytes) != message.guid,
+                // An index that cannot be read says nothing of it.
                 let now = try? roots.indexedGUID(of: message.path), now == message.guid
             else { continue }
             found.append(

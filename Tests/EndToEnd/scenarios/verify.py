@@ -228,7 +228,7 @@ class Verify(PairGroup):
         """verifies again and again; each finding is an alarm too many"""
         rounds, deadline = 0, time.monotonic() + secs
         while time.monotonic() < deadline:
-            found, end = self.verify(expect=(EQUAL, TRY_AGAIN), *(['--depth', 'metadata'] if rounds % 3 == 2 else []))
+            found, end = self.verify(expect=(EQUAL, TRY_AGAIN), timeout=800, *(['--depth', 'metadata'] if rounds % 3 == 2 else []))
             if found:
                 raise Failure('\n'.join(['false alarms:'] + [self.sentence(f) for f in found[:8]]))
             if end is None or end['unfinished']:
@@ -267,7 +267,7 @@ class Verify(PairGroup):
     def long_storm(self):
         pair = self.make(store=['--users', 40, '--messages', 8000, '--median', 1500], settings={'removal_brake': 'off'}).start(cyrus=False)
         secs = self.minutes(20)
-        with pair.storm(secs=secs + 600, rate=400, seed=self.run.seed) as b:
+        with pair.storm(secs=secs + 1200, rate=200, seed=self.run.seed) as b:
             rounds = self.back_to_back(secs)
         self.judge()
         return f'{rounds} rounds in {secs:.0f} s, ' + told(b)
@@ -287,7 +287,7 @@ class Verify(PairGroup):
                 except Exception as e:
                     troubles.append(str(e))
                 stop.wait(.05)
-        with pair.storm(secs=secs + 600, rate=300, seed=self.run.seed) as b:
+        with pair.storm(secs=secs + 1200, rate=200, seed=self.run.seed) as b:
             t = threading.Thread(target=verifies)
             t.start()
             try:
