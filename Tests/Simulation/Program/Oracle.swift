@@ -74,7 +74,7 @@ final class Oracle {
         case .resend(let paths):
             hasAwaited = true
             world.note("\(host.name): asks for \(paths.count): \(paths.prefix(3))")
-        case .heartbeat, .seedListing, .seedWant, .seedPlan, .verdict, .auditRequest, .auditReport: break
+        case .heartbeat, .seedListing, .seedWant, .seedPlan, .verdict, .auditRequest, .auditReport, .place: break
         }
     }
 
