@@ -254,7 +254,7 @@ class Verify(PairGroup):
 
     @scenario('back to back in a storm: no finding')
     def storm(self):
-        pair = self.make(store=['--users', 20, '--messages', 2000, '--median', 1500]).start(cyrus=False)
+        pair = self.make(store=['--users', 20, '--messages', 2000, '--median', 1500], settings={'removal_brake': 'off'}).start(cyrus=False)
         with pair.storm(rate=self.quick_or(300, 600), seed=self.run.seed) as b:
             rounds = self.back_to_back(self.quick_or(10, 60))
         self.judge()
