@@ -190,10 +190,9 @@ class Exhaustion(PairGroup):
                     l.deliver(['u00000'], imap.message(self.rng, f'large-{k}', 1_500_000))
             pair.wait_now()
             filler = f'{pair.r.state}/filler'
-            with open(filler, 'wb') as f, contextlib.suppress(OSError):
+            with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):    # what a buffer held would be written again at its end
                 while True:
                     f.write(bytes(1 << 16))
-                    f.flush()
             with open(filler, 'r+b') as f:                   # room for the journal, not for what is removed
                 f.truncate(os.path.getsize(filler) - (4 << 20))
             with imap.Imap(pair.p.cyrus.port['imap'], 'u00000') as s:
