@@ -250,7 +250,12 @@ package final class Primary: Sendable {
                 now: Timestamp.now, log: log, desk: desk,
                 auditAsked: { request in self.auditAsked.withLock { $0 }?(request) }, acked: { self.slotsMoved() },
                 opened: { shipper in self.shippers.withLock { $0.append(shipper) } },
-                closed: { shipper in self.shippers.withLock { $0.removeAll { $0 === shipper } } }))
+                closed: { shipper, peer in
+                    self.shippers.withLock { shippers in
+                        shippers.removeAll { $0 === shipper }
+                        return !shippers.contains { $0.serves(peer) }
+                    }
+                }))
     }
 
     private let acks = Condition(())

@@ -19,6 +19,19 @@ package struct Place: Equatable, Sendable {
         roots[path.root].map { path.isRoot ? $0 : $0 + [UInt8(ascii: "/")] + path.path }
     }
 
+    /// Whether it is no more than what it says it is: a peer may be broken into, and this is shown to people.
+    package var isPlain: Bool {
+        let isName = !host.isEmpty && !host.hasPrefix("-") && host.utf8.allSatisfy(Self.isOfHost)
+        return isName && roots.values.allSatisfy { $0.first == UInt8(ascii: "/") }
+    }
+
+    private static func isOfHost(_ byte: UInt8) -> Bool {
+        let scalar = Unicode.Scalar(byte)
+        return scalar.isASCII && scalar.properties.isAlphabetic
+            || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+            || [UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_")].contains(byte)
+    }
+
     package func encode(into writer: inout ByteWriter) {
         writer.write(string: host.utf8.prefix(Self.hostBytesMax))
         writer.write(count: UInt64(roots.count))

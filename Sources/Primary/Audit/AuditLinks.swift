@@ -38,16 +38,29 @@ extension AuditWalk {
         let groups = links.groups
         guard !groups.isEmpty, let different = try differentParts(links.ledger) else { return }
         var chunk: [[StorePath]] = []
+        var nameCount = 0
         for group in groups where different.contains(LinkLedger.part(of: group)) {
-            chunk.append(group)
-            guard chunk.count >= Self.linkGroupsMax else { continue }
-            try check(links: chunk)
-            chunk = []
+            for piece in Self.pieces(of: group) {
+                if nameCount + piece.count > Self.linkNamesMax, !chunk.isEmpty {
+                    try check(links: chunk)
+                    (chunk, nameCount) = ([], 0)
+                }
+                chunk.append(piece)
+                nameCount += piece.count
+            }
         }
         if !chunk.isEmpty { try check(links: chunk) }
     }
 
-    private static let linkGroupsMax = 2048
+    /// A check is one record, which has its bound; so many of the longest names are far below it.
+    private static let linkNamesMax = 4096
+
+    /// A message to everybody has very many names: each piece begins with the first of them.
+    private static func pieces(of group: [StorePath]) -> [[StorePath]] {
+        stride(from: 1, to: group.count, by: linkNamesMax - 1).map { start in
+            [group[0]] + group[start..<min(start + linkNamesMax - 1, group.count)]
+        }
+    }
 
     /// The parts that are not alike at some replica; nothing if all are. What cannot be compared counts as different.
     private func differentParts(_ ledger: LinkLedger) throws -> Set<Int>? {

@@ -64,16 +64,22 @@ extension AuditWalk {
     /// all its names. Nothing where no replica has said where its store is.
     private func restoring(_ path: StorePath, from replica: String?) -> String? {
         guard let here = parts.roots.layout.absolutePath(of: path),
-            let place = parts.desk.place(of: replica), let there = place.absolutePath(of: path)
+            let place = parts.desk.place(of: replica), place.isPlain, let there = place.absolutePath(of: path),
+            !(here + there).contains(where: Self.isControl)
         else { return nil }
         let host = place.host == CurrentProcess.hostName ? "" : place.host + ":"
         let source = Self.quoted(Array(host.utf8) + there)
-        return "rsync -a -s --checksum --inplace \(source) \(Self.quoted(here))"
+        return "rsync -a -s --checksum --inplace -- \(source) \(Self.quoted(here))"
     }
 
-    /// For a shell.
+    /// What a terminal might obey.
+    private static func isControl(_ byte: UInt8) -> Bool { byte < 0x20 || byte == 0x7f }
+
+    /// For a shell. By bytes: to Swift a quote and an accent after it are one character, and no quote.
     private static func quoted(_ path: [UInt8]) -> String {
-        "'" + String(decoding: path, as: UTF8.self).replacing("'", with: "'\\''") + "'"
+        let quote = UInt8(ascii: "'")
+        let inside = path.flatMap { $0 == quote ? Array("'\\''".utf8) : [$0] }
+        return String(decoding: [quote] + inside + [quote], as: UTF8.self)
     }
 
     func tell(_ finding: AuditFinding, _ outcome: AuditFinding.Outcome) {

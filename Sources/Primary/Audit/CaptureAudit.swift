@@ -83,8 +83,10 @@ final class CaptureAudit {
                 if !item.isMessage || isAlarmed(path) { waiting.insert(path) }
             }
         }
-        for path in waiting { dirty.mark(path) }
-        marked.formUnion(waiting)
+        for path in waiting {
+            noteMarked(path)
+            dirty.mark(path)
+        }
         checks.append(
             OpenCheck(request: request, deadline: MonotonicTime.now() + Self.patience, waiting: waiting))
     }
@@ -94,10 +96,11 @@ final class CaptureAudit {
 
     func roundBegins() {
         inHand = []
-        if !marked.isEmpty { marked = checks.reduce(into: []) { $0.formUnion($1.waiting) } }
+        if !marked.isEmpty { marked.formIntersection(checks.flatMap(\.waiting)) }
     }
 
     func note(_ hint: Hint) {
+        if case .name(let path) = hint { marked.remove(path) }
         // Until the last doubt is settled, which is after the last check was closed.
         if !wanted.isEmpty { told.insert(hint) }
     }
@@ -111,6 +114,10 @@ final class CaptureAudit {
                 checks[index].looked.insert(path)
             }
         }
+    }
+
+    private func noteMarked(_ path: StorePath) {
+        if !told.contains(path) { marked.insert(path) }
     }
 
     // MARK: - under the lock
@@ -271,7 +278,7 @@ final class CaptureAudit {
         }
         if !unseen.isEmpty, !isLast {
             for path in unseen where check.waiting.insert(path).inserted {
-                marked.insert(path)
+                noteMarked(path)
                 mark(path)
             }
             return nil

@@ -75,6 +75,16 @@ extension Capturer {
         return try forgetShipped(path, status).map { Record($0, .keep) }
     }
 
+    /// Asked for by a replica, which may ask for anything.
+    func forgetShippedOrAlarm(_ path: StorePath) throws {
+        guard parts.roots.names.contains(path.root), parts.roots.isShipped(path) else { return }
+        do {
+            _ = try forgetShipped(path, try parts.roots.status(of: path))
+        } catch let error as SystemError {
+            alarm(path, "\(error)")
+        }
+    }
+
     /// What is there is sent whole. With it go all other names of the file, as links to what is sent: what the replica has
     /// under them is the same file there, or should be, and no better. Returns all the names.
     func forgetShipped(_ path: StorePath, _ status: FileStatus?) throws -> [StorePath] {

@@ -159,7 +159,7 @@ final class Capturer {
         absorb(inbox.hints)
         for path in inbox.resends {
             // What is gone is told to be gone.
-            _ = try forgetShipped(path, try parts.roots.status(of: path))
+            try forgetShippedOrAlarm(path)
         }
         if inbox.wantsDurableCatalogue { (wantsDurableCatalogue, isCommitted) = (true, false) }
         if let number = awaitedSweep, inbox.sweptThrough >= number { endSweep() }

@@ -174,12 +174,12 @@ struct RecordEncoder {
         if let first = shippedNow[status.inode], first.path != path, first.digest == result { return first.path }
         for candidate in try catalogue.paths(ofInode: status.inode) where candidate != path {
             // Of a row from the first start no digest is known; the same file has the same.
-            guard let known = try catalogue.entry(candidate), try areOnOneDevice(candidate.root, path.root) else {
-                continue
-            }
-            // On the disk it may have another name again by now: what counts is what the replica has.
+            guard let known = try catalogue.entry(candidate), known.digest ?? result == result,
+                try areOnOneDevice(candidate.root, path.root)
+            else { continue }
+            // On the disk the name may be gone by now, or have got its time since: what counts is what the replica has.
             if known.isSameFile(as: status, digest: result) { return candidate }
-            if known.digest == nil, try roots.status(of: candidate)?.inode == status.inode { return candidate }
+            if try roots.status(of: candidate)?.inode == status.inode { return candidate }
         }
         return nil
     }

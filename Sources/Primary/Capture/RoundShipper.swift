@@ -68,7 +68,7 @@ struct RoundShipper {
         for item in captured where !item.isGone {
             var place = item.path.parent
             while !place.isRoot, told.insert(place).inserted, try parts.catalogue.entry(place) == nil {
-                let status = try parts.roots.status(of: place)
+                let status = try? parts.roots.status(of: place)  // who cannot be seen cannot be told of
                 let isThere = status?.kind == .directory
                 parents[place] = Captured(path: place, found: isThere ? .directory(status!) : .nothing)
                 place = place.parent
@@ -80,7 +80,8 @@ struct RoundShipper {
 
     /// One that fails is an alarm, and nobody else's concern.
     private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
-        if round.tellsOfUnknown, case .nothing = captured.found {
+        if round.tellsOfUnknown, captured.isGone {
+            parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) }
             return RecordEncoder.Encoded(
                 records: [Record(captured.path, .remove)], shipped: Shipped(path: captured.path, entry: nil))
         }

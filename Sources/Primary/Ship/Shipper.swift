@@ -32,7 +32,8 @@ final class Shipper: LinkUser {
         let acked: @Sendable () -> Void
         /// This link has opened or closed.
         let opened: @Sendable (Shipper) -> Void
-        let closed: @Sendable (Shipper) -> Void
+        /// True if nobody else serves that replica.
+        let closed: @Sendable (Shipper, Fingerprint) -> Bool
     }
 
     private struct State {
@@ -107,8 +108,11 @@ final class Shipper: LinkUser {
     }
 
     func linkClosed(_ link: Link, reason: String) {
-        parts.slots.disconnect(link.peer.description)
-        parts.desk.left(link.peer.description)
+        // A host that lost its power is back on a new link before the old one is given up.
+        if parts.closed(self, link.peer) {
+            parts.slots.disconnect(link.peer.description)
+            parts.desk.left(link.peer.description)
+        }
         let (seed, audits) = state.withLock { state -> (SeedSession?, [AuditRequest]) in
             defer { state = State() }
             return (state.seed, Array(state.audits.values))
@@ -116,8 +120,9 @@ final class Shipper: LinkUser {
         seed?.stop()
         for audit in audits { audit.cancel() }
         parts.log.info("\(link.peer): link closed: \(reason)")
-        parts.closed(self)
     }
+
+    func serves(_ peer: Fingerprint) -> Bool { state.withLock { $0.link }?.peer == peer }
 
     /// Any thread.
     func logGrew() { state.withLock { $0.link }?.onLoop { self.pump() } }

@@ -41,9 +41,15 @@ struct ChannelTransport: LinkTransport {
             buffer.writeBytes(head)
             buffer.writeBytes(body)
             channel.write(buffer, promise: nil)
-        } else {
+        } else if channel.eventLoop.inEventLoop {
             write(head)
             write(body)
+        } else {
+            // The pieces of a frame follow one another, whoever else writes.
+            channel.eventLoop.execute {
+                write(head)
+                write(body)
+            }
         }
     }
 

@@ -73,10 +73,9 @@ class Exhaustion(PairGroup):
             pair.start()
             filler = f'{side.state}/filler'
             with pair.load(seed=self.rng.randrange(10**6), rate=0) as b:
-                with open(filler, 'wb') as f, contextlib.suppress(OSError):
+                with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):
                     while True:
                         f.write(bytes(1 << 16))
-                        f.flush()
                 self.until_paused(side)
                 self.watch(1)
             if not pair.is_behind():
