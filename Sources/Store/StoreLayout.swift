@@ -115,6 +115,11 @@ package struct StoreLayout: Sendable {
 
     package func role(of path: StorePath) -> FileRole { FileRole(of: path, rules: rules) }
 
+    /// By its name, which says that it never changes.
+    package func isMessage(_ path: StorePath) -> Bool {
+        if case .message = role(of: path) { true } else { false }
+    }
+
     package func unit(of path: StorePath, _ kind: StoreUnit.EntryKind = .file) -> StoreUnit {
         StoreUnit(of: path, kind, rules: rules.paths)
     }

@@ -102,8 +102,7 @@ extension AuditWalk {
 
     /// A message never changes, so the replica's is as good as it was; an index or a database may have changed since.
     private func isBrokenMessage(_ finding: AuditFinding) -> Bool {
-        guard finding.kind == .corrupt, case .message = parts.roots.layout.role(of: finding.path) else { return false }
-        return true
+        finding.kind == .corrupt && parts.roots.layout.isMessage(finding.path)
     }
 
     private func short(_ digest: Digest) -> String { String("\(digest)".prefix(12)) }

@@ -39,7 +39,7 @@ extension Capturer {
         }
         // Held back since it is broken here: what the replica has is not made worse.
         guard parts.status.current.alarms[path] == nil else { return [] }
-        let isMessage = if case .message = parts.roots.layout.role(of: path) { true } else { false }
+        let isMessage = isMessage(path)
         guard let row, row.stillDescribes(status, asMessage: isMessage) else {
             // Changed since: what is told of the change anyhow must not lean on what the replica has.
             return try sendWhole(path, status)

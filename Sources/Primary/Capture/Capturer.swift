@@ -75,7 +75,6 @@ final class Capturer {
     private static let captureBytesMax = 8 << 20
     /// How long mailboxes.db waits for users who are writing, and how often it is read again.
     private static let busyWait = Duration.milliseconds(30)
-    private static let roundsMax = 3
 
     init(_ parts: Parts, epoch: Epoch, state: String) throws(SystemError) {
         self.parts = parts
@@ -472,7 +471,7 @@ final class Capturer {
     }
 
     func isMessage(_ path: StorePath) -> Bool {
-        if case .message = parts.roots.layout.role(of: path) { true } else { false }
+        parts.roots.layout.isMessage(path)
     }
 
     private func ship(_ round: inout CaptureRound) throws {

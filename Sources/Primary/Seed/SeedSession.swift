@@ -194,7 +194,7 @@ final class SeedSession: Sendable {
     }
 
     private func isMessage(_ path: StorePath) -> Bool {
-        if case .message = parts.roots.layout.role(of: path) { true } else { false }
+        parts.roots.layout.isMessage(path)
     }
 
     /// Tells the replica what there is, and returns what it has of it.

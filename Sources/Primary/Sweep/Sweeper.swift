@@ -109,7 +109,7 @@ final class Sweeper: Sendable {
             if status.kind == .other { continue }
             if status.kind == .directory { directories.append(path) }
             let row = known.removeValue(forKey: name)
-            let isMessage = if case .message = parts.roots.layout.role(of: path) { true } else { false }
+            let isMessage = parts.roots.layout.isMessage(path)
             if let row, row.stillDescribes(status, asMessage: isMessage) { continue }
             if sweep.isBaseline { sweep.baseline.append((path, status)) } else { sweep.suspects.append(path) }
         }

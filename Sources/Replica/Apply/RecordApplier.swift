@@ -142,7 +142,7 @@ final class RecordApplier: Sendable {
     }
 
     private func isMessage(_ path: StorePath) -> Bool {
-        if case .message = layout.role(of: path) { true } else { false }
+        layout.isMessage(path)
     }
 
     /// In a replay what is missing may have been removed or moved since, by a record that comes yet.

@@ -238,7 +238,7 @@ final class SeedUser: LinkUser {
             guard let result = record.result else { continue }
             counted.files += 1
             counted.bytes += record.contentBytes
-            let isMessage = if case .message = layout.role(of: record.path) { true } else { false }
+            let isMessage = layout.isMessage(record.path)
             tally.withLock { tally in
                 tally.manifest.add(record.path, result)
                 tally.fileCount += 1
@@ -291,7 +291,7 @@ final class SeedUser: LinkUser {
         else {
             return .nothing
         }
-        let isMessage = if case .message = layout.role(of: path) { true } else { false }
+        let isMessage = layout.isMessage(path)
         guard !isMessage, status.byteCount >= Self.signatureBytesMin else { return .content(table.digest) }
         let file = try writer.open(path)
         let signature = try Signature.make(byteCount: table.byteCount) {
