@@ -12,9 +12,11 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SWIFT ?= swift
 PYTHON ?= python3
 KILLS ?= 200
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 60
 SEEDS ?= 200
 SOAK_SEEDS ?= 20000
+SOAK_HOURS ?= 24
+SANITIZE_SEEDS ?= 30
 # Swift's own clang, which knows how Swift calls.
 SWIFT_CLANG = $(dir $(realpath $(shell command -v $(SWIFT))))clang
 LIBFUZZER = $(firstword $(wildcard $(dir $(realpath $(shell command -v $(SWIFT))))../lib/clang/*/lib/*/libclang_rt.fuzzer_no_main-$(shell uname -m).a))
@@ -37,12 +39,13 @@ END_TO_END := MAILSYNC=$(abspath $(PROGRAM)) .ci/on-scratch-disk $(PYTHON) Tests
 help:
 	@echo 'make build        the program: $(PROGRAM)'
 	@echo 'make test         build everything once, unit tests, simulation, end-to-end tests (as root, with Cyrus; else those are skipped)'
-	@echo 'make simulate     both ends in one process, SEEDS=$(SEEDS) runs with faults, and each mutation found'
+	@echo 'make simulate     both ends in one process, SEEDS=$(SEEDS) runs with faults, an hour with audits, each mutation found'
 	@echo 'make demo         two mail servers, a crash and a fail-over, in a minute'
 	@echo 'make bench        the benchmarks, which print a table'
-	@echo 'make soak         SOAK_SEEDS=$(SOAK_SEEDS) of the simulation, the long end-to-end tests, KILLS=$(KILLS) rounds of kill -9'
+	@echo 'make soak         SOAK_SEEDS=$(SOAK_SEEDS) and SOAK_HOURS=$(SOAK_HOURS) of the simulation, the long end-to-end tests,'
+	@echo '                  KILLS=$(KILLS) rounds of kill -9'
 	@echo 'make fuzz-smoke   libFuzzer on every decoder, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
-	@echo 'make sanitize     the unit tests under the address and the thread sanitizer'
+	@echo 'make sanitize     unit tests and SANITIZE_SEEDS=$(SANITIZE_SEEDS) of the simulation under the address and the thread sanitizer'
 	@echo 'make deps         as root: the Debian packages that are missing'
 	@echo 'make lint         form of the sources (swift format), of the man pages too where there is mandoc'
 	@echo 'make install      what was built, into PREFIX=$(PREFIX) (DESTDIR=$(DESTDIR)); make uninstall takes it away'
@@ -70,6 +73,7 @@ unit: build-tests
 
 simulate: build-tests
 	$(SIMULATION) --seeds $(SEEDS)
+	$(SIMULATION) --seeds 1 --hours 1
 	$(SIMULATION) --mutation all
 
 end-to-end: build-tests
@@ -86,6 +90,7 @@ bench: build
 soak: build
 	$(SWIFT) build $(SWIFTFLAGS) --product mailsync-sim
 	$(SIMULATION) --seeds $(SOAK_SEEDS)
+	$(SIMULATION) --seeds 1 --hours $(SOAK_HOURS)
 	KILLS=$(KILLS) $(END_TO_END) --long
 
 # Only the layers of the house are instrumented; it is a build of its own, which takes minutes the first time.
@@ -100,10 +105,12 @@ sanitize:
 	$(SWIFT) build --build-tests --sanitize=address --scratch-path .build-asan
 	ASAN_OPTIONS=detect_leaks=0 \
 	    $(SWIFT) test --sanitize=address --scratch-path .build-asan --skip-build $(if $(TESTS),--filter $(TESTS))
+	ASAN_OPTIONS=detect_leaks=0 .build-asan/debug/mailsync-sim --seeds $(SANITIZE_SEEDS)
 	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-tsan
 	$(SWIFT_CLANG) -shared -fPIC -O2 -Wall Tests/Sanitizers/mutex.c -o .build-tsan/mutex.so
 	LD_PRELOAD=$(abspath .build-tsan/mutex.so) \
 	    $(SWIFT) test --sanitize=thread --scratch-path .build-tsan --skip-build $(if $(TESTS),--filter $(TESTS))
+	LD_PRELOAD=$(abspath .build-tsan/mutex.so) .build-tsan/debug/mailsync-sim --seeds $(SANITIZE_SEEDS)
 
 lint: man-lint
 	$(SWIFT) format lint -s -r Sources Tests Package.swift

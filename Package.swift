@@ -81,19 +81,24 @@ let package = Package(
         .executableTarget(
             name: "mailsync-sim",
             dependencies: [
-                "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", "Primary", "Replica", log,
+                "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", "Primary", "Replica", "Seeded", log,
             ],
             path: "Tests/Simulation/Program", swiftSettings: strict),
+
+        // Chance that comes again, for tests and simulation.
+        .target(name: "Seeded", path: "Tests/Seeded", swiftSettings: strict),
 
         tests("Tidy"),
         tests("Digests", of: "Digests"),
         tests("Linux", of: "Linux"),
-        tests("Formats", of: "Formats", "Digests"),
-        tests("Delta", of: "Delta", "Digests", "Formats"),
+        tests("Formats", of: "Formats", "Digests", "Seeded"),
+        tests("Delta", of: "Delta", "Digests", "Formats", "Seeded"),
         tests("Store", of: "Store", "Formats", "Linux", "Digests"),
         tests("ReplicationLog", of: "ReplicationLog", "Formats", "Digests", "Linux", log),
-        tests("Primary", of: "Primary", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),
-        tests("Replica", of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", log),
+        tests(
+            "Primary", of: "Primary", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", "Seeded", log),
+        tests(
+            "Replica", of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", "Seeded", log),
     ]
 )
 

@@ -1,30 +1,34 @@
 """The row about `mailsync verify`: equal stores compared to the last byte, and to the last name."""
+import contextlib
 import json
-import signal
+import multiprocessing
+import os
+import random
 import time
 
 import tools
-from lab.background import Background
+from lab import imap
 from lab.ports import free_port
 from tools import Ended
 
-# what a delivery loses to an audit that goes on all the while: windows of so many seconds, in turn
-WINDOW = 8
+# what a delivery loses to an audit that goes on all the while: windows of so many seconds, in turn, each after a moment
+WINDOW, SETTLED = 4, .6
 
 STORE_ROOTS = ('conf', 'part1', 'part2', 'sieve')
 
 
+def restarted(b, p):
+    """both daemons anew, so that the most memory they had is the audit's"""
+    for s in 'pr':
+        p.restart(s)
+    tools.running(p)
+    p.wait_now(patience=300)
+
+
 def verify(b):
-    """against a dry run of rsync, which also reads all on both ends"""
-    p = b.big_pair()
-    if not b.seeded:
-        p.fingerprint_of_primary = p.command(p.p, 'fingerprint').stdout.strip()
-        p.known_replica = None
-        b.seed_once(p)
-        b.seeded = True
-    if not p.r.running:
-        p.start_daemon('r')
-    p.wait_now(patience=120)
+    """against a dry run of rsync, which also reads all on both ends; of a million messages the metadata only"""
+    p = b.seeded_pair()
+    restarted(b, p)
     log, row = f'{b.where}/peers.log', f'verify {b.messages} messages'
 
     def mailsync(depth):
@@ -52,11 +56,14 @@ def verify(b):
         return wall, one, two, wire
 
     names = {'mailsync verify': (mailsync, 'content'), 'rsync -aHnc': (rsync, None), 'mailsync verify, metadata': (mailsync, 'metadata')}
-    mailsync('content')                                    # all of it in the page cache
+    if b.o.million:
+        names = {'mailsync verify, metadata': (mailsync, 'metadata')}
+    else:
+        mailsync('content')                                # all of it in the page cache
     for k, name in b.turns(list(names)):
         measure, depth = names[name]
         wall, one, two, wire = measure(depth)
-        us = 'mailsync verify'
+        us = list(names)[0]
         b.add(row, 'wall', 's', name, wall, us)
         b.add(row, 'CPU, primary', 's', name, one, us)
         b.add(row, 'CPU, replica', 's', name, two, us)
@@ -66,18 +73,74 @@ def verify(b):
     b.add(row, 'memory, most', 'MB', 'replica', tools.memory(p.r.daemon.pid)[1])
 
 
+def differences(b):
+    """a bit in each of 100 messages of the replica, their times as before: what is told of them, and sent to mend them"""
+    p, row, count = b.seeded_pair(), f'{b.messages} messages, 100 differences', 100
+    rng = random.Random(5)
+    found = []
+    for root in ('part1', 'part2'):
+        for directory, _, files in os.walk(f'{p.r.cyrus.dir}/{root}'):
+            found += [f'{directory}/{f}' for f in files if f[0].isdigit() and os.stat(f'{directory}/{f}').st_nlink == 1]
+    found.sort()
+
+    def mailsync(*arguments):
+        wire, t = b.wire(), time.monotonic()
+        done = p.command(p.p, 'verify', '--json', *arguments, expect=(1,), timeout=900)
+        wall, wire = time.monotonic() - t, b.wire() - wire
+        end = json.loads(done.stdout.splitlines()[-1])['end']
+        if end['findings'] != count or end['unfinished'] or arguments and end['healed'] != count:
+            raise Ended(f'verify: {end}')
+        return wall, wire
+
+    for _ in range(b.rounds):
+        packed = 0
+        for path in rng.sample(found, count):
+            st = os.stat(path)
+            with open(path, 'r+b') as f:
+                data = bytearray(f.read())
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                f.seek(0)
+                f.write(data)
+            os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+            packed += len(tools.run(['lz4', '-1', '-q', '-c', path], 10).stdout)
+        for name, arguments, less in (('verify', (), 0), ('verify --repair, less the messages as lz4 -1', ('--repair',), packed)):
+            wall, wire = mailsync(*arguments)
+            b.add(row, 'wall', 's', name, wall)
+            if b.o.own_network:
+                b.add(row, 'wire', 'KB', name, (wire - less) / 1e3)
+        p.command(p.p, 'verify', expect=(0,), timeout=900)
+
+
+def deliver(port, users, counts, number):
+    """delivers to anybody, on and on, and counts"""
+    rng, made = random.Random(number), 0
+    while True:
+        with contextlib.suppress(EOFError, OSError), imap.Lmtp(port) as l:     # lmtpd ends after so many messages
+            while True:
+                made += 1
+                l.deliver([imap.user(rng.randrange(users))], imap.message(rng, f'beside-{number}-{made}'))
+                counts[number] += 1
+
+
 def beside(b):
-    """deliveries through a real Cyrus, with `verify` back to back at its default rate beside them, and without"""
+    """four clients deliver through a real Cyrus all the while; `verify` back to back at its default rate beside them for a moment, and not"""
     p = b.pair(('--users', 80, '--messages', 20000))
-    ports = [x for k, v in p.p.cyrus.port.items() for x in (f'--{k}', v)]
-    for serial, name in b.turns(['without verify', 'verify back to back']):
-        p.wait_now(patience=180)
-        follow = p.background(p.p, 'verify', '--follow', '--json') if name != 'without verify' else None
-        with Background('load.py', *ports, '--users', 8, '--clients', 4, '--mode', 'deliver', '--rate', 0, '--seed', serial) as work:
+    p.wait_now(patience=180)
+    counts = multiprocessing.Array('Q', 4)
+    clients = [multiprocessing.Process(target=deliver, args=(p.p.cyrus.port['lmtp'], 8, counts, n), daemon=True) for n in range(4)]
+    for c in clients:
+        c.start()
+    try:
+        for _, name in b.turns(['without verify', 'verify back to back']):
+            follow = p.background(p.p, 'verify', '--follow', '--json') if name != 'without verify' else None
+            time.sleep(SETTLED)
+            before, begun = sum(counts), time.monotonic()
             time.sleep(WINDOW)
-            done = work.stop()
-        if follow:
-            follow.send_signal(signal.SIGINT)
-            follow.wait(60)
-        b.add('LMTP, 4 connections', 'rate', 'deliveries/s', name, done['operations'] / done['secs'], 'without verify')
+            b.add('LMTP, 4 connections', 'rate', 'deliveries/s', name, (sum(counts) - before) / (time.monotonic() - begun), 'without verify')
+            if follow:
+                follow.terminate()                           # SIGINT is ignored where this runs in a shell's background
+                follow.wait(60)
+    finally:
+        for c in clients:
+            c.kill()
     b.done(p)

@@ -99,6 +99,18 @@ class Bench:
         wall = time.monotonic() - t
         return wall, tools.cpu(p.p.daemon.pid) - before, c, self.wire() - wire
 
+    def seeded_pair(self):
+        """the same with its replica, both running and in step"""
+        p = self.big_pair()
+        if not self.seeded:
+            p.fingerprint_of_primary, p.known_replica = p.command(p.p, 'fingerprint').stdout.strip(), None
+            self.seed_once(p)
+            self.seeded = True
+        if not p.r.running:
+            p.start_daemon('r')
+        p.wait_now(patience=300)
+        return p
+
     def wire(self):
         return tools.loopback_bytes() if self.o.own_network else 0
 
@@ -437,10 +449,16 @@ def sustained(b):
                 ports = [x for k, v in p.p.cyrus.port.items() for x in (f'--{k}', v)]
                 work = Background('load.py', *ports, '--users', 8, '--clients', 6, '--mode', 'deliver', '--rate', 0, '--seed', serial)
             with work:
+                time.sleep(.5)  # its workers start
+                everything = tools.machine_cpu()
+                t = time.monotonic()
                 time.sleep(secs)
+                everything = (tools.machine_cpu() - everything) / (time.monotonic() - t)
                 done = work.stop()
             t = time.monotonic()
-            b.add(row, 'rate', unit, name, done['operations'] / done['secs'], reference='without mailsync')
+            rate = done['operations'] / done['secs']
+            b.add(row, 'rate', unit, name, rate, reference='without mailsync')
+            b.add(row, 'CPU of the machine per operation', 'ms', name, 1e3 * everything / rate, reference='without mailsync')
             if ends == 'pr':
                 barrier(p, timeout=180)
                 b.add(row, 'until flushed, after the last', 's', name, time.monotonic() - t)
@@ -455,14 +473,7 @@ def sustained(b):
 
 # ---- 6
 def memory(b):
-    p = b.big_pair()
-    if not b.seeded:
-        p.fingerprint_of_primary, p.known_replica = p.command(p.p, 'fingerprint').stdout.strip(), None
-        b.seed_once(p)
-        b.seeded = True
-    if not p.r.running:
-        p.start_daemon('r')
-    p.wait_now(patience=300)
+    p = b.seeded_pair()
     for side, name in ((p.p, 'primary'), (p.r, 'replica')):
         for metric, value in zip(('resident', 'resident at most', 'of it anonymous'), tools.memory(side.daemon.pid)):
             b.add(f'memory, {b.messages} messages', metric, 'MB', name, value)
@@ -474,5 +485,5 @@ def memory(b):
         b.add(f'memory, {b.messages} messages', metric, 'MB', 'primary, started again', value)
 
 
-ROWS = {'seed': seed, 'verify': audit.verify, 'beside': audit.beside, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory,
+ROWS = {'seed': seed, 'verify': audit.verify, 'differences': audit.differences, 'beside': audit.beside, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory,
         'sustained': sustained}

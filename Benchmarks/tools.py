@@ -100,6 +100,13 @@ def cpu(pid):
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
+def machine_cpu():
+    """CPU seconds of everything on this machine since it started, idling and waiting excepted"""
+    with open('/proc/stat') as f:
+        user, nice, system, _, _, irq, softirq = (int(x) for x in f.readline().split()[1:8])
+    return (user + nice + system + irq + softirq) / _TICK
+
+
 def memory(pid):
     """MB: resident now, the most that ever was, and that part which is no file's"""
     with open(f'/proc/{pid}/status') as f:

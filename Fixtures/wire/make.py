@@ -148,7 +148,7 @@ def records():
 
     def check(number, depth, directories):
         hex = record(12, "check", MAIL, b"")
-        hex.add(struct.pack(">Q", number), f"number {number}").add(leb(7), f"audit {number - 7}").add(bytes([depth]), "depth: " + ["", "metadata", "content"][depth])
+        hex.add(struct.pack(">Q", number), f"number {number}").add(leb(7), f"audit {number - 7}").add(bytes([depth]), "depth: " + ["", "metadata", "content", "content, with the records of databases"][depth])
         hex.add(leb(len(directories)), f"{len(directories)} directories")
         before = b""
         for name, excluded in directories:
@@ -166,6 +166,10 @@ def records():
     hex.add(leb(2) + struct.pack(">QQ", 3, 4), "2 entries").add(leb(1) + leb(1) + struct.pack(">Q", 5), "entry 1 without its owner: 5")
     hex.add(leb(0) + leb(0), "none in the root itself")
     yield "record-check-entries.hex", "what each holds", hex
+
+    hex = check(84, 3, [(b"a", [])]).add(b"\x02", "claim: entries")
+    hex.add(leb(1) + struct.pack(">Q", 3) + leb(0), "1 entry")
+    yield "record-check-records.hex", "what one holds, and the records of databases that are otherwise are wanted", hex
 
     hex = check(79, 1, []).add(b"\x03", "claim: links").add(leb(1), "1 group").add(leb(2), "of 2 names")
     for root, name in ((MAIL, b"a/1."), (b"archivepartition-default", b"b/7.")): path(hex, root, name, "name")

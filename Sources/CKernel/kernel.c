@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -93,6 +94,8 @@ int ms_ioprio_idle(void) {
     // glibc has no name for this one: IOPRIO_WHO_PROCESS is 1, IOPRIO_CLASS_IDLE is 3, the class is in bits 13 and up.
     return (int)syscall(SYS_ioprio_set, 1, 0, 3 << 13);
 }
+
+int ms_limit_arenas(int count) { return mallopt(M_ARENA_MAX, count); }
 
 int ms_set_thread_name(const char *name) { return pthread_setname_np(pthread_self(), name); }
 

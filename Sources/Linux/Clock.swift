@@ -43,6 +43,12 @@ package struct MonotonicTime: Hashable, Comparable, Sendable {
     }
 }
 
+/// What a thread has used of a processor.
+package enum ProcessorTime {
+    /// Of the calling one (clock_gettime CLOCK_THREAD_CPUTIME_ID); in a simulation, the time that went by.
+    package static func ofThisThread() -> Duration { .nanoseconds(read(CLOCK_THREAD_CPUTIME_ID)) }
+}
+
 /// Where somebody who needs the wall clock gets it from: the system's in the program, a made-up one in a test.
 package struct Wallclock: Sendable {
     package let now: @Sendable () -> Timestamp

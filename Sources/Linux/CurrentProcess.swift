@@ -34,6 +34,10 @@ package enum CurrentProcess {
         return raised
     }
 
+    /// All threads share two of malloc's arenas, instead of eight for each processor: what one thread has freed another may
+    /// use, and a daemon of a dozen threads holds less (mallopt, M_ARENA_MAX). To be called before there are threads.
+    package static func shareMemoryAmongThreads() { _ = ms_limit_arenas(2) }  // refused, it is as without
+
     /// Memory in use (resident set size), from /proc/self/statm.
     package static func residentBytes() throws(SystemError) -> Int {
         let path = "/proc/self/statm"
@@ -49,13 +53,17 @@ package enum CurrentProcess {
     /// Lets this thread, and those it starts later, use disks only when nobody else does (ioprio_set, class idle).
     /// Schedulers other than BFQ take no notice.
     package static func useDiskWhenIdle() throws(SystemError) {
+        // There all threads take turns: one that is slow slows all.
+        guard Simulation.kernel == nil else { return }
         try kernel("ioprio_set", "this thread") { ms_ioprio_idle() }
     }
 
-    /// Lets this thread run after all others that want to (setpriority); it cannot go back.
-    package static func useProcessorWhenIdle() {
+    /// Lets this thread give way to others that want to run, and never wait for them for good: it has a tenth of one's share
+    /// (setpriority); it cannot go back.
+    package static func useProcessorModestly() {
+        guard Simulation.kernel == nil else { return }
         // On Linux this is the thread's own; only politeness, so a refusal is no error.
-        _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 19)
+        _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
     }
 
     private static let openFiles = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)

@@ -129,9 +129,10 @@ package enum StandardStream: CInt, Sendable {
     case output = 1
     case error = 2
 
-    /// Writes all of `text` (write). `Errno.brokenPipe` when the reader is gone.
-    package func write(_ text: String) throws(SystemError) {
-        let bytes = Array(text.utf8)
+    package func write(_ text: String) throws(SystemError) { try write(Array(text.utf8)) }
+
+    /// Writes all of `bytes` (write). `Errno.brokenPipe` when the reader is gone.
+    package func write(_ bytes: [UInt8]) throws(SystemError) {
         var done = 0
         while done < bytes.count {
             done += try kernel("write", self == .output ? "standard output" : "standard error") {

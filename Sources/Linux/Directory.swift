@@ -48,6 +48,15 @@ package final class Directory: Sendable {
         return try Directory(path, parents: parents)
     }
 
+    /// The same, with what is missing above it.
+    package static func makeAll(_ path: String, mode: UInt16 = 0o700) throws(SystemError) -> Directory {
+        if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+            let parent = String(path[..<slash])
+            if try FileStatus.of(parent) == nil { _ = try makeAll(parent, mode: mode) }
+        }
+        return try make(path, mode: mode)
+    }
+
     /// As it was opened, for messages.
     package var path: String { descriptor.path }
 

@@ -30,8 +30,8 @@ package protocol SimulatedKernel: AnyObject, Sendable {
     /// What a file's status is told to be.
     func adjusted(_ status: FileStatus) -> FileStatus
     func random() -> UInt64
-    /// Whether a fault of this name is to be made on purpose, to see that it is found.
-    func isMutated(_ name: String) -> Bool
+    /// Whether this is to be done wrong on purpose, to see that it is found.
+    func isMutated(_ mutation: Simulation.Mutation) -> Bool
 }
 
 package enum Simulation {
@@ -60,8 +60,13 @@ package enum Simulation {
         case setTimesOf(CInt, [CChar], mtimeNanoseconds: Int64)
     }
 
+    /// What can be done wrong only where it is done.
+    package enum Mutation: Sendable {
+        case indexFirst, skipBasis, claimUnproven, ignoreTold, ignoreAwaited, trimEarly, annotationsFirst
+    }
+
     /// False in the program.
-    package static func isMutated(_ name: String) -> Bool { kernel?.isMutated(name) ?? false }
+    package static func isMutated(_ mutation: Mutation) -> Bool { kernel?.isMutated(mutation) ?? false }
 }
 
 /// Chance: the system's, or a simulation's.

@@ -24,6 +24,7 @@ extension SystemError {
         switch errno {
         case .noSpace where call == "inotify_add_watch": "raise fs.inotify.max_user_watches"
         case .noSpace, .quotaExceeded: "free some space"
+        case .tooManyOpenFiles where call == "inotify_init1": "raise fs.inotify.max_user_instances"
         case .tooManyOpenFiles: "raise the limit of open files (LimitNOFILE)"
         case .tooManyOpenFilesInSystem: "raise fs.file-max"
         default: "free some memory"

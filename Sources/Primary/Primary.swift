@@ -33,10 +33,12 @@ package final class Primary: Sendable {
         package var journalKeep: Duration
         /// The fingerprints of those who may connect.
         package var replicas: Set<String>
+        /// How long segments of the journal are.
+        package var segmentBytes: Int
 
         package init(
             store: String, state: String, epoch: Epoch, sweepPeriod: Duration, scrubPeriod: Duration?,
-            journalBytesMax: Int, journalKeep: Duration, replicas: Set<String>
+            journalBytesMax: Int, journalKeep: Duration, replicas: Set<String>, segmentBytes: Int = Journal.segmentBytes
         ) {
             self.store = store
             self.state = state
@@ -46,6 +48,7 @@ package final class Primary: Sendable {
             self.journalBytesMax = journalBytesMax
             self.journalKeep = journalKeep
             self.replicas = replicas
+            self.segmentBytes = segmentBytes
         }
     }
 
@@ -85,7 +88,8 @@ package final class Primary: Sendable {
         let journalPath = options.state + "/journal"
         _ = try Directory.make(journalPath)
         let start = Position(epoch: options.epoch, sequence: SequenceNumber(0))
-        journal = try Journal.open(in: journalPath, orStartAfter: start, hash: .zero)
+        journal = try Journal.open(
+            in: journalPath, orStartAfter: start, hash: .zero, segmentBytes: options.segmentBytes)
         slots = try Slots(in: options.state)
         slots.keep(only: options.replicas)
         catalogue = try Catalogue(path: options.state + "/catalogue")
@@ -127,7 +131,11 @@ package final class Primary: Sendable {
     /// Runs until `stop`, or until something fails that cannot be gone on without.
     package func run() async throws {
         let capturer = CapturerParts(self)
-        defer { catalogue.close() }
+        defer {
+            catalogue.close()
+            // It holds this primary, and with it the watches, which a later one needs.
+            running.withLock { $0 = nil }
+        }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await Thread.run(name: "watch") { try self.watch() } }
             group.addTask { try await Thread.run(name: "capture") { try capturer.run() } }
@@ -184,11 +192,7 @@ package final class Primary: Sendable {
 
     /// Wakes the capturer only for what it would act on: a delivery makes some dozen events, and the last counts.
     private func take(_ hints: [Hint]) {
-        let isAwaited = inbox.withLock { inbox in
-            inbox.hints.append(contentsOf: hints)
-            return inbox.isIdle || hints.contains { $0.urgency > .whenDue }
-        }
-        if isAwaited { inbox.update { _ in } }
+        if inbox.withLock({ $0.add(hints) }) { inbox.update { _ in } }
     }
 
     private func sweep() throws {
@@ -290,7 +294,8 @@ package final class Primary: Sendable {
     /// who lack it what it was about.
     package func trim() throws {
         try slots.save()
-        var goal = slots.slowest ?? journal.flushed.position
+        let isEarly = Simulation.isMutated(.trimEarly)
+        var goal = isEarly ? journal.flushed.position : slots.slowest ?? journal.flushed.position
         if let cap = try cap(), cap > goal {
             try noteMissed(through: cap)
             goal = cap

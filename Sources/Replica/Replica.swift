@@ -25,19 +25,22 @@ package final class Replica: Sendable {
         package var mayOverwrite: Bool
         /// How long what is removed is kept.
         package var quarantineKeep: Duration
-        /// Of the store's files, what may be removed in an hour; nothing: no limit.
-        package var removalShareMax: Double?
+        /// What may be removed in an hour; nothing: no limit.
+        package var removalLimit: RemovalLimit?
+        /// How long segments of the journal are.
+        package var segmentBytes: Int
 
         package init(
             store: String, state: String, peers: [Address], mayOverwrite: Bool, quarantineKeep: Duration,
-            removalShareMax: Double?
+            removalLimit: RemovalLimit?, segmentBytes: Int = Journal.segmentBytes
         ) {
             self.store = store
             self.state = state
             self.peers = peers
             self.mayOverwrite = mayOverwrite
             self.quarantineKeep = quarantineKeep
-            self.removalShareMax = removalShareMax
+            self.removalLimit = removalLimit
+            self.segmentBytes = segmentBytes
         }
     }
 
@@ -52,6 +55,7 @@ package final class Replica: Sendable {
 
     private static let backoffFirst = Duration.milliseconds(100)
     private static let backoffMax = Duration.seconds(15)
+    private static let catchUpInterval = Duration.milliseconds(100)
 
     /// For an operator at the primary.
     private var place: Place {
@@ -65,15 +69,20 @@ package final class Replica: Sendable {
         self.layout = layout
         self.dialer = dialer
         self.log = log
+        let record = try ReplicaRecord(in: options.state)
+        // Before anything is made in a directory that may be somebody else's.
+        if !options.mayOverwrite { try record.checkRoots(layout) }
         quarantine = try Quarantine(options.state + "/quarantine")
         writer = try StoreWriter(layout, quarantine: quarantine)
-        let record = try ReplicaRecord(in: options.state)
         shared.update { status in
             (status.applied, status.flushed, status.received) = (record.applied, record.applied, record.applied)
             status.epochSeen = record.epochSeen
             if record.phase != .seeded { status.phase = .unseeded }
         }
     }
+
+    /// Throws `StrangeRoot`.
+    func checkRoots() throws { try Self.checkRoots(in: options.state, layout) }
 
     /// Makes the roots that are missing; only their last component.
     package static func makeRoots(of layout: StoreLayout) throws {
@@ -88,7 +97,7 @@ package final class Replica: Sendable {
     /// Ends `run` once all that is flushed is applied.
     package func stop() {
         isStopping.withLock { $0 = true }
-        shared.work.update { $0.isStopping = true }
+        shared.stop()
     }
 
     /// Until something was flushed or applied, or `timeout`.
@@ -108,7 +117,7 @@ package final class Replica: Sendable {
         while !isStopping.withLock({ $0 }) {
             let record = try ReplicaRecord(in: options.state)
             guard record.phase == .seeded else {
-                try await seed()
+                try await seed(.untilSeeded)
                 continue
             }
             switch try await follow(record) {
@@ -118,10 +127,7 @@ package final class Replica: Sendable {
                 log.notice(
                     "the log between was trimmed: going on after \(welcome.start), whole files come until \(welcome.consistentAfter)"
                 )
-                var jumped = try ReplicaRecord(in: options.state)
-                try beginLog(
-                    after: welcome.start, hash: welcome.hash, consistentAfter: welcome.consistentAfter,
-                    versions: SeededVersions(), &jumped)
+                try jump(welcome)
             case .needsSeed:
                 log.warning("the log that this replica needs is not kept any more; comparing with the primary instead")
                 var unseeded = try ReplicaRecord(in: options.state)
@@ -131,10 +137,10 @@ package final class Replica: Sendable {
         }
     }
 
-    /// Seeds, and follows the log until the copy is consistent, or until `stop`.
+    /// Seeds, and follows the log until the copy is consistent, or until `stop`. Throws `SeedNotBegun` if no peer will have it.
     package func seedUntilConsistent() async throws {
         let record = try ReplicaRecord(in: options.state)
-        if record.phase != .seeded { try await seed() }
+        if record.phase != .seeded || options.mayOverwrite { try await seed(.onceEachPeer) }
         let seeded = try ReplicaRecord(in: options.state)
         guard seeded.phase == .seeded, !isStopping.withLock({ $0 }) else { return }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -155,9 +161,18 @@ package final class Replica: Sendable {
     private func leave() {
         do throws(SystemError) {
             try writer.leave()
+            try noteRoots()
         } catch {
             log.warning("\(error)")
         }
+    }
+
+    /// A root that became empty in order is not missed at the next start.
+    private func noteRoots() throws(SystemError) {
+        var record = try ReplicaRecord(in: options.state)
+        guard record.phase == .seeded else { return }
+        record.roots = try SeededRoots(layout)
+        try record.save(in: options.state)
     }
 
     private enum FollowEnd: Sendable {
@@ -167,14 +182,15 @@ package final class Replica: Sendable {
 
     /// The three stations of the log, until `stop` or until only a seed helps.
     private func follow(_ record: ReplicaRecord) async throws -> FollowEnd {
-        let journal = try openJournal(record)
+        let journal = try JournalStart.openJournal(
+            in: options.state, applied: record.applied, segmentBytes: options.segmentBytes)
         shared.work.update { $0 = SharedReplica.Work() }
-        if isStopping.withLock({ $0 }) { shared.work.update { $0.isStopping = true } }
+        if isStopping.withLock({ $0 }) { shared.stop() }
         shared.moved(received: journal.flushed.position, flushed: journal.flushed.position)
         shared.follow(awaiting: try AwaitedPaths(in: options.state, applied: record.applied))
         let seeded = try SeededVersions(in: options.state)
         let (writer, quarantine, layout, state, shared, log) = (writer, quarantine, layout, options.state, shared, log)
-        let (keep, share) = (options.quarantineKeep, options.removalShareMax)
+        let (keep, limit) = (options.quarantineKeep, options.removalLimit)
         let audit = AuditEvaluator(roots: try StoreRoots(layout), shared: shared, log: log)
         return try await withThrowingTaskGroup(of: FollowEnd.self) { group in
             group.addTask {
@@ -185,7 +201,7 @@ package final class Replica: Sendable {
                 try await Thread.run(name: "apply") {
                     let parts = Applier.Parts(
                         journal: journal, writer: writer, tidyUp: { quarantine.expireNow(olderThan: keep, log) },
-                        layout: layout, removalShareMax: share, state: state, shared: shared, log: log,
+                        layout: layout, removalLimit: limit, state: state, shared: shared, log: log,
                         audit: audit)
                     try Applier(parts, record: record, seeded: seeded).run()
                 }
@@ -200,23 +216,16 @@ package final class Replica: Sendable {
             do {
                 while let one = try await group.next() {
                     if case .stopped = one {} else { end = one }
-                    shared.work.update { $0.isStopping = true }
+                    shared.stop()
                     audit.stop()
                 }
             } catch {
-                shared.work.update { $0.isStopping = true }
+                shared.stop()
                 audit.stop()
                 throw error
             }
             return end
         }
-    }
-
-    private func openJournal(_ record: ReplicaRecord) throws -> Journal {
-        let path = options.state + "/journal"
-        _ = try Directory.make(path)
-        let start = try JournalStart(in: options.state)
-        return try Journal.open(in: path, orStartAfter: start.position, hash: start.hash)
     }
 
     // MARK: - dialling
@@ -245,7 +254,8 @@ package final class Replica: Sendable {
                 shared.enter(.diverged)
                 return .needsSeed
             case .jump(let welcome):
-                return .jump(welcome)
+                try await catchUp(journal)
+                if !shared.work.withLock({ $0.isStopping }) { return .jump(welcome) }
             case .refused(let refusal, let why):
                 shared.failed("\(refusal): \(why)")
                 log.error("refused: \(why)")
@@ -264,6 +274,16 @@ package final class Replica: Sendable {
     private func drain() async throws {
         let shared = shared
         try await Thread.run(name: "drain") { _ = shared.work.wait { $0.arrived.isEmpty || $0.isStopping } }
+    }
+
+    /// Waits until all that is flushed is applied: a jump goes on behind it, and brings nothing of it. The brake may hold it up.
+    private func catchUp(_ journal: Journal) async throws {
+        let shared = shared
+        try await Thread.run(name: "catch-up") {
+            while shared.status.applied < journal.flushed.position, !shared.work.withLock({ $0.isStopping }) {
+                _ = shared.work.wait(timeout: Self.catchUpInterval) { $0.isStopping }
+            }
+        }
     }
 
     /// Waits, but not longer than until `stop`.
@@ -290,19 +310,19 @@ package final class Replica: Sendable {
 
     // MARK: - seeding
 
-    /// Seeds, and comes back with the state saying so; tries again after an interruption.
-    package func seed() async throws {
+    /// Seeds, and comes back with the state saying so; tries again after an interruption. Throws `SeedNotBegun`.
+    private func seed(_ tries: SeedTries) async throws {
         var record = try ReplicaRecord(in: options.state)
         let isEmpty = try TargetCheck(layout: layout, writer: writer).isEmpty()
         guard isEmpty || record.phase != .unseeded || options.mayOverwrite else {
             throw SeedRefusal(layout: layout)
         }
         record.phase = .seeding
-        try record.save(in: options.state)
         var backoff = Backoff(first: Self.backoffFirst, max: Self.backoffMax)
         var turn = 0
         var isFirst = true
-        shared.update { $0.seed = SeedProgress() }
+        var refusals = SeedRefusals(peerCount: options.peers.count, tries)
+        shared.beginSeed()
         let isStopping = isStopping.withLock { $0 }
         shared.work.update {
             $0 = SharedReplica.Work()
@@ -316,53 +336,75 @@ package final class Replica: Sendable {
             let peer = options.peers[turn % options.peers.count]
             turn += 1
             let ending = Ending<SeedUser.End>()
+            // From the first file on this is an earlier copy, and not before.
             let user = SeedUser(
-                hello: hello, writer: writer, layout: layout, shared: shared, log: log
-            ) { ending.tell($0) }
+                hello: hello, writer: writer, layout: layout, shared: shared, log: log,
+                willWrite: { [record, state = options.state] () throws(SystemError) in try record.save(in: state) },
+                ended: { ending.tell($0) })
             do {
                 try await dialer.dial(peer, user: ClosingUser(user, when: shared))
                 isFirst = false
                 let end = await ending.value
+                if user.isWelcome || self.isStopping.withLock({ $0 }) { refusals.excuse() }
                 switch end {
                 case .seeded(let seeded):
-                    return try finish(seeded, &record)
+                    return try finish(seeded, record)
                 case .refused(let refusal, let why):
                     shared.failed("\(refusal): \(why)")
-                    log.error("refused: \(why)")
+                    log.error("refused: \(peer): \(why)")
+                    try refusals.note("\(peer): \(why)", refusal)
                 case .closed(let why):
                     shared.failed(why)
                     log.warning("seed interrupted: \(why)")
+                    try refusals.note("\(peer): \(why)")
                 }
-            } catch {
+            } catch let error as LinkFailure {
                 shared.failed("\(error)")
                 log.info("no link: \(error)")
+                if self.isStopping.withLock({ $0 }) { refusals.excuse() }
+                try refusals.note("\(error)")
+            } catch let error as SystemError where error.isShortage {
+                // All has come, and there is no room to say so.
+                shared.failed("\(error)")
+                log.error("paused: \(error): \(error.shortageHint), it goes on by itself")
             }
             await pause(backoff.next())
         }
     }
 
-    private func finish(_ seeded: SeedUser.Seeded, _ record: inout ReplicaRecord) throws {
-        try beginLog(
-            after: seeded.start, hash: seeded.hash, consistentAfter: seeded.consistentAfter,
-            versions: seeded.versions, &record)
+    private func finish(_ seeded: SeedUser.Seeded, _ record: ReplicaRecord) throws {
+        try beginLog(after: seeded, record)
         shared.update { $0.seed?.isDone = true }
         log.info("seeded; the log begins after \(seeded.start), the copy is consistent at \(seeded.consistentAfter)")
     }
 
-    /// The journal begins anew after `start`; all of the store is on disk.
-    private func beginLog(
-        after start: Position, hash: ChainHash, consistentAfter: Position, versions: SeededVersions,
-        _ record: inout ReplicaRecord
-    ) throws {
-        let path = options.state + "/journal"
-        let directory = try Directory.make(path)
-        for name in try Journal.segmentNames(in: path) { try directory.unlink(Array(name.utf8)) }
-        try directory.flushDirectory()
-        try JournalStart(position: start, hash: hash).save(in: options.state)
-        try versions.save(in: options.state)
+    /// The journal begins anew after a seed; all of the store is on disk.
+    private func beginLog(after seeded: SeedUser.Seeded, _ record: ReplicaRecord) throws {
         // All files are compared, or come whole.
         try AwaitedPaths.remove(in: options.state)
+        try JournalStart.dropJournal(in: options.state)
+        try JournalStart(position: seeded.start, hash: seeded.hash).save(in: options.state)
+        try seeded.versions.save(in: options.state)
+        var record = record
         record.phase = .seeded
+        record.roots = try SeededRoots(layout)
+        try begin(after: seeded.start, consistentAfter: seeded.consistentAfter, record)
+    }
+
+    /// The journal begins anew behind what was trimmed; all that came before is applied. What was awaited still is: it was asked
+    /// for before. A crash leaves the old log, or, from the record on, the new one (`JournalStart.openJournal`).
+    private func jump(_ welcome: Welcome) throws {
+        // Of no effect while there are segments.
+        try JournalStart(position: welcome.start, hash: welcome.hash).save(in: options.state)
+        let record = try ReplicaRecord(in: options.state)
+        try begin(after: welcome.start, consistentAfter: welcome.consistentAfter, record)
+        try JournalStart.dropJournal(in: options.state)
+        // Of positions that are behind now.
+        try SeededVersions.remove(in: options.state)
+    }
+
+    private func begin(after start: Position, consistentAfter: Position, _ record: ReplicaRecord) throws {
+        var record = record
         record.applied = start
         record.consistentAfter = consistentAfter
         record.epochSeen = max(record.epochSeen, start.epoch)

@@ -24,8 +24,7 @@ package struct ReplicaEnd: Sendable {
                     "its seed is consistent at \(record.consistentAfter), and it has only applied up to \(record.applied)"
             )
         }
-        let start = try JournalStart(in: state)
-        let flushed = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash).flushed
+        let flushed = try JournalStart.openJournal(in: state, applied: record.applied).flushed
         guard record.applied == flushed.position else {
             throw NotPromotable(
                 why: "it has the log up to \(flushed.position), and has only applied it up to \(record.applied): "
@@ -62,20 +61,26 @@ extension Replica {
     package func checkPromotable() throws {
         let status = status
         if [.unseeded, .seeding].contains(status.phase) { throw NotPromotable(why: "it was never seeded to the end") }
+        try checkRoots()
+    }
+
+    /// Throws `StrangeRoot` if a root of the copy is empty that was not.
+    package static func checkRoots(in state: String, _ layout: StoreLayout) throws {
+        try ReplicaRecord(in: state).checkRoots(layout)
     }
 
     /// Applies all that is in the journal, with no link and no other thread: for a promotion when no daemon runs.
     package static func applyJournal(in state: String, layout: StoreLayout, log: Logger) throws {
         let record = try ReplicaRecord(in: state)
         guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
-        let start = try JournalStart(in: state)
-        let journal = try Journal.open(in: state + "/journal", orStartAfter: start.position, hash: start.hash)
+        try record.checkRoots(layout)
+        let journal = try JournalStart.openJournal(in: state, applied: record.applied)
         let shared = SharedReplica(now: Timestamp.now)
-        shared.work.update { $0.isStopping = true }
+        shared.stop()
         shared.follow(awaiting: try AwaitedPaths(in: state, applied: record.applied))
         let writer = try StoreWriter(layout, quarantine: try Quarantine(state + "/quarantine"))
         let parts = Applier.Parts(
-            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalShareMax: nil, state: state,
+            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalLimit: nil, state: state,
             shared: shared, log: log)
         try Applier(parts, record: record, seeded: try SeededVersions(in: state)).run()
         try writer.leave()

@@ -1,6 +1,7 @@
 import Digests
 import Formats
 import Linux
+import Store
 
 /// What a replica knows of itself over a restart: `replica` in the state directory, `key value` lines, replaced whole.
 ///
@@ -19,6 +20,8 @@ struct ReplicaRecord: Equatable, Sendable {
     var epochSeen = Epoch(0)
     /// The primary's clock at `applied`, ns since 1970; 0 for none.
     var exactAt: Int64 = 0
+    /// The roots in which there is something, as of the seed or of the last end in order.
+    var roots = SeededRoots()
 
     private static let fileName = "replica"
 
@@ -26,7 +29,7 @@ struct ReplicaRecord: Equatable, Sendable {
 
     /// Nothing read means a new state directory.
     init(in directory: String) throws(SystemError) {
-        guard let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 4096) else { return }
+        guard let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 1 << 16) else { return }
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let words = line.split(separator: " ", maxSplits: 1)
             guard words.count == 2 else { continue }
@@ -35,6 +38,7 @@ struct ReplicaRecord: Equatable, Sendable {
             case "applied": applied = Position(words[1]) ?? .zero
             case "consistent_after": consistentAfter = Position(words[1]) ?? .zero
             case "epoch_seen": epochSeen = Epoch(UInt32(words[1]) ?? 0)
+            case "root": roots.add(words[1])
             case "exact_at": exactAt = Int64(words[1]) ?? 0
             default: continue
             }
@@ -49,9 +53,17 @@ struct ReplicaRecord: Equatable, Sendable {
             consistent_after \(consistentAfter)
             epoch_seen \(epochSeen)
             exact_at \(exactAt)
+            \(roots.lines.joined(separator: "\n"))
 
             """
         try AtomicFile.replace(directory: directory, name: Self.fileName, bytes: Array(text.utf8))
+    }
+}
+
+extension ReplicaRecord {
+    /// Throws `StrangeRoot` if this is a copy, and a root of `layout` is empty that was not.
+    func checkRoots(_ layout: StoreLayout) throws {
+        if phase == .seeded { try roots.check(layout) }
     }
 }
 

@@ -11,8 +11,14 @@ final class SharedReplica: Sendable {
         /// The operator has looked at what the brake stopped.
         var isBrakeReleased = false
         /// Batches that came, not yet in the journal.
-        var arrived: [SealedBatch] = []
+        var arrived: [Arrived] = []
         var arrivedBytes = 0
+    }
+
+    struct Arrived: Sendable {
+        let batch: SealedBatch
+        /// The chain hash there.
+        let hash: ChainHash
     }
 
     let work = Condition(Work())
@@ -25,7 +31,19 @@ final class SharedReplica: Sendable {
         var link: Link?
         var awaited = AwaitedPaths(exact: .zero)
         var askedAt = MonotonicTime.now()
+        /// Who stands still, and why. A link that comes or goes meanwhile changes nothing about that.
+        var standing: [Station: (why: String, since: Timestamp)] = [:]
+
+        /// What is told: that something stands still hides the rest.
+        var told: ReplicaStatus {
+            guard let first = standing.values.min(by: { $0.since < $1.since }) else { return status }
+            var told = status
+            (told.phase, told.since, told.lastError) = (.paused, first.since, (first.why, first.since))
+            return told
+        }
     }
+
+    enum Station: Sendable { case intake, apply }
 
     /// What did not come is asked for again after this long.
     static let askInterval = Duration.seconds(30)
@@ -35,7 +53,7 @@ final class SharedReplica: Sendable {
         state = Mutex(State())
     }
 
-    var status: ReplicaStatus { state.withLock { $0.status } }
+    var status: ReplicaStatus { state.withLock { $0.told } }
 
     func update(_ body: (inout ReplicaStatus) -> Void) { state.withLock { body(&$0.status) } }
 
@@ -49,10 +67,33 @@ final class SharedReplica: Sendable {
 
     func failed(_ why: String) { state.withLock { $0.status.lastError = (why, now()) } }
 
-    func paused(because why: String) {
+    /// Until `goesOn`.
+    func pauses(_ station: Station, because why: String) {
         failed(why)
-        enter(.paused)
+        state.withLock { $0.standing[station] = (why, $0.standing[station]?.since ?? now()) }
     }
+
+    func goesOn(_ station: Station) { state.withLock { $0.standing[station] = nil } }
+
+    // MARK: - the end
+
+    private let links = Mutex<[Link]>([])
+
+    /// Whoever waits for work ends, and so do the links that are open.
+    func stop() {
+        work.update { $0.isStopping = true }
+        for link in links.withLock({ $0 }) { close(link) }
+    }
+
+    /// Ends with `stop`, also if that was just before.
+    func opened(_ link: Link) {
+        links.withLock { $0.append(link) }
+        if work.withLock({ $0.isStopping }) { close(link) }
+    }
+
+    func closed(_ link: Link) { links.withLock { $0.removeAll { $0 === link } } }
+
+    private func close(_ link: Link) { link.close(because: "stopped") }
 
     // MARK: - the link
 
@@ -79,13 +120,29 @@ final class SharedReplica: Sendable {
         }
     }
 
+    /// The same of a mailbox's files, which may be in several roots.
+    func isAwaiting(ofMailbox directory: StorePath) -> Bool {
+        state.withLock { state in
+            state.awaited.paths.contains { $0.parent.path == directory.path || $0.path == directory.path }
+        }
+    }
+
     /// What is awaited, and up to where the store is exact.
     var awaited: AwaitedPaths { state.withLock { $0.awaited } }
+
+    /// Who stood still in the log stands no more.
+    func beginSeed() {
+        state.withLock { state in
+            state.standing = [:]
+            state.status.seed = SeedProgress()
+        }
+    }
 
     /// The log is followed from here on; `awaited` is what an earlier run left.
     func follow(awaiting awaited: AwaitedPaths) {
         state.withLock { state in
             state.awaited = awaited
+            state.standing = [:]
             state.status.awaitedCount = awaited.paths.count
         }
     }
@@ -118,7 +175,8 @@ final class SharedReplica: Sendable {
             state.status.exactAt = exactAt
             let new = state.awaited.applied(position, needed: needed)
             state.status.awaitedCount = state.awaited.paths.count
-            if [.catchingUp, .streaming, .paused].contains(state.status.phase), state.link != nil {
+            state.standing[.apply] = nil
+            if [.catchingUp, .streaming].contains(state.status.phase), state.link != nil {
                 let isBehind = state.status.applied < state.status.journaled
                 let phase: ReplicaStatus.Phase = isBehind ? .catchingUp : .streaming
                 if phase != state.status.phase {

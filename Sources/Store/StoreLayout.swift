@@ -127,6 +127,13 @@ package struct StoreLayout: Sendable {
     package func applyRank(of path: StorePath) -> ApplyRank {
         ApplyRank(of: path, role: role(of: path), rules: rules)
     }
+
+    /// Where a database of everybody's is.
+    package func path(of database: CyrusDatabase) -> StorePath {
+        if let relocated = rules.relocated.first(where: { $0.value == database }) { return relocated.key }
+        guard let name = database.fileName else { preconditionFailure("\(database) is not everybody's") }
+        return StorePath(.configuration, name)
+    }
 }
 
 // MARK: mailboxes

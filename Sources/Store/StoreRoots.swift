@@ -8,7 +8,7 @@ package final class StoreRoots: Sendable {
     package let layout: StoreLayout
     private let roots: [RootName: Directory]
     /// Directories of one root that are another root, and belong to that.
-    private let nested: Set<StorePath>
+    let nested: Set<StorePath>
     /// The user and group the store belongs to: those of its configuration directory.
     package let owner: UInt32
     package let group: UInt32

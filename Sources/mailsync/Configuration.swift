@@ -51,7 +51,7 @@ struct Configuration: Sendable {
         do throws(ConfigurationError) {
             values = try KeyValueFile.parse(text, named: file)
         } catch {
-            throw Failure(.configuration, "\(error)")
+            throw Failure(.configuration, "\(error)", hint: "mailsync.conf(5) shows how its lines look")
         }
         for entry in values.entries {
             let base = entry.key.split(separator: ".", maxSplits: 1).first.map(String.init) ?? entry.key
@@ -81,7 +81,9 @@ struct Configuration: Sendable {
         removalShareMax = try Self.share(values.entry("removal_brake"), default: 0.2)
         journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
         guard state.hasPrefix("/") else {
-            throw Failure(.configuration, "\(file): state: \(state): is not an absolute path")
+            throw Failure(
+                .configuration, "\(file): state: \(state): is not an absolute path",
+                hint: "as in /var/lib/mailsync/\(store)")
         }
     }
 
@@ -98,7 +100,7 @@ struct Configuration: Sendable {
                         .configuration, "\(entry.source): \(entry.key): not a fingerprint: \(entry.value)",
                         hint: "take what \"mailsync fingerprint\" prints on the other end")
                 }
-                fingerprints[name] = fingerprint
+                if fingerprint != placeholder { fingerprints[name] = fingerprint }
             }
         }
         return Set(addresses.keys).union(fingerprints.keys).sorted().map {
@@ -106,9 +108,14 @@ struct Configuration: Sendable {
         }
     }
 
+    /// As it stands in the example, to be filled in.
+    private static let placeholder = Fingerprint("SHA256:" + String(repeating: "0", count: 64))
+
     private static func address(_ entry: KeyValueFile.Entry) throws -> Address {
         guard let address = Address(entry.value) else {
-            throw Failure(.configuration, "\(entry.source): \(entry.key): \(entry.value): is not host:port")
+            throw Failure(
+                .configuration, "\(entry.source): \(entry.key): \(entry.value): is not host:port",
+                hint: "write it as in mail2.example.org:2009, 192.0.2.1:2009 or [2001:db8::1]:2009")
         }
         return address
     }
@@ -164,27 +171,23 @@ struct Configuration: Sendable {
 
     /// What imapd.conf says of the store.
     func layout() throws -> StoreLayout {
+        let hint = "imapd_conf in \(file) names Cyrus's configuration"
+        let text: String
+        do throws(SystemError) { text = try Self.text(imapdConf) } catch {
+            throw Failure(.configuration, "\(imapdConf): cannot be read: \(error.errno)", hint: hint)
+        }
         let conf: ImapdConf
         do throws(ConfigurationError) {
-            conf = try ImapdConf.parse(try Self.cyrusText(imapdConf), named: imapdConf) { name throws(IncludeFailure) in
+            conf = try ImapdConf.parse(text, named: imapdConf) { name throws(IncludeFailure) in
                 do throws(SystemError) { return try Self.text(name) } catch { throw IncludeFailure("\(error.errno)") }
             }
         } catch {
-            throw Failure(
-                .configuration, "\(error)", hint: "imapd_conf in \(file) names Cyrus's configuration")
+            throw Failure(.configuration, "\(error)", hint: hint)
         }
         do throws(LayoutRefusal) {
             return try StoreLayout(conf).keepingOut([state] + (lockPath.map { [$0] } ?? []))
         } catch {
             throw Failure(.configuration, "\(imapdConf): \(error)")
-        }
-    }
-
-    private static func cyrusText(_ name: String) throws(ConfigurationError) -> String {
-        do throws(SystemError) {
-            return try text(name)
-        } catch {
-            throw ConfigurationError(KeyValueFile.Source(file: name, line: 0), "cannot be read: \(error.errno)")
         }
     }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Linux
+import Replica
 
 /// The program: a list of commands.
 @main
@@ -23,7 +24,9 @@ struct Mailsync: ParsableCommand {
     static func main() {
         Signals.block([.terminate, .interrupt])
         Signals.ignore(.pipe)
+        CurrentProcess.shareMemoryAmongThreads()
         do {
+            try checkCommand()
             switch try parseAsRoot() {
             case let command as any RunsUntilTold:
                 // Before there is a second thread, which would keep its rights.
@@ -41,6 +44,13 @@ struct Mailsync: ParsableCommand {
         } catch {
             finish(error)
         }
+    }
+
+    /// A word that is no command is told as such; the parser would find fault with the options behind it.
+    private static func checkCommand() throws {
+        guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"), word != "help" else { return }
+        guard !configuration.subcommands.contains(where: { $0.configuration.commandName == word }) else { return }
+        throw Failure(.usage, "\(word): no such command", hint: "\"mailsync --help\" lists them")
     }
 
     private static func wait(for command: any RunsUntilTold) throws {
@@ -61,8 +71,22 @@ struct Mailsync: ParsableCommand {
         let code = exitCode(for: error)
         let isOfParser = code == .validationFailure || code == .success || "\(type(of: error))" == "CommandError"
         guard !isOfParser else { exit(withError: error) }
+        let (status, hint) = ending(of: error)
         Output.fail("\(error)")
-        Foundation.exit(ExitStatus.systemError.rawValue)
+        if let hint { Output.note("hint: \(hint)") }
+        Foundation.exit(status.rawValue)
+    }
+
+    /// What is for the operator to put right ends the daemon for good; the rest is the system's.
+    private static func ending(of error: any Error) -> (ExitStatus, hint: String?) {
+        switch error {
+        case is StrangeRoot: (.configuration, StrangeRoot.hint)
+        case is SeedRefusal: (.configuration, nil)
+        case let refusal as SeedNotBegun:
+            (refusal.isRefused ? .configuration : .unavailable, refusal.hint)
+        case is NotPromotable: (.unavailable, nil)
+        default: (.systemError, nil)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ import ReplicationLog
 /// The state directory of one end: who it is and what it is for.
 ///
 ///     role          primary or replica, and the epoch a primary is of
+///     store         the name of the store that it was made for
 ///     key.pem       the private key, 0600
 ///     certificate.pem
 ///     lock          held by the process that uses the directory
@@ -31,17 +32,20 @@ struct StateDirectory: Sendable {
         do throws(SystemError) {
             bytes = try AtomicFile.read(directory: path, name: "role", max: 4096)
         } catch {
-            throw Failure(.systemError, "state: \(error)")
+            throw failure(error)
         }
-        guard let bytes else {
-            throw Failure(
-                .configuration, "\(path): is not initialised",
-                hint: "run \"mailsync init --role primary\" or \"… replica\"")
-        }
+        guard let bytes else { throw notInitialised }
         let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace).map(String.init)
         guard words.count >= 2, let role = ["primary": Role.primary, "replica": .replica][words[0]],
             let epoch = UInt32(words[1])
-        else { throw Failure(.dataError, "\(path)/role: damaged", hint: "run \"mailsync init\" again") }
+        else {
+            throw Failure(
+                .dataError,
+                "\(path)/role: damaged: it holds one line, \"primary EPOCH\", \"primary EPOCH FENCED-BY\" if epoch "
+                    + "FENCED-BY was promoted elsewhere, or \"replica 0\"",
+                hint: "write that line anew; EPOCH is the one in the line \"last:\" of \"mailsync inspect --chain "
+                    + "\(path)\", and one more than on either end if this end was promoted since")
+        }
         let fencedBy = words.count >= 3 ? UInt32(words[2]).map { Epoch($0) } : nil
         return Standing(role: role, epoch: Epoch(epoch), fencedBy: fencedBy)
     }
@@ -53,12 +57,73 @@ struct StateDirectory: Sendable {
         try AtomicFile.replace(directory: path, name: "role", bytes: Array(text.utf8))
     }
 
+    private var notInitialised: Failure {
+        Failure(
+            .configuration, "\(path): is not initialised",
+            hint: "run \"mailsync init --role primary\" or \"… replica\"")
+    }
+
+    /// Of a file in here.
+    private func failure(_ error: SystemError) -> Failure {
+        let isForbidden = error.errno == .accessDenied || error.errno == .notPermitted
+        return Failure(.systemError, "state: \(error)", hint: isForbidden ? Self.ownerHint : nil)
+    }
+
+    static let ownerHint = "run this as the user that mailsync runs as, who owns the state directory"
+
+    // MARK: - store
+
+    /// Nothing was replicated yet, in either role: whatever this is for may still change.
+    var isFresh: Bool {
+        get throws {
+            do throws(SystemError) {
+                for name in ["journal", "catalogue", "replica"] {
+                    guard try FileStatus.of(path + "/" + name) == nil else { return false }
+                }
+                return true
+            } catch {
+                throw failure(error)
+            }
+        }
+    }
+
+    func forgetStore() throws(SystemError) { try AtomicFile.remove(directory: path, name: "store") }
+
+    /// Writes the name down, if there is none yet, as in a directory of an earlier version. For who holds the directory.
+    func claim(store: String, in file: String) throws {
+        try check(store: store, in: file)
+        do throws(SystemError) {
+            guard try FileStatus.of(path + "/store") == nil else { return }
+            try AtomicFile.replace(directory: path, name: "store", bytes: Array("\(store)\n".utf8))
+        } catch {
+            throw failure(error)
+        }
+    }
+
+    /// Throws if this was made for another store, named in `file`: its log would go on with files that it is not about.
+    func check(store: String, in file: String) throws {
+        let bytes: [UInt8]?
+        do throws(SystemError) { bytes = try AtomicFile.read(directory: path, name: "store", max: 4096) } catch {
+            throw failure(error)
+        }
+        guard let bytes else { return }
+        let made = String(decoding: bytes, as: UTF8.self).trimmingCharacters(in: .newlines)
+        guard made == store else {
+            throw Failure(
+                .configuration, "\(path): was made for the store \"\(made)\", and \(file) says \"\(store)\"",
+                hint:
+                    "correct store or state there; each store has a state directory of its own. If the name was a slip, "
+                    + "and nothing was replicated yet, \"mailsync init\" takes the new one")
+        }
+    }
+
     // MARK: - identity
 
     func identity() throws -> Identity {
         do {
             return try Identity(certificate: try text("certificate.pem"), privateKey: try text("key.pem"))
         } catch let error as SystemError {
+            guard error.errno == .noEntry else { throw failure(error) }
             throw Failure(.configuration, "\(path): no identity: \(error)", hint: "run \"mailsync init\"")
         }
     }
@@ -82,7 +147,10 @@ struct StateDirectory: Sendable {
     }
 
     func hold() throws -> Hold {
-        let file = try Descriptor.open(path + "/lock", for: .updatingOrCreating)
+        let file: Descriptor
+        do throws(SystemError) { file = try Descriptor.open(path + "/lock", for: .updatingOrCreating) } catch {
+            throw error.errno == .noEntry ? notInitialised : failure(error)
+        }
         guard try FileLock.tryExclusive(file) else {
             throw Failure(
                 .tryAgain, "\(path): another mailsync is using it",

@@ -1,3 +1,4 @@
+import Seeded
 import Testing
 
 @testable import Delta
@@ -7,7 +8,7 @@ import Testing
         effort: Compression.Effort
     ) throws {
         for (seed, length) in lengths.enumerated() {
-            var random = Seeded(seed: UInt64(seed))
+            var random = SeededGenerator(seed: UInt64(seed))
             let raw = random.mail(length)
             guard let compressed = try Compression.compress(raw, effort: effort) else { continue }
             #expect(compressed.count < raw.count)
@@ -16,7 +17,7 @@ import Testing
     }
 
     @Test func `a slice of a batch is decompressed where it lies`() throws {
-        var random = Seeded(seed: 1)
+        var random = SeededGenerator(seed: 1)
         let raw = random.mail(10_000)
         let compressed = try #require(try Compression.compress(raw))
         let batch = [1, 2, 3] + compressed + [4]
@@ -24,7 +25,7 @@ import Testing
     }
 
     @Test func `what doesn't get smaller isn't compressed`() throws {
-        var random = Seeded(seed: 2)
+        var random = SeededGenerator(seed: 2)
         #expect(try Compression.compress([UInt8]()) == nil)
         #expect(try Compression.compress([7]) == nil)
         #expect(try Compression.compress(random.bytes(5000)) == nil)
@@ -83,7 +84,7 @@ import Testing
     }
 
     @Test func `an estimate is near the truth`() throws {
-        var random = Seeded(seed: 3)
+        var random = SeededGenerator(seed: 3)
         let raw = random.mail(300_000)
         let compressed = try #require(try Compression.compress(raw))
         let estimate = try Compression.estimatedBytes(of: raw.count, like: Array(raw[100_000..<150_000]))
@@ -91,7 +92,7 @@ import Testing
     }
 
     private func small() throws -> (raw: [UInt8], compressed: [UInt8]) {
-        var random = Seeded(seed: 4)
+        var random = SeededGenerator(seed: 4)
         let raw = random.mail(2000)
         return (raw, try #require(try Compression.compress(raw)))
     }

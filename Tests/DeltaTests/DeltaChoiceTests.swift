@@ -1,4 +1,5 @@
 import Digests
+import Seeded
 import Testing
 
 @testable import Delta
@@ -8,7 +9,7 @@ import Testing
         mutation: Mutation
     ) throws {
         for (seed, length) in lengths.enumerated() {
-            var random = Seeded(seed: UInt64(seed) + 7)
+            var random = SeededGenerator(seed: UInt64(seed) + 7)
             let old = random.mail(length)
             let new = mutation(old, &random)
             let result: [UInt8] =
@@ -23,14 +24,14 @@ import Testing
     }
 
     @Test func `the same bytes are the same`() throws {
-        var random = Seeded(seed: 1)
+        var random = SeededGenerator(seed: 1)
         let bytes = random.bytes(50_000)
         #expect(try choice(bytes, bytes) == .same)
         #expect(try choice([], []) == .same)
     }
 
     @Test func `a change in place is sent as extents`() throws {
-        var random = Seeded(seed: 2)
+        var random = SeededGenerator(seed: 2)
         let old = random.bytes(50_000)
         var new = old
         new[30_000] ^= 1
@@ -38,13 +39,13 @@ import Testing
     }
 
     @Test func `a file that was only cut is sent as no extents`() throws {
-        var random = Seeded(seed: 3)
+        var random = SeededGenerator(seed: 3)
         let old = random.bytes(50_000)
         #expect(try choice(old, Array(old[..<20_000])) == .extents([]))
     }
 
     @Test func `an insertion is sent as a delta`() throws {
-        var random = Seeded(seed: 4)
+        var random = SeededGenerator(seed: 4)
         let old = random.bytes(100_000)
         guard case .delta(let delta) = try choice(old, [1, 2, 3] + old) else {
             Issue.record("no delta")
@@ -54,14 +55,14 @@ import Testing
     }
 
     @Test func `a rewritten file is sent whole`() throws {
-        var random = Seeded(seed: 5)
+        var random = SeededGenerator(seed: 5)
         #expect(try choice(random.bytes(100_000), random.bytes(100_000)) == .whole)
         #expect(try choice([], random.bytes(100_000)) == .whole)
         #expect(try choice(random.bytes(100_000), []) == .whole)
     }
 
     @Test func `a long rewritten file is given up after a sample`() throws {
-        var random = Seeded(seed: 6)
+        var random = SeededGenerator(seed: 6)
         let old = random.bytes(DeltaChoice.sampledFileBytesMin)
         let new = random.bytes(DeltaChoice.sampledFileBytesMin)
         var readBytes = 0
@@ -77,7 +78,7 @@ import Testing
     }
 
     @Test func `a long file that moved is found by the sample`() throws {
-        var random = Seeded(seed: 7)
+        var random = SeededGenerator(seed: 7)
         let old = random.bytes(DeltaChoice.sampledFileBytesMin)
         guard case .delta = try choice(old, [1, 2, 3] + old) else {
             Issue.record("no delta")
@@ -86,7 +87,7 @@ import Testing
     }
 
     @Test func `a small file is never sent as a delta`() throws {
-        var random = Seeded(seed: 8)
+        var random = SeededGenerator(seed: 8)
         let old = random.bytes(10_000)
         #expect(try choice(old, [1, 2, 3] + old) == .whole)
     }

@@ -1,4 +1,5 @@
 import Digests
+import Seeded
 import Testing
 
 @testable import Delta
@@ -8,7 +9,7 @@ import Testing
         mutation: Mutation
     ) throws {
         for (seed, length) in lengths.enumerated() {
-            var random = Seeded(seed: UInt64(seed) + 100)
+            var random = SeededGenerator(seed: UInt64(seed) + 100)
             let old = random.mail(length)
             let new = mutation(old, &random)
             let pages = PageTable(of: new).changedPages(against: PageTable(of: old))
@@ -24,7 +25,7 @@ import Testing
 
     @Test func `extents are exactly the differing bytes, merged over short gaps`() {
         for seed in 0..<300 as Range<UInt64> {
-            var random = Seeded(seed: seed)
+            var random = SeededGenerator(seed: seed)
             let old = random.bytes(Int.random(in: 1...300, using: &random))
             var new = old
             for _ in 0..<Int.random(in: 0...12, using: &random) {
@@ -36,20 +37,20 @@ import Testing
     }
 
     @Test func `equal versions have no extents`() {
-        var random = Seeded(seed: 1)
+        var random = SeededGenerator(seed: 1)
         let bytes = random.bytes(10_000)
         #expect(between(bytes, bytes).isEmpty)
         #expect(between([], []).isEmpty)
     }
 
     @Test func `appended bytes are one extent, though no page is named`() {
-        var random = Seeded(seed: 2)
+        var random = SeededGenerator(seed: 2)
         let old = random.bytes(5000)
         #expect(between(old, old + random.bytes(9000), pages: []) == [Extent(offset: 5000, length: 9000)])
     }
 
     @Test func `a change at the end of the old version is one extent with what is appended`() {
-        var random = Seeded(seed: 3)
+        var random = SeededGenerator(seed: 3)
         let old = random.bytes(5000)
         var new = old + random.bytes(100)
         new[4995] ^= 1
@@ -57,14 +58,14 @@ import Testing
     }
 
     @Test func `a shorter version has no extents past its end`() {
-        var random = Seeded(seed: 4)
+        var random = SeededGenerator(seed: 4)
         let old = random.bytes(9000)
         #expect(between(old, Array(old[..<4500])).isEmpty)
         #expect(between(old, []).isEmpty)
     }
 
     @Test func `pages past the end of a version are passed over`() {
-        var random = Seeded(seed: 5)
+        var random = SeededGenerator(seed: 5)
         let old = random.bytes(5000)
         var new = old
         new[0] ^= 1
@@ -89,7 +90,7 @@ import Testing
     }
 
     @Test func `changed pages are those that differ, those appended and an old last one that grew`() {
-        var random = Seeded(seed: 6)
+        var random = SeededGenerator(seed: 6)
         let old = random.bytes(4096 * 3 + 100)
         var new = old + random.bytes(4096)
         new[4096] ^= 1

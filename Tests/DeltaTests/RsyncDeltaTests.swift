@@ -1,3 +1,4 @@
+import Seeded
 import Testing
 
 @testable import Delta
@@ -7,7 +8,7 @@ import Testing
         mutation: Mutation
     ) throws {
         for (seed, length) in lengths.enumerated() {
-            var random = Seeded(seed: UInt64(seed))
+            var random = SeededGenerator(seed: UInt64(seed))
             let old = random.mail(length)
             let new = mutation(old, &random)
             let signature = try Signature.make(of: old, blockBytes: [256, 2048].randomElement(using: &random))
@@ -20,7 +21,7 @@ import Testing
     @Test(arguments: Mutation.allCases) func `a streamed patch gives what a patch in memory gives`(
         mutation: Mutation
     ) throws {
-        var random = Seeded(seed: 4711)
+        var random = SeededGenerator(seed: 4711)
         let old = random.mail(300_000)
         let new = mutation(old, &random)
         let delta = try RsyncDelta.encode(signature: Signature.make(of: old), new: new)
@@ -33,7 +34,7 @@ import Testing
     }
 
     @Test func `a delta of an insertion is little longer than what was inserted`() throws {
-        var random = Seeded(seed: 1)
+        var random = SeededGenerator(seed: 1)
         let old = random.bytes(300_000)
         let new = random.bytes(200) + old
         let delta = try RsyncDelta.encode(signature: Signature.make(of: old), new: new)
@@ -41,7 +42,7 @@ import Testing
     }
 
     @Test func `a delta without end fits no bound and is given up`() throws {
-        var random = Seeded(seed: 2)
+        var random = SeededGenerator(seed: 2)
         let signature = try LoadedSignature.load(Signature.make(of: random.bytes(600_000)))
         let new = random.bytes(600_000)
         var readBytes = 0
@@ -74,7 +75,7 @@ import Testing
     @Test(arguments: 0..<200 as Range<UInt64>) func `random commands never trap and the result stays in its bound`(
         seed: UInt64
     ) throws {
-        var random = Seeded(seed: seed)
+        var random = SeededGenerator(seed: seed)
         let basis = random.bytes(5000)
         // Copies with every width of offset and length are the commands 0x45...0x54.
         var delta = magic
@@ -157,7 +158,7 @@ import Testing
 
     /// A delta with literals and copies of several widths.
     private func smallDelta() throws -> (old: [UInt8], new: [UInt8], delta: [UInt8]) {
-        var random = Seeded(seed: 42)
+        var random = SeededGenerator(seed: 42)
         let old = random.bytes(70_000)
         let new = Array(old[66_000...] + random.bytes(70) + old[300..<2300] + random.bytes(5) + old[..<600])
         let delta = try RsyncDelta.encode(signature: Signature.make(of: old, blockBytes: 128), new: new)

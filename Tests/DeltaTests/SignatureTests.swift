@@ -1,10 +1,11 @@
+import Seeded
 import Testing
 
 @testable import Delta
 
 @Suite struct SignatureTests {
     @Test func `a signature has a head and a sum for each block`() throws {
-        var random = Seeded(seed: 1)
+        var random = SeededGenerator(seed: 1)
         let signature = try Signature.make(of: random.bytes(5000), blockBytes: 2048)
         #expect(signature.count == 12 + 3 * (4 + 16))
         #expect(Array(signature[..<12]) == [0x72, 0x73, 0x01, 0x47, 0, 0, 8, 0, 0, 0, 0, 16])
@@ -27,7 +28,7 @@ import Testing
     }
 
     @Test func `a signature cut within a sum is an error`() throws {
-        var random = Seeded(seed: 2)
+        var random = SeededGenerator(seed: 2)
         let signature = try Signature.make(of: random.bytes(1000), blockBytes: 256)
         for length in 0..<signature.count where length < 12 || (length - 12) % 20 != 0 {
             #expect(throws: DeltaError.self) { _ = try LoadedSignature.load(Array(signature[..<length])) }
@@ -35,7 +36,7 @@ import Testing
     }
 
     @Test func `a flipped bit of a signature never traps and its delta gives another result or an error`() throws {
-        var random = Seeded(seed: 3)
+        var random = SeededGenerator(seed: 3)
         let old = random.bytes(1000)
         let signature = try Signature.make(of: old, blockBytes: 256)
         for bit in 0..<signature.count * 8 {

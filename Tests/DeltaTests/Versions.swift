@@ -1,25 +1,6 @@
-/// A seed for everything random: the same seed gives the same run.
-struct Seeded: RandomNumberGenerator {
-    private var state: UInt64
+import Seeded
 
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {  // SplitMix64
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
-    }
-
-    mutating func bytes(_ count: Int) -> [UInt8] {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(count + 8)
-        while bytes.count < count { withUnsafeBytes(of: next()) { bytes.append(contentsOf: $0) } }
-        bytes.removeLast(bytes.count - count)
-        return bytes
-    }
-
+extension SeededGenerator {
     /// Like mail: lines that come again, and lines that don't.
     mutating func mail(_ count: Int) -> [UInt8] {
         let line = Array("Received: from mail.example.org (mail.example.org [192.0.2.1]) by imap.example.org\r\n".utf8)
@@ -34,7 +15,7 @@ struct Seeded: RandomNumberGenerator {
 enum Mutation: String, CaseIterable, Sendable {
     case nothing, append, insert, delete, scatter, truncate, swap, grow, rewrite, empty, fill
 
-    func callAsFunction(_ old: [UInt8], _ random: inout Seeded) -> [UInt8] {
+    func callAsFunction(_ old: [UInt8], _ random: inout SeededGenerator) -> [UInt8] {
         var new = old
         let place = Int.random(in: 0...old.count, using: &random)
         let some = Int.random(in: 1...3000, using: &random)

@@ -121,7 +121,7 @@ class Pair:
             if not print_of[other].startswith('SHA256:'):
                 raise Failure(f'fingerprint: {print_of[other]!r}')
             self.configure(s, print_of[other])
-            self.command(s, 'check')
+            self.command(s, 'check', timeout=300)
         self.start_daemon('p')
         if seed:
             self.seed()
@@ -357,7 +357,7 @@ class Pair:
         for s in (self.p, self.r):
             if s.running:
                 try:
-                    out.append(f'{s.name}: status: {json.dumps({k: v for k, v in self.status(s).items() if k != "capture"})}')
+                    out.append(f'{s.name}: status: {json.dumps(self.status(s))}')
                 except (Failure, OSError, ValueError):
                     out.append(f'{s.name}: no answer to status')
             out += s.log_tail()

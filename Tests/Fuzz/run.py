@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every target of mailsync-fuzz for a while, from a corpus made of Fixtures; exits 1 if one finds something.
 
-usage: run.py PROGRAM [TARGET...]      FUZZ_SECONDS=20 each; FUZZ_JOBS at a time (default: the processors)
+usage: run.py PROGRAM [TARGET...]      FUZZ_SECONDS=60 each; FUZZ_JOBS at a time (default: the processors)
 
 A finding is kept in .build-fuzz/found/TARGET/; `mailsync-fuzz TARGET FILE` shows it again. Once mended it goes to
 Fixtures/fuzz/TARGET/, from where it is tried each time.
@@ -102,7 +102,7 @@ def main():
     all_seeds = seeds()
     if set(known) != set(all_seeds):
         sys.exit(f'run.py: seeds and targets differ: {sorted(set(known) ^ set(all_seeds))}')
-    seconds, good = int(os.environ.get('FUZZ_SECONDS', 20)), True
+    seconds, good = int(os.environ.get('FUZZ_SECONDS', 60)), True
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get('FUZZ_JOBS', os.cpu_count()))) as pool:
         runs = [pool.submit(fuzz, program, t, all_seeds[t], seconds) for t in known if not wanted or t in wanted]
         for run in concurrent.futures.as_completed(runs):

@@ -117,6 +117,25 @@ struct Hostile {
         #expect(try hostile.above.text(of: "outside/file") == "secret")
     }
 
+    @Test func `an error about a name in a held directory tells which`() throws {
+        let hostile = try Hostile(.always)
+        let root = hostile.root
+        let error = #expect(throws: SystemError.self) { _ = try root.openFile(bytes("nothing")) }
+        #expect(error?.path == root.path + "/nothing")
+        #expect(try root.openFile(bytes("own")).path == root.path + "/own")
+    }
+
+    @Test func `a name in a held directory is not followed, if it is a link`() throws {
+        let hostile = try Hostile(.always)
+        let root = hostile.root
+        #expect(try root.openFile(bytes("own")).readAll(max: 10) == bytes("own"))
+        #expect(try errno { _ = try root.openFile(bytes("relative")) } == .symbolicLink)
+        #expect(try errno { _ = try root.openFile(bytes("nothing")) } == .noEntry)
+        #expect(try root.statusOfName(bytes("own")) == root.status(of: bytes("own")))
+        #expect(try root.statusOfName(bytes("absolute"))?.kind == .symlink)
+        #expect(try root.statusOfName(bytes("nothing")) == nil)
+    }
+
     @Test func `the root itself is the empty path`() throws {
         let hostile = try Hostile(.always)
         let root = hostile.root

@@ -51,6 +51,7 @@ import Testing
         #expect(!error("pwrite", .inputOutput).isShortage && !error("openat2", .accessDenied).isShortage)
         #expect(error("pwrite", .noSpace).shortageHint == "free some space")
         #expect(error("inotify_add_watch", .noSpace).shortageHint == "raise fs.inotify.max_user_watches")
+        #expect(error("inotify_init1", .tooManyOpenFiles).shortageHint == "raise fs.inotify.max_user_instances")
         #expect(error("openat2", .tooManyOpenFiles).shortageHint.contains("LimitNOFILE"))
     }
 

@@ -3,6 +3,7 @@ import Formats
 import Glibc
 import Linux
 import ReplicationLog
+import Seeded
 import Store
 
 @testable import Primary
@@ -55,23 +56,6 @@ final class TemporaryDirectory: Sendable {
 func utf8(_ text: String) -> [UInt8] { Array(text.utf8) }
 
 let mail = RootName("partition-default")
-
-/// A seed for everything random: the same seed gives the same run (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
-    }
-
-    mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
-}
 
 func content(_ byteCount: Int, seed: UInt64 = 1) -> [UInt8] {
     var generator = SeededGenerator(seed: seed)

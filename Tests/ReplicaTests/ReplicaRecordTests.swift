@@ -83,19 +83,3 @@ import Testing
         }
     }
 }
-
-@Suite struct JournalStartTests {
-    @Test func `a journal that is not there yet begins where the seed said`() throws {
-        let store = try TemporaryStore()
-        let state = store.path + "/state"
-        #expect(try JournalStart(in: state).position == .zero)
-        #expect(try JournalStart(in: state).hash == .zero)
-        try JournalStart(position: position(3, 9), hash: .init(of: utf8("nine"))).save(in: state)
-        #expect(try JournalStart(in: state).position == position(3, 9))
-        #expect(try JournalStart(in: state).hash == .init(of: utf8("nine")))
-        var bytes = try store.bytes("state/log-start")
-        bytes[10] ^= 1
-        try store.put(bytes, "state/log-start")
-        #expect(try JournalStart(in: state).position == .zero)
-    }
-}

@@ -56,6 +56,8 @@ int ms_accept4(int listener);
 ptrdiff_t ms_getrandom(void *bytes, size_t count);
 /// Puts the calling thread (and what it later starts) into the idle class of disk scheduling.
 int ms_ioprio_idle(void);
+/// Bounds how many arenas malloc has for all threads; 1 if it took notice.
+int ms_limit_arenas(int count);
 /// Names the calling thread; returns an error number, as pthread calls do. At most 15 bytes.
 int ms_set_thread_name(const char *name);
 /// Landlock's version, -1 where there is none.

@@ -7,29 +7,33 @@ package enum ApplyRank: Int, Comparable, CaseIterable, Sendable {
     case directory
     case message
     case cache
+    /// A mailbox's cyrus.annotations, and annotations.db: indexes keep sums of both.
     case annotations
     case header
     case index
     /// conversations.db, seen.db, sub.db, dav.db, sieve scripts: all that is a user's.
     case user
-    /// annotations.db, quotas, deliver.db, and what else is everybody's.
+    /// Quotas, deliver.db, and what else is everybody's.
     case global
     case mailboxes
 
     package init(of path: StorePath, role: FileRole, rules: StoreRules = StoreRules()) {
-        if rules.relocated[path] == .mailboxes {
-            self = .mailboxes
-            return
+        switch rules.relocated[path] {
+        case .mailboxes: self = .mailboxes
+        case .annotations: self = .annotations
+        default: self = Self.inItsPlace(path, role)
         }
-        self =
-            switch role {
-            case .message: .message
-            case .cache: .cache
-            case .annotations: .annotations
-            case .header: .header
-            case .index: .index
-            case .sieve, .database, .plain, .derived, .temporary, .runtime: Self.elsewhere(path)
-            }
+    }
+
+    private static func inItsPlace(_ path: StorePath, _ role: FileRole) -> ApplyRank {
+        switch role {
+        case .message: .message
+        case .cache: .cache
+        case .annotations: .annotations
+        case .header: .header
+        case .index: .index
+        case .sieve, .database, .plain, .derived, .temporary, .runtime: elsewhere(path)
+        }
     }
 
     private static func elsewhere(_ path: StorePath) -> ApplyRank {
@@ -43,6 +47,7 @@ package enum ApplyRank: Int, Comparable, CaseIterable, Sendable {
 
     private static func inConfiguration(_ path: [UInt8]) -> ApplyRank {
         if path.elementsEqual("mailboxes.db".utf8) { return .mailboxes }
+        if path.elementsEqual("annotations.db".utf8) { return .annotations }
         return path.hasPrefix("user/") || path.hasPrefix("domain/") && !path.contains("/quota/") ? .user : .global
     }
 

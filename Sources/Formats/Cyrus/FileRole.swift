@@ -57,7 +57,8 @@ extension FileRole {
     /// What holds in every root.
     private static func anywhere(_ path: StorePath, _ rules: StoreRules) -> FileRole? {
         let bytes = path.path
-        if !rules.runtime.isEmpty, isBelow(path, rules.runtime) { return .runtime }
+        // A handful, if any.
+        if rules.runtime.contains(where: { path.isWithin($0) }) { return .runtime }
         if hasOwnComponent(bytes) { return .runtime }
         if !rules.relocated.isEmpty, let database = rules.relocated[path] { return role(of: database, rules) }
         return isNewVersion(path, rules) || isRollbackJournal(path, rules) ? .temporary : nil
@@ -86,15 +87,6 @@ extension FileRole {
         let database = name.dropLast(suffix.utf8CodeUnitCount)
         guard StorePath.isName(database) else { return false }
         return FileRole(of: path.parent.appending(database), rules: rules) == .database(.sqlite)
-    }
-
-    private static func isBelow(_ path: StorePath, _ directories: Set<StorePath>) -> Bool {
-        var ancestor = path
-        while true {
-            if directories.contains(ancestor) { return true }
-            if ancestor.isRoot { return false }
-            ancestor = ancestor.parent
-        }
     }
 
     /// `.mailsync…`: what mailsync itself keeps within a store.
@@ -166,11 +158,15 @@ extension FileRole {
     // MARK: configuration directory
 
     private static func inConfiguration(_ path: StorePath, _ rules: StoreRules) -> FileRole {
-        let text = String(decoding: path.path, as: UTF8.self)
-        if let database = CyrusDatabase.byName[text] { return role(of: database, rules) }
-        if isRuntimeName(text) { return .runtime }
+        // At the top, but for one.
+        if !path.path.contains(StorePath.slash) || path.path.hasPrefix("ptclient/"),
+            let database = CyrusDatabase.byName[String(decoding: path.path, as: UTF8.self)]
+        {
+            return role(of: database, rules)
+        }
+        if isRuntimeName(path.path) { return .runtime }
         if isQuota(path, rules) { return .database(.quota) }
-        if text.hasSuffix(".sqlite3") { return .database(.sqlite) }
+        if path.path.hasSuffix(".sqlite3") { return .database(.sqlite) }
         if let suffix = StoreUnit.userFileSuffix(path) { return userFile(suffix, rules) }
         return .plain
     }
@@ -191,13 +187,17 @@ extension FileRole {
         "proc", "socket", "lock", "log", "ptclient", "backup", "sync", "db.backup1", "db.backup2", "md5", "stats",
     ]
 
-    private static func isRuntimeName(_ path: String) -> Bool {
-        let top = String(path.prefix { $0 != "/" })
-        if runtimeDirectories.contains(top) || top.hasPrefix("db.backup") { return true }
-        guard top == "db" else { return false }
+    private static func isRuntimeName(_ path: [UInt8]) -> Bool {
+        let top = path.prefix { $0 != StorePath.slash }
+        if top.elementsEqual(MailboxName.user) { return false }  // most of what there is
+        if runtimeDirectories.contains(String(decoding: top, as: UTF8.self)) || top.hasPrefix("db.backup") {
+            return true
+        }
+        guard top.elementsEqual("db".utf8) else { return false }
         let name = path.dropFirst(3)
         // The recovery stamp is this machine's; the others are environments of Berkeley's, from before 2.5.
-        return name == "skipstamp" || name == "skipcleanshutdown" || name.hasPrefix("__db.") || name.hasPrefix("log.")
+        return name.elementsEqual("skipstamp".utf8) || name.elementsEqual("skipcleanshutdown".utf8)
+            || name.hasPrefix("__db.") || name.hasPrefix("log.")
     }
 
     /// Whether it's a quota root's file. User `NEW` has `quota/n/user.NEW`; `quota/u/user.NEW` is a new version of
@@ -210,14 +210,30 @@ extension FileRole {
     }
 }
 
+// Every name that a store has passes here, several times: plain loops, which the compiler makes into those of the type at
+// hand. A `StaticString` of more than one byte is a pointer.
+
 extension Collection<UInt8> {
     func hasPrefix(_ text: StaticString) -> Bool {
-        text.withUTF8Buffer { count >= $0.count && prefix($0.count).elementsEqual($0) }
+        let wanted = UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+        var index = startIndex
+        for byte in wanted {
+            guard index != endIndex, self[index] == byte else { return false }
+            formIndex(after: &index)
+        }
+        return true
     }
 }
 
 extension BidirectionalCollection<UInt8> {
     func hasSuffix(_ text: StaticString) -> Bool {
-        text.withUTF8Buffer { count >= $0.count && suffix($0.count).elementsEqual($0) }
+        let wanted = UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+        var index = endIndex
+        for byte in wanted.reversed() {
+            guard index != startIndex else { return false }
+            formIndex(before: &index)
+            guard self[index] == byte else { return false }
+        }
+        return true
     }
 }

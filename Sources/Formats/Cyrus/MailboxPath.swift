@@ -91,7 +91,7 @@ package enum MailboxPath {
     }
 
     /// Whose lock the file of this name is, wherever below the lock root; nothing for other locks.
-    package static func user(ofLock name: some BidirectionalCollection<UInt8>) -> [UInt8]? {
+    package static func user(ofLock name: [UInt8]) -> [UInt8]? {
         guard name.hasPrefix("*U*"), name.hasSuffix(".lock") else { return nil }
         return MailboxName.unescaped(name.dropFirst(3).dropLast(lockSuffix.count))
     }

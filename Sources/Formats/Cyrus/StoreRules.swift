@@ -56,6 +56,9 @@ package enum CyrusDatabase: String, CaseIterable, Sendable {
         "ptclient/ptscache.db": .pts,
     ]
 
+    /// Of one that is everybody's: its place in the configuration directory, unless an option says otherwise.
+    package var fileName: String? { Self.byName.first { $0.value == self }?.key }
+
     /// Holds what a Cyrus makes again, or what is of no use elsewhere.
     package var isRuntime: Bool {
         switch self {
@@ -103,11 +106,15 @@ package struct DatabaseEngines: Equatable, Sendable {
 package enum RootKind: Sendable {
     case configuration, partition, metapartition, archivePartition, sieve, other
 
-    package init(_ root: RootName) {
-        let name = root.name
-        if name == RootName.configuration.name {
+    package init(_ root: RootName) { self = root.kind }
+
+    static let configurationName = "configdirectory"
+    static let sieveName = "sievedir"
+
+    init(named name: String) {
+        if name == Self.configurationName {
             self = .configuration
-        } else if name == RootName.sieve.name {
+        } else if name == Self.sieveName {
             self = .sieve
         } else if name.hasPrefix("partition-") {
             self = .partition

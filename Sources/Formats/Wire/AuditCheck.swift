@@ -4,7 +4,7 @@ import Digests
 ///
 ///     number       8
 ///     audit            count: how much smaller than `number` the audit's own number is
-///     depth        1   1 metadata, 2 content
+///     depth        1   1 metadata, 2 content, 3 content, and of databases that are otherwise their records
 ///     directories  count; of each: how many bytes of the path before it begins with, count, and the rest of the path
 ///                  (count, bytes); then names to be left out (count, and each: count, bytes)
 ///     claim        1   1 combined, 2 entries, 3 links, 4 range, 5 link digests, 6 soundness
@@ -30,6 +30,7 @@ package struct AuditCheck: Hashable, Sendable {
     /// Checks of one audit have the same: a replica gathers over them which names are one file. At most `number`.
     package var audit: UInt64
     package var depth: Depth
+    package var records: Records
     package var directories: [Directory]
     package var claim: Claim
 
@@ -39,6 +40,9 @@ package struct AuditCheck: Hashable, Sendable {
         /// And every byte.
         case content = 2
     }
+
+    /// Whether a replica is to tell what the databases hold that it has otherwise (`AuditVerdict.Found.records`); at depth content.
+    package enum Records: Sendable { case unasked, wanted }
 
     package struct Directory: Hashable, Sendable {
         /// Below the root.
@@ -97,8 +101,12 @@ package struct AuditCheck: Hashable, Sendable {
         }
     }
 
-    package init(number: UInt64, audit: UInt64, depth: Depth, directories: [Directory], claim: Claim) {
+    package init(
+        number: UInt64, audit: UInt64, depth: Depth, records: Records = .unasked, directories: [Directory], claim: Claim
+    ) {
         precondition(audit <= number, "audit \(audit) began after its check \(number)")
+        precondition(records == .unasked || depth == .content, "records at depth \(depth)")
+        self.records = records
         self.number = number
         self.audit = audit
         self.depth = depth
@@ -145,11 +153,12 @@ extension StorePath {
 
 extension AuditCheck {
     private static let nameCountMax: UInt64 = 1 << 24
+    private static let depthWithRecords: UInt8 = 3
 
     package func encode(into writer: inout ByteWriter) {
         writer.write(number)
         writer.write(count: number - audit)
-        writer.write(depth.rawValue)
+        writer.write(records == .wanted ? Self.depthWithRecords : depth.rawValue)
         writer.write(count: UInt64(directories.count))
         var before: [UInt8] = []
         for directory in directories {
@@ -205,7 +214,8 @@ extension AuditCheck {
         number = try reader.read(UInt64.self, "check: number")
         audit = number - (try reader.readCount(max: number, "check: audit"))
         let depthNumber = try reader.read(UInt8.self, "check: depth")
-        guard let depth = Depth(rawValue: depthNumber) else {
+        records = depthNumber == Self.depthWithRecords ? .wanted : .unasked
+        guard let depth = records == .wanted ? .content : Depth(rawValue: depthNumber) else {
             throw MalformedBytes("check: depth", at: reader.offset, "unknown depth \(depthNumber)")
         }
         self.depth = depth

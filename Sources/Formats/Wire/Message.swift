@@ -310,12 +310,28 @@ extension Message {
     /// Reads what follows the four length bytes: kind and body.
     package init(decoding frame: ArraySlice<UInt8>) throws(MalformedBytes) {
         var reader = ByteReader(frame)
-        let number = try reader.read(UInt8.self, "message: kind")
+        let kind = try Self.kind(try reader.read(UInt8.self, "message: kind"))
+        self = try Self.body(of: kind, from: &reader)
+        try reader.expectEnd("message")
+    }
+
+    /// The same in two parts; those of a batch are not copied.
+    init(kind number: UInt8, body: [UInt8]) throws(MalformedBytes) {
+        let kind = try Self.kind(number)
+        if kind == .batch {
+            self = .batch(body)
+            return
+        }
+        var reader = ByteReader(body)
+        self = try Self.body(of: kind, from: &reader)
+        try reader.expectEnd("message")
+    }
+
+    private static func kind(_ number: UInt8) throws(MalformedBytes) -> Kind {
         guard let kind = Kind(rawValue: number) else {
             throw MalformedBytes("message: kind", at: 0, "unknown kind \(number)")
         }
-        self = try Self.body(of: kind, from: &reader)
-        try reader.expectEnd("message")
+        return kind
     }
 
     private static func body(of kind: Kind, from reader: inout ByteReader) throws(MalformedBytes) -> Message {

@@ -1,16 +1,26 @@
 /// A root of a mail store by the word imapd.conf uses for it: `configdirectory`, `partition-default`, `sievedir`.
 ///
 /// The two ends may keep a root in different places; the word is the same on both.
-package struct RootName: Hashable, Sendable, Comparable, CustomStringConvertible {
+package struct RootName: Sendable, Comparable, CustomStringConvertible {
     package let name: String
+    /// Asked for at every path.
+    let kind: RootKind
 
-    package init(_ name: String) { self.name = name }
+    package init(_ name: String) {
+        self.name = name
+        kind = RootKind(named: name)
+    }
 
-    package static let configuration = RootName("configdirectory")
-    package static let sieve = RootName("sievedir")
+    package static let configuration = RootName(RootKind.configurationName)
+    package static let sieve = RootName(RootKind.sieveName)
 
     package static func < (one: RootName, other: RootName) -> Bool { one.name < other.name }
     package var description: String { name }
+}
+
+extension RootName: Hashable {
+    package static func == (one: RootName, other: RootName) -> Bool { one.name == other.name }
+    package func hash(into hasher: inout Hasher) { hasher.combine(name) }
 }
 
 /// Where something is in a mail store: a root and a path below it.

@@ -12,9 +12,20 @@ final class AuditDesk: Sendable {
         var open: [UInt64: Open] = [:]
         /// The replicas that follow the log.
         var following: Set<String> = []
+        /// How far each of them has applied the log, and since when.
+        var advances: [String: (applied: Position, since: MonotonicTime)] = [:]
         /// Where their stores are, by replica.
         var places: [String: Place] = [:]
         var isStopping = false
+
+        /// The replicas that have not come to a check that is in the log, and have not moved since.
+        func standing(at check: Open, since: MonotonicTime) -> [String] {
+            guard let position = check.delivery?.position else { return [] }
+            return check.replicas.filter { replica in
+                guard check.verdicts[replica] == nil, let advance = advances[replica] else { return false }
+                return advance.applied < position && advance.since <= since
+            }.sorted()
+        }
     }
 
     private struct Open: Sendable {
@@ -29,10 +40,20 @@ final class AuditDesk: Sendable {
         }
     }
 
+    private static let cancellationInterval = Duration.seconds(1)
+
     struct Result: Sendable {
         let delivery: CheckDelivery
         /// By replica.
         let verdicts: [String: AuditVerdict.Outcome]
+    }
+
+    enum Answer: Sendable {
+        case result(Result)
+        /// Nobody knows what became of it, or nobody wants to any more.
+        case lost
+        /// It is in the log, and these replicas have applied nothing of what is before it, or itself, all the time.
+        case standing([String])
     }
 
     /// `first` tells the numbers of this run from those of an earlier one.
@@ -57,7 +78,7 @@ final class AuditDesk: Sendable {
     /// Asks the capturer; the number is for `wait`.
     func submit(
         _ kind: CheckRequest.Kind, _ listings: [DirectoryListing], in root: RootName, _ depth: AuditCheck.Depth,
-        of audit: UInt64
+        _ haste: CheckRequest.Haste, of audit: UInt64
     ) -> UInt64 {
         let number = state.withLock { state in
             defer { state.nextNumber += 1 }
@@ -65,21 +86,31 @@ final class AuditDesk: Sendable {
             return state.nextNumber
         }
         let request = CheckRequest(
-            number: number, audit: audit, root: root, depth: depth, kind: kind, listings: listings,
+            number: number, audit: audit, root: root, depth: depth, kind: kind, haste: haste, listings: listings,
             deliver: { delivery in self.state.update { $0.open[number]?.delivery = delivery } })
         inbox.update { $0.checkRequests.append(request) }
         return number
     }
 
-    /// What came of it, or nothing after `timeout`: then it counts as lost, and is forgotten.
-    func wait(for number: UInt64, timeout: Duration) -> Result? {
-        let result = state.take(timeout: timeout) { state -> Result?? in
-            guard let open = state.open[number], !state.isStopping else { return .some(nil) }
-            guard open.isDone, let delivery = open.delivery else { return nil }
-            return Result(delivery: delivery, verdicts: open.verdicts)
+    /// What came of it by `timeout`; it is forgotten then.
+    func wait(for number: UInt64, timeout: Duration, isCancelled: () -> Bool) -> Answer {
+        let began = MonotonicTime.now()
+        let deadline = began + timeout
+        var result: Result??
+        repeat {
+            let left = min(deadline - .now(), Self.cancellationInterval)
+            result = state.take(timeout: max(.zero, left)) { state -> Result?? in
+                guard let open = state.open[number], !state.isStopping else { return .some(nil) }
+                guard open.isDone, let delivery = open.delivery else { return nil }
+                return Result(delivery: delivery, verdicts: open.verdicts)
+            }
+        } while result == nil && .now() < deadline && !isCancelled()
+        return state.withLock { state in
+            let open = state.open.removeValue(forKey: number)
+            if case .some(.some(let result)) = result { return .result(result) }
+            let standing = open.map { state.standing(at: $0, since: began) } ?? []
+            return standing.isEmpty || isCancelled() ? .lost : .standing(standing)
         }
-        state.withLock { $0.open[number] = nil }
-        return result ?? nil
     }
 
     func isDone(_ number: UInt64) -> Bool { state.withLock { $0.open[number]?.isDone ?? true } }
@@ -107,12 +138,24 @@ final class AuditDesk: Sendable {
 
     func note(_ place: Place, of replica: String) { state.update { $0.places[replica] = place } }
 
-    func follows(_ replica: String) { state.update { _ = $0.following.insert(replica) } }
+    func follows(_ replica: String) {
+        state.update { state in
+            state.following.insert(replica)
+            state.advances[replica] = (.zero, .now())
+        }
+    }
+
+    func applied(_ position: Position, by replica: String) {
+        state.withLock { state in
+            if state.advances[replica]?.applied != position { state.advances[replica] = (position, .now()) }
+        }
+    }
 
     /// What it was asked and has not answered it will not answer any more.
     func left(_ replica: String) {
         state.update { state in
             state.following.remove(replica)
+            state.advances[replica] = nil
             state.places[replica] = nil
             for number in state.open.keys { Self.note(replica, .lost(why: "its link was closed"), number, &state) }
         }

@@ -54,6 +54,11 @@ enum Classification {
         var primary: MessageGUID?
         /// SHA-1 of the replica's.
         var replica: MessageGUID?
+        /// The primary's content is that which was recorded when it was shipped.
+        var isRecorded = true
+
+        var isForPrimary: Bool { isRecorded || guid != nil && guid == primary }
+        var isForReplica: Bool { guid != nil && guid == replica && guid != primary }
     }
 
     static func finding(
@@ -90,26 +95,28 @@ enum Classification {
                 kind: .tampered, side: .replica, path: path, evidence: metadata.joined(separator: ", "),
                 cure: claimed.kind == .file ? .metadata : .whole)
         }
-        let content = contentDifference(claimed, found)
+        let content = contentDifference(claimed, found, witness)
         let evidence = ([content] + metadata + words(witness)).joined(separator: ", ")
         guard metadata.isEmpty, claimed.byteCount == found.byteCount, claimed.kind == .file else {
             return AuditFinding(kind: .tampered, side: .replica, path: path, evidence: evidence, cure: .whole)
         }
-        let isReplicaRight =
-            witness.guid != nil && witness.guid == witness.replica && witness.guid != witness.primary
-        // Never shipped over a copy that Cyrus itself vouches for.
+        // Never shipped over a copy that Cyrus itself vouches for, nor where nobody vouches for what would be shipped. One
+        // that cannot be read is not right.
+        let isPrimaryRight = found.digest == nil || witness.isForPrimary && !witness.isForReplica
         return AuditFinding(
-            kind: .rot, side: isReplicaRight ? .primary : .replica, path: path, evidence: evidence,
-            cure: isReplicaRight ? nil : .whole)
+            kind: .rot, side: isPrimaryRight ? .replica : .primary, path: path, evidence: evidence,
+            cure: isPrimaryRight ? .whole : nil)
     }
 
-    private static func contentDifference(_ claimed: AuditEntry, _ found: AuditEntry) -> String {
+    private static func contentDifference(
+        _ claimed: AuditEntry, _ found: AuditEntry, _ witness: Witness
+    ) -> String {
         if claimed.byteCount != found.byteCount {
             return "\(claimed.byteCount) bytes on the primary, \(found.byteCount) on the replica"
         }
         let name = claimed.kind == .symlink ? "target" : "content"
-        return
-            "\(name) \(short(claimed.digest)) on the primary and by our record, \(short(found.digest)) on the replica"
+        let record = witness.isRecorded ? " and by our record" : ", of which we have no record"
+        return "\(name) \(short(claimed.digest)) on the primary\(record), \(short(found.digest)) on the replica"
     }
 
     private static func metadataDifferences(_ one: AuditEntry, _ other: AuditEntry) -> [String] {
@@ -127,7 +134,9 @@ enum Classification {
     }
 
     private static func words(_ witness: Witness) -> [String] {
-        guard let guid = witness.guid, !guid.isNull else { return [] }
+        guard let guid = witness.guid, !guid.isNull else {
+            return witness.isRecorded ? [] : ["and no index tells which of them is right"]
+        }
         var words: [String] = []
         if let primary = witness.primary {
             words.append("the index's GUID \(primary == guid ? "is" : "is not") the primary's SHA-1")

@@ -35,11 +35,10 @@ struct LinkNames {
 
 extension AuditWalk {
     func check(_ links: LinkNames) throws {
-        let groups = links.groups
-        guard !groups.isEmpty, let different = try differentParts(links.ledger) else { return }
+        guard !links.isEmpty, let different = try differentParts(links.ledger) else { return }
         var chunk: [[StorePath]] = []
         var nameCount = 0
-        for group in groups where different.contains(LinkLedger.part(of: group)) {
+        for group in links.groups where different.contains(LinkLedger.part(of: group)) {
             for piece in Self.pieces(of: group) {
                 if nameCount + piece.count > Self.linkNamesMax, !chunk.isEmpty {
                     try check(links: chunk)
@@ -65,10 +64,7 @@ extension AuditWalk {
     /// The parts that are not alike at some replica; nothing if all are. What cannot be compared counts as different.
     private func differentParts(_ ledger: LinkLedger) throws -> Set<Int>? {
         let all = Set(0..<LinkLedger.partCount)
-        let check = parts.desk.submit(.linkDigests(ledger.digests), [], in: .configuration, .metadata, of: number)
-        guard let result = parts.desk.wait(for: check, timeout: Self.verdictTimeout), !result.verdicts.isEmpty else {
-            return all
-        }
+        guard let result = ask(.linkDigests(ledger.digests)), !result.verdicts.isEmpty else { return all }
         var different: Set<Int> = []
         for verdict in result.verdicts.values {
             switch verdict {
@@ -81,33 +77,31 @@ extension AuditWalk {
     }
 
     private func check(links groups: [[StorePath]]) throws {
-        for _ in 0..<Self.attemptsMax {
-            try checkCancelled()
-            var broken: [String: [[StorePath]]] = [:]
-            var isLost = false
-            let check = parts.desk.submit(.links(groups), [], in: .configuration, .metadata, of: number)
-            if let result = parts.desk.wait(for: check, timeout: Self.verdictTimeout) {
-                if result.delivery.position == nil { return }
-                if result.verdicts.isEmpty { isLost = true }
-                for (replica, verdict) in result.verdicts {
-                    switch verdict {
-                    case .equal: continue
-                    case .brokenLinks(let places):
-                        broken[replica] = places.compactMap { place in
-                            place < result.delivery.links.count ? result.delivery.links[place] : nil
-                        }
-                    case .lost, .details, .directories, .range, .unsound: isLost = true
-                    }
-                }
-            } else {
-                isLost = true
-            }
-            guard isLost else { return try report(broken) }
-            if parts.desk.following.isEmpty, !parts.desk.waitForReplica(timeout: Self.replicaTimeout) {
-                throw AuditFailure(why: "the replica went away and did not come back", kind: .interrupted)
-            }
-            parts.desk.pause(.milliseconds(100))
+        guard let broken = try untilAnswered(pausing: Self.linkPause, { brokenLinks(groups) }) else {
+            return unfinished(Set(groups.map { $0[0].parent }).sorted())
         }
+        try report(broken)
+    }
+
+    private static let linkPause = Duration.milliseconds(100)
+
+    /// Those that are several files, by replica; nothing if a replica says nothing of them.
+    private func brokenLinks(_ groups: [[StorePath]]) -> [String: [[StorePath]]]? {
+        guard let result = ask(.links(groups)) else { return nil }
+        // The log has told of none of them as one file by now.
+        guard result.delivery.position != nil else { return [:] }
+        var broken: [String: [[StorePath]]] = [:]
+        for (replica, verdict) in result.verdicts {
+            switch verdict {
+            case .equal: continue
+            case .brokenLinks(let places):
+                broken[replica] = places.compactMap { place in
+                    place < result.delivery.links.count ? result.delivery.links[place] : nil
+                }
+            case .lost, .details, .directories, .range, .unsound: return nil
+            }
+        }
+        return result.verdicts.isEmpty ? nil : broken
     }
 
     private func report(_ broken: [String: [[StorePath]]]) throws {
@@ -129,18 +123,7 @@ extension AuditWalk {
     }
 
     private func isOneFile(_ group: [StorePath], at replica: String) throws -> Bool {
-        for _ in 0..<Self.attemptsMax {
-            try checkCancelled()
-            let check = parts.desk.submit(.links([group]), [], in: .configuration, .metadata, of: number)
-            guard let result = parts.desk.wait(for: check, timeout: Self.verdictTimeout) else { continue }
-            switch result.verdicts[replica] {
-            case .equal: return true
-            case .brokenLinks: return false
-            case .lost, .details, .directories, .range, .unsound, nil:
-                if result.delivery.position == nil { return true }
-                parts.desk.pause(.milliseconds(100))
-            }
-        }
-        return false
+        let broken = try untilAnswered(pausing: Self.linkPause) { brokenLinks([group]) }
+        return broken.map { $0[replica] == nil } ?? false
     }
 }

@@ -36,12 +36,16 @@ extension AuditWalk {
         let listings = directories.compactMap { listAgain($0, depth, plan) }
         for listing in listings { links.note(listing) }
         guard !listings.isEmpty else { return [] }
-        let number = parts.desk.submit(.entries, listings, in: directories[0].root, depth, of: self.number)
-        guard let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout) else {
+        // Whatever the bytes of a database, at depth `cyrus` its records count.
+        let records: AuditCheck.Records = options.depth == .cyrus && depth == .content ? .wanted : .unasked
+        guard
+            let result = ask(
+                .entries(records), of: listings, in: directories[0].root, at: depth, byteCount: byteCount(of: listings))
+        else {
             try comeAgain(listings.map(\.directory), depth)
             return []
         }
-        tell(result.delivery.findings)
+        try tell(result.delivery.findings)
         try comeAgain(result.delivery.postponed, depth)
         let expected = result.delivery.expected
         if result.verdicts.isEmpty { try comeAgain(expected.map(\.directory), depth) }
@@ -86,8 +90,9 @@ extension AuditWalk {
             let path = claimed.directory.appending(entry.name)
             let there = extra.removeValue(forKey: entry.name)
             if options.depth == .cyrus, let there, try holdsTheSame(path, entry, there) { continue }
-            findings.append(
-                Classification.finding(path, claimed: entry, found: there?.entry, try witness(path, there)))
+            var witness = try witness(path, there)
+            witness.isRecorded = !claimed.unrecorded.contains(entry.name)
+            findings.append(Classification.finding(path, claimed: entry, found: there?.entry, witness))
         }
         for (name, found) in extra.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
             findings.append(Classification.finding(claimed.directory.appending(name), claimed: nil, found: found.entry))
@@ -119,13 +124,15 @@ extension AuditWalk {
     private static let databaseBytesMax = 1 << 30
 
     private func witness(_ path: StorePath, _ there: AuditVerdict.Found?) throws -> Classification.Witness {
-        // An index that cannot be read bears no witness.
-        guard let there, there.guid != nil, let guid = (try? parts.roots.indexedGUID(of: path)) ?? nil else {
+        // An index that cannot be read bears no witness; that the replica's copy could not be is no reason not to ask for ours.
+        guard let there, let guid = (try? parts.roots.indexedGUID(of: path)) ?? nil else {
             return Classification.Witness()
         }
         let bytes = try? parts.roots.open(path).readAll(max: 1 << 30)  // unread it bears no witness
         return Classification.Witness(guid: guid, primary: bytes.map { MessageGUID(of: $0) }, replica: there.guid)
     }
+
+    private func byteCount(of listings: [DirectoryListing]) -> Int64 { listings.reduce(0) { $0 + $1.byteCount } }
 
     /// In a few bytes, where that is so; else nothing is known yet.
     private func areEqual(
@@ -134,9 +141,12 @@ extension AuditWalk {
         let listings = directories.compactMap { listAgain($0, depth, plan) }
         guard let first = listings.first, listings.count == directories.count else { return false }
         for listing in listings { links.note(listing) }
-        let number = parts.desk.submit(.combined, listings, in: first.directory.root, depth, of: self.number)
-        guard let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout) else { return false }
-        tell(result.delivery.findings)
+        let byteCount = byteCount(of: listings)
+        guard let result = ask(.combined, of: listings, in: first.directory.root, at: depth, byteCount: byteCount)
+        else {
+            return false
+        }
+        try tell(result.delivery.findings)
         let isEqual =
             result.delivery.postponed.isEmpty && !result.verdicts.isEmpty
             && result.verdicts.values.allSatisfy { $0 == .equal }
@@ -173,7 +183,9 @@ extension AuditWalk {
         }
         let sick = Set(left.flatMap(\.findings).map(\.path))
         for finding in different.flatMap(\.findings) {
-            tell(finding, sick.contains(finding.path) ? .notHealed : .healed)
+            // Nothing was tried where there is no cure.
+            let outcome: AuditFinding.Outcome = sick.contains(finding.path) ? .notHealed : .healed
+            tell(finding, finding.cure == nil ? .found : outcome)
         }
     }
 }

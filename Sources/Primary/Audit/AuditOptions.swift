@@ -6,7 +6,7 @@ package struct AuditOptions: Sendable {
     package var depth: Depth
     package var scope: Scope
     package var repair: RepairPolicy
-    /// Bytes a second read on each end; nothing: no limit but the idle priority.
+    /// Bytes a second read on each end; nothing: no limit but the threads' low priority.
     package var bytesPerSecondMax: Int?
     /// Only this part of the directories is read, of all others the metadata is compared.
     package var sample: Sample?
@@ -26,6 +26,17 @@ package struct AuditOptions: Sendable {
         case user([UInt8])
         /// By the internal name.
         case mailbox([UInt8])
+
+        /// What it means that there is no directory of it; nothing if that may be.
+        var absence: String? {
+            switch self {
+            case .all, .below: nil
+            case .user(let name): "the primary has nothing of a user \(String(decoding: name, as: UTF8.self))"
+            case .mailbox(let name):
+                "the primary has no mailbox \(String(decoding: name, as: UTF8.self)): name it as an administrator does, "
+                    + "user/NAME/FOLDER, or as findings do, user.NAME.FOLDER"
+            }
+        }
     }
 
     package enum RepairPolicy: Sendable {

@@ -2,8 +2,8 @@ import Formats
 import Linux
 import Store
 
-/// The directories of an audit one after the other, parents first, each listed when it is its turn, and its messages
-/// read. One thread; no lock is taken.
+/// The directories of an audit one after the other, parents first, each listed when it is its turn, and its files read. One
+/// thread; no lock is taken.
 struct AuditPlan {
     private let roots: StoreRoots
     private let reader: ListingReader
@@ -26,12 +26,17 @@ struct AuditPlan {
             guard roots.names.contains(path.root) else {
                 throw AuditFailure(why: "\(path): this store has no \(path.root)", kind: .wrongScope)
             }
-            let isDirectory = try path.isRoot || roots.status(of: path)?.kind == .directory
-            stack = [isDirectory ? path : path.parent]
+            let kind = try path.isRoot ? .directory : roots.status(of: path)?.kind
+            guard let kind else {
+                throw AuditFailure(
+                    why: "\(path): the primary has no such path; name \(path.parent) to have all in it compared",
+                    kind: .wrongScope)
+            }
+            stack = [kind == .directory ? path : path.parent]
         }
     }
 
-    /// Nothing when all were given. `read` is told the bytes of each message, as `ListingReader.digest` does.
+    /// Nothing when all were given. `read` is told the bytes of each file, as `ListingReader.listReading` does.
     ///
     /// What cannot be looked at is noted and left out, with all below it: one directory ends no audit.
     mutating func next(read: (Int) -> Void) -> (listing: DirectoryListing, depth: AuditCheck.Depth)? {
@@ -53,29 +58,36 @@ struct AuditPlan {
     private mutating func look(
         at directory: StorePath, _ read: (Int) -> Void
     ) throws(SystemError) -> (listing: DirectoryListing, depth: AuditCheck.Depth)? {
-        guard roots.isShipped(directory) || directory.isRoot, var listing = try reader.list(directory) else {
-            return nil
-        }
+        guard roots.isShipped(directory) || directory.isRoot else { return nil }
+        let isRead = depth(of: directory) == .content && isDue(directory)
+        // Whose it is shows only in a directory that is there; of somebody else's nothing is read.
+        let found = isRead && isOfAll ? try reader.listReading(directory, read: read) : try reader.list(directory)
+        guard var listing = found else { return nil }
         for name in listing.subdirectories.reversed() { stack.append(directory.appending(name)) }
         guard isDue(directory), try isWanted(directory) else { return nil }
-        let depth = depth(of: directory)
-        if depth == .content { _ = try reader.digest(&listing, where: \.isMessage, read: read) }
-        return (listing, depth)
+        if isRead, !isOfAll { listing = try reader.listReading(directory, read: read) ?? listing }
+        return (listing, depth(of: directory))
     }
 
     /// The same directory again, as it is now.
-    func again(_ directory: StorePath, _ depth: AuditCheck.Depth) throws(SystemError) -> DirectoryListing {
-        guard var listing = try reader.list(directory) else {
-            return DirectoryListing(directory: directory, items: [])
-        }
-        if depth == .content { _ = try reader.digest(&listing, where: \.isMessage) }
-        return listing
+    func again(
+        _ directory: StorePath, _ depth: AuditCheck.Depth, read: (Int) -> Void
+    ) throws(SystemError) -> DirectoryListing {
+        let listing = depth == .content ? try reader.listReading(directory, read: read) : try reader.list(directory)
+        return listing ?? DirectoryListing(directory: directory, items: [])
     }
 
     private func isDue(_ directory: StorePath) -> Bool {
         guard let last = options.resumeAfter else { return true }
         guard directory.root == last.root else { return last.root < directory.root }
         return last.comesBefore(directory)
+    }
+
+    private var isOfAll: Bool {
+        switch options.scope {
+        case .all, .below: true
+        case .user, .mailbox: false
+        }
     }
 
     private func isWanted(_ directory: StorePath) throws(SystemError) -> Bool {

@@ -6,7 +6,7 @@ import Store
 // What is said of findings, and to whom.
 
 extension AuditWalk {
-    func tell(_ findings: [LocalFinding]) {
+    func tell(_ findings: [LocalFinding]) throws {
         for local in findings {
             var finding: AuditFinding
             switch local.what {
@@ -33,7 +33,7 @@ extension AuditWalk {
             }
             if let cure = finding.cure, case .repair = options.repair {
                 parts.desk.repair([Repair(path: local.path, cure: cure)])
-                tell(finding, isMended(local.path) ? .healed : .notHealed)
+                tell(finding, try isMended(local.path) ? .healed : .notHealed)
             } else {
                 tell(finding, .found)
             }
@@ -41,23 +41,24 @@ extension AuditWalk {
     }
 
     /// Whether our record of it is found right now. What cannot be seen, as somebody is at work there, is not.
-    private func isMended(_ path: StorePath) -> Bool {
-        for _ in 0..<Self.attemptsMax where !parts.isCancelled() {
+    private func isMended(_ path: StorePath) throws -> Bool {
+        let isMended = try untilAnswered(pausing: .milliseconds(50)) { () -> Bool? in
+            var listing: DirectoryListing
             do throws(SystemError) {
-                guard var listing = try reader.list(path.parent) else { return true }
+                guard let found = try reader.list(path.parent) else { return true }
+                listing = found
                 _ = try reader.digest(&listing, where: { $0.isMessage && $0.entry.name.elementsEqual(path.name) })
-                let number = parts.desk.submit(.combined, [listing], in: path.root, options.checkDepth, of: self.number)
-                if let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout),
-                    result.delivery.postponed.isEmpty
-                {
-                    return !result.delivery.findings.contains { $0.path == path }
-                }
             } catch {
                 return false
             }
-            parts.desk.pause(.milliseconds(50))
+            guard
+                let result = ask(
+                    .combined, of: [listing], in: path.root, at: options.checkDepth, byteCount: listing.byteCount),
+                result.delivery.postponed.isEmpty
+            else { return nil }
+            return !result.delivery.findings.contains { $0.path == path }
         }
-        return false
+        return isMended ?? false
     }
 
     /// What an operator may type here, as root, to have the replica's content in the file: the file stays the same one, under
@@ -111,6 +112,8 @@ extension AuditWalk {
     func tellAlarms() {
         for (path, alarm) in parts.alarms().sorted(by: { $0.key < $1.key }) {
             if case .below(let scope) = options.scope, !path.isWithin(scope) { continue }
+            // That it was not compared is told.
+            guard !isUnreadable(path) else { continue }
             let finding = AuditFinding(kind: .corrupt, side: .primary, path: path, evidence: alarm.why)
             switch options.scope {
             case .all, .below: tell(finding, .found)

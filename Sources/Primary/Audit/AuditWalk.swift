@@ -18,6 +18,8 @@ final class AuditWalk {
         let locks: CyrusLocks
         let log: Logger
         let alarms: @Sendable () -> [StorePath: CaptureStatus.Alarm]
+        /// The store has changed a moment ago.
+        let isCyrusAtWork: @Sendable () -> Bool
         /// Called for each directory that every replica was just proven to have alike.
         let proven: @Sendable (StorePath, AuditCheck.Depth) -> Void
         /// Somebody who asked for this has gone, or the daemon ends.
@@ -38,13 +40,15 @@ final class AuditWalk {
     /// What both ends know this audit by.
     let number: UInt64
     private var attempts: [StorePath: Int] = [:]
+    /// Replicas that have applied nothing while a check was waited for in vain.
+    var standing: [String] = []
     var waiting: [(StorePath, AuditCheck.Depth)] = []
     var suspected: [(StorePath, AuditCheck.Depth)] = []
     var told: Set<Told> = []
-    private var started = MonotonicTime.now()
-    private var bytesRead = 0
+    private var pace: AuditPace
+    private var haste = CheckRequest.Haste.withNextRound
     /// For depth `cyrus`.
-    private var mailboxes: [StorePath] = []
+    private var mailboxes: [(directory: StorePath, byteCount: Int64)] = []
 
     struct Told: Hashable {
         let path: StorePath
@@ -77,15 +81,16 @@ final class AuditWalk {
     }
 
     private static let groupsUnderWayMax = 4
+    /// Who was being written so often is asked about at once.
+    private static let patientAttempts = 3
     static let narrowedMax = 16
     private static let indexName = Array("cyrus.index".utf8)
-    static let attemptsMax = 40
-    static let verdictTimeout = Duration.seconds(120)
-    static let replicaTimeout = Duration.seconds(60)
 
     init(_ options: AuditOptions, _ parts: Parts, totals: (files: Int, bytes: Int64)?) {
         self.options = options
         self.parts = parts
+        pace = AuditPace(
+            bytesPerSecondMax: options.bytesPerSecondMax, now: .now(), work: ProcessorTime.ofThisThread())
         number = parts.desk.begin()
         reader = ListingReader(parts.roots)
         names = MailboxNames(parts.roots)
@@ -100,21 +105,30 @@ final class AuditWalk {
     /// Returns what was compared. Throws `AuditFailure` if that could not be finished.
     func run() throws -> AuditProgress {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
-        CurrentProcess.useProcessorWhenIdle()
+        CurrentProcess.useProcessorModestly()
         guard parts.desk.waitForReplica(timeout: .seconds(5)) else {
             throw AuditFailure(why: "no replica is connected", kind: .unavailable)
         }
         progress.replicas = parts.desk.following.sorted()
         var plan = try AuditPlan(options, parts.roots, reader)
-        while let (listing, depth) = plan.next(read: { self.pace($0) }) {
+        var isAnythingThere = false
+        while let (listing, depth) = plan.next(read: { read in
+            self.restForRate(read: read)
+            self.rest()
+        }) {
             try checkCancelled()
+            isAnythingThere = true
+            rest()
             progress.unreadable += plan.takeUnreadable()
             if options.depth == .cyrus, listing.items.contains(where: { $0.entry.name == Self.indexName }) {
-                mailboxes.append(listing.directory)
+                mailboxes.append((listing.directory, listing.byteCount))
             }
             try add(listing, depth, options.isOfNeighbours ? .range : .combined)
         }
         progress.unreadable += plan.takeUnreadable()
+        if !isAnythingThere, progress.unreadable.isEmpty, let missing = options.scope.absence {
+            throw AuditFailure(why: missing, kind: .wrongScope)
+        }
         try submit(&group)
         try submit(&metadataGroup)
         try finish(plan)
@@ -135,7 +149,9 @@ final class AuditWalk {
             guard !again.isEmpty else { continue }
             // Somebody is at work there: they get a moment.
             let most = again.map { attempts[$0.0] ?? 1 }.max() ?? 1
-            parts.desk.pause(.milliseconds(min(20 * most, 500)))
+            rest()
+            parts.desk.pause(pace.pause(afterAttempts: most, isCyrusAtWork: parts.isCyrusAtWork()))
+            haste = most > Self.patientAttempts ? .now : .withNextRound
             for (directory, depth) in again {
                 guard let listing = listAgain(directory, depth, plan) else { continue }
                 try add(listing, depth, .combined)
@@ -147,7 +163,7 @@ final class AuditWalk {
 
     /// As it is now; nothing if it cannot be looked at any more.
     func listAgain(_ directory: StorePath, _ depth: AuditCheck.Depth, _ plan: AuditPlan) -> DirectoryListing? {
-        do throws(SystemError) { return try plan.again(directory, depth) } catch {
+        do throws(SystemError) { return try plan.again(directory, depth, read: { restForRate(read: $0) }) } catch {
             leaveOut(directory, error)
             return nil
         }
@@ -165,15 +181,24 @@ final class AuditWalk {
         guard !parts.isCancelled(), !parts.desk.isStopping else {
             throw AuditFailure(why: "stopped", kind: .interrupted)
         }
+        guard standing.isEmpty else {
+            let names = standing.joined(separator: ", ")
+            throw AuditFailure(
+                why: "\(names) applies nothing; `mailsync status` there says why, and whether it waits for a resume",
+                kind: .interrupted)
+        }
     }
 
-    /// Waits if `byteCount` bytes more would be too many by now.
-    private func pace(_ byteCount: Int) {
-        guard let max = options.bytesPerSecondMax, max > 0 else { return }
-        bytesRead += byteCount
-        let due = started + .nanoseconds(Int64(Double(bytesRead) / Double(max) * 1e9))
-        let left = due - MonotonicTime.now()
-        if left > .milliseconds(5) { parts.desk.pause(left) }
+    /// As long as `AuditPace` says.
+    func rest() {
+        let due = pace.rest(work: ProcessorTime.ofThisThread(), isCyrusAtWork: parts.isCyrusAtWork())
+        if due > .zero { parts.desk.pause(due) }
+    }
+
+    /// What is read again is read at once, before somebody writes there again, but for a rate that was asked for.
+    private func restForRate(read byteCount: Int) {
+        let due = pace.rest(read: byteCount, now: .now())
+        if due > .zero { parts.desk.pause(due) }
     }
 
     // MARK: - groups
@@ -200,7 +225,7 @@ final class AuditWalk {
         guard let first = group.listings.first else { return }
         while underWay.count >= Self.groupsUnderWayMax { try completeFirst() }
         let number = parts.desk.submit(
-            group.kind, group.listings, in: first.directory.root, group.depth, of: self.number)
+            group.kind, group.listings, in: first.directory.root, group.depth, haste, of: self.number)
         // What is needed of it from here on is only which directories they are.
         var slim = group
         slim.listings = group.listings.map { DirectoryListing(directory: $0.directory, items: []) }
@@ -212,10 +237,10 @@ final class AuditWalk {
     private func completeFirst() throws {
         let (number, group) = underWay.removeFirst()
         let directories = group.listings.map(\.directory)
-        guard let result = parts.desk.wait(for: number, timeout: Self.verdictTimeout) else {
+        guard let result = wait(for: number, byteCount: group.byteCount) else {
             return try comeAgain(directories, group.depth)
         }
-        tell(result.delivery.findings)
+        try tell(result.delivery.findings)
         try comeAgain(result.delivery.postponed, group.depth)
         let expected = result.delivery.expected
         var open: Set<StorePath> = []
@@ -267,9 +292,7 @@ final class AuditWalk {
     func comeAgain(_ directories: [StorePath], _ depth: AuditCheck.Depth) throws {
         guard !directories.isEmpty else { return }
         try checkCancelled()
-        if parts.desk.following.isEmpty, !parts.desk.waitForReplica(timeout: Self.replicaTimeout) {
-            throw AuditFailure(why: "the replica went away and did not come back", kind: .interrupted)
-        }
+        try waitForReplica()
         for directory in directories where !isUnreadable(directory) {
             attempts[directory, default: 0] += 1
             guard attempts[directory] ?? 0 <= Self.attemptsMax else {

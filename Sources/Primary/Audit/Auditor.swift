@@ -26,7 +26,11 @@ extension Primary {
         let status = captureStatus
         let parts = AuditWalk.Parts(
             roots: roots, desk: desk, locks: locks, log: log, alarms: { status.current.alarms },
+            isCyrusAtWork: { MonotonicTime.now() - status.current.lastShipped < Self.workInterval },
             proven: { directory, _ in proven(directory) }, isCancelled: isCancelled, tell: tell)
         return try AuditWalk(options, parts, totals: totals).run()
     }
+
+    /// Who changed nothing for so long is not at work.
+    private static let workInterval = Duration.milliseconds(250)
 }

@@ -9,31 +9,27 @@ import Store
 ///
 /// What a check claims are the catalogue's rows at its position, as they are what the log told and so what a replica
 /// must have; each was held against the disk before:
-///   - a message by the audit's own reading of it, a moment ago: the same file, the same size, times, mode and digest
-///   - anything else under its owner's lock (`unproven`): status and content
-///   - what differs is captured, shipped and noted in its row first, by the round as always; if no event had told of it,
+///   - by the audit's own reading of it, a moment ago and without a lock: the same file, the same size, times, mode and digest
+///   - what is otherwise, unless it is a message, once more under its owner's lock (`unproven`): status and content
+///   - what still differs is captured, shipped and noted in its row first, by the round as always; if no event had told of it,
 ///     it is a missed change
 /// So a claim is never about what is only on its way, and nothing that is wrong on disk is claimed as right.
 final class CaptureAudit {
     private let roots: StoreRoots
     private let catalogue: Catalogue
     private let reader: ListingReader
+    private let claims: CheckClaims
     private var checks: [OpenCheck] = []
     private var wanted: [StorePath: Int] = [:]
-    private var doubts: [Doubt] = []
-    /// What events told of since the first of the open checks began.
-    private var told = ToldPaths()
-    /// What the round under way has in hand.
-    private var inHand: [DirtySet.Dirt] = []
-    /// Dirty since a check wants them looked at, and not since an event told of them.
-    private var marked: Set<StorePath> = []
+    private var missed: MissedChanges
     private let now: @Sendable () -> Timestamp
     private let isAlarmed: (StorePath) -> Bool
 
     /// A request that is under way.
     private struct OpenCheck {
         let request: CheckRequest
-        let deadline: MonotonicTime
+        /// From when there was something to look at: then it is closed with what can be claimed.
+        var deadline: MonotonicTime?
         /// Names that a round has to look at, and those that one has.
         var waiting: Set<StorePath>
         var looked: Set<StorePath> = []
@@ -41,68 +37,62 @@ final class CaptureAudit {
         var passes = 0
     }
 
-    /// Something that differed from its row, and the row.
-    private struct Doubt {
-        let path: StorePath
-        let row: CatalogueEntry?
-        let check: UInt64
-    }
-
     /// After this a directory that somebody keeps busy is left for later.
-    private static let patience = Duration.milliseconds(400)
-    private static let passesMax = 4
+    private let patience: Duration
+    private static let passesMax = 5
     /// What was written less than this ago may have been written again within the same tick of the kernel's clock.
     private static let settleInterval = Duration.seconds(2)
 
     init(
         roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp,
-        isAlarmed: @escaping (StorePath) -> Bool
+        isAlarmed: @escaping (StorePath) -> Bool, patience: Duration = .milliseconds(400)
     ) {
         self.roots = roots
+        self.patience = patience
         self.isAlarmed = isAlarmed
         self.catalogue = catalogue
         self.now = now
         reader = ListingReader(roots)
+        claims = CheckClaims(roots: roots, catalogue: catalogue)
+        missed = MissedChanges(roots: roots, catalogue: catalogue)
     }
 
     var isIdle: Bool { checks.isEmpty }
 
     /// When the next open check has to be closed, at the latest.
-    var nextDeadline: MonotonicTime? { checks.map(\.deadline).min() }
+    var nextDeadline: MonotonicTime? { checks.compactMap(\.deadline).min() }
 
     // MARK: - what the capturer tells
 
     func begin(_ request: CheckRequest, _ dirty: inout DirtySet) {
         var waiting: Set<StorePath> = []
-        for dirt in inHand + dirty.all { told.insert(dirt, except: marked) }
+        for dirt in dirty.all { missed.note(dirt) }
         for listing in request.listings {
             wanted[listing.directory, default: 0] += 1
             for item in listing.items {
                 let path = listing.directory.appending(item.entry.name)
                 // Of what there is an alarm, it is seen whether that holds.
-                if !item.isMessage || isAlarmed(path) { waiting.insert(path) }
+                if isAlarmed(path) { waiting.insert(path) }
             }
         }
         for path in waiting {
-            noteMarked(path)
+            missed.noteMarked(path)
             dirty.mark(path)
         }
-        checks.append(
-            OpenCheck(request: request, deadline: MonotonicTime.now() + Self.patience, waiting: waiting))
+        var check = OpenCheck(request: request, waiting: waiting)
+        if !waiting.isEmpty { check.deadline = MonotonicTime.now() + patience }
+        checks.append(check)
     }
 
-    /// A round took these out of the dirty set.
-    func took(_ dirt: [DirtySet.Dirt]) { inHand += dirt }
-
     func roundBegins() {
-        inHand = []
-        if !marked.isEmpty { marked.formIntersection(checks.flatMap(\.waiting)) }
+        missed.roundBegins(waiting: checks.flatMap(\.waiting))
+        if checks.isEmpty { missed.checksEnded() }
     }
 
     func note(_ hint: Hint) {
-        if case .name(let path) = hint { marked.remove(path) }
+        if case .name(let path) = hint { missed.forgetMarked(path) }
         // Until the last doubt is settled, which is after the last check was closed.
-        if !wanted.isEmpty { told.insert(hint) }
+        if !wanted.isEmpty || !missed.isSettled { missed.note(hint) }
     }
 
     /// A round has looked at these, and what was new of them is shipped when it ends.
@@ -114,10 +104,6 @@ final class CaptureAudit {
                 checks[index].looked.insert(path)
             }
         }
-    }
-
-    private func noteMarked(_ path: StorePath) {
-        if !told.contains(path) { marked.insert(path) }
     }
 
     // MARK: - under the lock
@@ -153,12 +139,14 @@ final class CaptureAudit {
     }
 
     private func prove(_ path: StorePath) throws -> Proof {
+        if Simulation.isMutated(.claimUnproven) { return .proven }
         let role = roots.layout.role(of: path)
         let row = try catalogue.entry(path)
         guard let row, let status = try roots.status(of: path) else { return .different(row) }
         guard !isAlarmed(path) else { return .unknown }
         if case .message = role {
-            return row.stillDescribes(status, asMessage: true) ? .proven : .different(row)
+            guard row.stillDescribes(status, asMessage: true) else { return .different(row) }
+            return hasItsAttributes(path, row, status) ? .proven : .different(row)
         }
         guard row.stillDescribes(status) else { return .different(row) }
         guard status.kind == .file, isContentWanted(path) else {
@@ -181,13 +169,22 @@ final class CaptureAudit {
         }
     }
 
+    /// Of a message, whose change time also moves with every link that comes or goes.
+    private func hasItsAttributes(_ path: StorePath, _ row: CatalogueEntry, _ status: FileStatus) -> Bool {
+        guard row.digest != nil, row.ctimeNanoseconds != status.ctimeNanoseconds, isContentWanted(path) else {
+            return true
+        }
+        // What cannot be read is for capture to look at.
+        return (try? row.has(roots.open(path).extendedAttributes())) ?? false
+    }
+
     private func isContentWanted(_ path: StorePath) -> Bool {
         checks.contains { $0.request.depth == .content && $0.waiting.contains(path) }
     }
 
     private func doubt(_ path: StorePath, _ row: CatalogueEntry?) {
         for check in checks where check.waiting.contains(path) {
-            doubts.append(Doubt(path: path, row: row, check: check.request.number))
+            missed.doubt(path, row, check: check.request.number)
         }
     }
 
@@ -204,6 +201,8 @@ final class CaptureAudit {
         let request: CheckRequest
         var record: Record?
         var delivery: CheckDelivery
+        /// What no round came to.
+        var unlooked: Set<StorePath> = []
     }
 
     /// The checks that can be closed now; what still has to be looked at is marked.
@@ -213,25 +212,28 @@ final class CaptureAudit {
         guard !checks.isEmpty else { return [] }
         var ready: [Ready] = []
         for index in checks.indices.reversed() {
-            let isLate = MonotonicTime.now() >= checks[index].deadline
+            let isLate = checks[index].deadline.map { MonotonicTime.now() >= $0 } ?? false
             guard checks[index].waiting.isEmpty || isLate else { continue }
             checks[index].passes += 1
             let isLast = isLate || checks[index].passes >= Self.passesMax
-            guard let closed = try close(&checks[index], isLast: isLast, mark) else { continue }
+            guard var closed = try close(&checks[index], isLast: isLast, mark) else { continue }
+            closed.unlooked = checks[index].waiting
             ready.append(closed)
             checks.remove(at: index)
         }
         guard !ready.isEmpty else { return [] }
-        try settleDoubts(&ready, fetchEvents)
+        let changes = try missed.takeChanges(of: ready)
+        if !changes.isEmpty {
+            try fetchEvents()
+            missed.report(changes, to: &ready)
+        }
         for closed in ready {
             for listing in closed.request.listings {
                 let count = wanted[listing.directory, default: 1] - 1
                 wanted[listing.directory] = count == 0 ? nil : count
             }
         }
-        if checks.isEmpty {
-            told = ToldPaths()
-        }
+        if checks.isEmpty { missed.checksEnded() }
         return ready
     }
 
@@ -241,7 +243,7 @@ final class CaptureAudit {
         switch request.kind {
         case .links(let groups): return try close(links: groups, check)
         case .linkDigests(let digests):
-            let record = record(request, [], .linkDigests(digests))
+            let record = claims.record(request, [], .linkDigests(digests))
             return Ready(request: request, record: record, delivery: CheckDelivery())
         case .soundness(let soundness):
             let check = AuditCheck(
@@ -262,7 +264,7 @@ final class CaptureAudit {
                 keepsEntries: { if case .entries = request.kind { true } else { false } }())
             try view.merge(try catalogue.entries(of: listing.directory), roots) { check.looked.contains($0) }
             for (path, row) in view.unseen where !check.looked.contains(path) {
-                doubts.append(Doubt(path: path, row: row, check: request.number))
+                missed.doubt(path, row, check: request.number)
             }
             for (path, recorded) in view.rotten {
                 if let finding = try examine(path, recorded, mark) { check.findings.append(finding) }
@@ -278,78 +280,24 @@ final class CaptureAudit {
         }
         if !unseen.isEmpty, !isLast {
             for path in unseen where check.waiting.insert(path).inserted {
-                noteMarked(path)
+                missed.noteMarked(path)
                 mark(path)
             }
+            check.deadline = check.deadline ?? MonotonicTime.now() + patience
             return nil
         }
         delivery.findings = check.findings
         guard !delivery.expected.isEmpty else { return Ready(request: request, record: nil, delivery: delivery) }
         let record =
             switch request.kind {
-            case .range: try range(request, subdirectories, &delivery)
-            case .entries:
-                record(
-                    request, delivery.expected, .entries(delivery.expected.map { AuditCheck.Entries(of: $0.entries) }))
-            case .combined, .links, .linkDigests, .soundness: combined(request, delivery.expected)
+            case .range: try claims.range(request, subdirectories, &delivery)
+            case .entries(let records):
+                claims.record(
+                    request, delivery.expected, .entries(delivery.expected.map { AuditCheck.Entries(of: $0.entries) }),
+                    records)
+            case .combined, .links, .linkDigests, .soundness: claims.combined(request, delivery.expected)
             }
         return Ready(request: request, record: record, delivery: delivery)
-    }
-
-    private func combined(_ request: CheckRequest, _ expected: [CheckDelivery.Expected]) -> Record {
-        let digest = AuditEntry.digest(ofHashes: expected.map(\.digest))
-        let ownerless = AuditEntry.digest(ofHashes: expected.map(\.ownerlessDigest))
-        return record(request, expected, .combined(digest, ownerless: ownerless))
-    }
-
-    /// Of all directories that the log has told of between the first and the last of the request. `subdirectories` are
-    /// those in the request's directories. What is expected afterwards is what is claimed, in its order.
-    private func range(
-        _ request: CheckRequest, _ subdirectories: [StorePath: [[UInt8]]], _ delivery: inout CheckDelivery
-    ) throws -> Record {
-        let (first, last) = (request.listings[0].directory, request.listings[request.listings.count - 1].directory)
-        var proven: [StorePath: CheckDelivery.Expected] = [:]
-        for expected in delivery.expected { proven[expected.directory] = expected }
-        var claimed: [CheckDelivery.Expected] = []
-        var exceptions: [AuditCheck.Directory] = []
-        var walk = try RangeWalk(from: first, through: last) { try catalogue.subdirectories(of: $0) }
-        while let directory = walk.next() {
-            guard directory.isRoot || roots.isShipped(directory) else { continue }
-            let inside = subdirectories[directory]
-            walk.descend(into: directory, try inside ?? catalogue.subdirectories(of: directory))
-            if let expected = proven[directory] {
-                claimed.append(expected)
-                guard !expected.excluded.isEmpty else { continue }
-                exceptions.append(AuditCheck.Directory(path: directory, excluded: expected.excluded))
-            } else {
-                exceptions.append(AuditCheck.Directory(path: directory))
-                // Made since the request's directories were listed.
-                if inside == nil { delivery.postponed.append(directory) }
-            }
-        }
-        // Names in such a number are better told one by one, of those that are claimed.
-        guard exceptions.count <= Self.exceptionsMax else { return combined(request, delivery.expected) }
-        delivery.expected = claimed
-        let digest = AuditEntry.digest(
-            ofHashes: claimed.flatMap { AuditCheck.hashes($0.directory, digest: $0.digest) })
-        let ownerless = AuditEntry.digest(
-            ofHashes: claimed.flatMap { AuditCheck.hashes($0.directory, digest: $0.ownerlessDigest) })
-        let check = AuditCheck(
-            number: request.number, audit: request.audit, depth: request.depth,
-            directories: [AuditCheck.Directory(path: first), AuditCheck.Directory(path: last)] + exceptions,
-            claim: .range(directoryCount: claimed.count, digest: digest, ownerless: ownerless))
-        return Record(StorePath(root: request.root), .check(check))
-    }
-
-    private static let exceptionsMax = AuditCheck.directoryCountMax / 2
-
-    private func record(
-        _ request: CheckRequest, _ expected: [CheckDelivery.Expected], _ claim: AuditCheck.Claim
-    ) -> Record {
-        let check = AuditCheck(
-            number: request.number, audit: request.audit, depth: request.depth,
-            directories: expected.map { AuditCheck.Directory(path: $0.directory, excluded: $0.excluded) }, claim: claim)
-        return Record(StorePath(root: request.root), .check(check))
     }
 
     /// Of each group the names that the log has told as one file, if that is more than one.
@@ -367,7 +315,8 @@ final class CaptureAudit {
         }
         guard !delivery.links.isEmpty else { return Ready(request: check.request, record: nil, delivery: delivery) }
         return Ready(
-            request: check.request, record: record(check.request, [], .links(delivery.links)), delivery: delivery)
+            request: check.request, record: claims.record(check.request, [], .links(delivery.links)), delivery: delivery
+        )
     }
 
     /// A message whose content is not what was recorded, though nothing else changed: read once more, and Cyrus asked.
@@ -392,45 +341,5 @@ final class CaptureAudit {
             mark(path)
             return nil
         }
-    }
-
-    /// What differed from its row, and was shipped since, although no event told of it.
-    private func settleDoubts(
-        _ ready: inout [Ready], _ fetchEvents: () throws -> Void
-    ) throws {
-        let numbers = Set(ready.map(\.request.number))
-        let mine = doubts.filter { numbers.contains($0.check) }
-        doubts.removeAll { numbers.contains($0.check) }
-        var changed: [(doubt: Doubt, now: CatalogueEntry?)] = []
-        var seen: Set<StorePath> = []
-        for doubt in mine where seen.insert(doubt.path).inserted {
-            let row = try catalogue.entry(doubt.path)
-            if !Self.isSame(doubt.row, row) { changed.append((doubt, row)) }
-        }
-        guard !changed.isEmpty else { return }
-        try fetchEvents()
-        for (doubt, row) in changed where !told.contains(doubt.path) {
-            let name = Array(doubt.path.name)
-            let what = LocalFinding.What.missed(
-                before: doubt.row.flatMap { AuditEntry(name, $0, roots) },
-                now: row.flatMap { AuditEntry(name, $0, roots) })
-            for index in ready.indices where ready[index].request.number == doubt.check {
-                ready[index].delivery.findings.append(LocalFinding(path: doubt.path, what: what))
-            }
-        }
-    }
-
-    /// A digest that is known by now, a row that a crash left unknown, or a new ctime is no change.
-    private static func isSame(_ one: CatalogueEntry?, _ other: CatalogueEntry?) -> Bool {
-        guard let one, let other else { return one == nil && other == nil }
-        if one.kind == .file, one.byteCount < 0 { return true }
-        if one.inode == 0 { return true }
-        if one.kind == .directory {
-            return other.kind == .directory && one.mode == other.mode && one.owner == other.owner
-                && one.group == other.group
-        }
-        let isContentSame = one.digest == nil || one.digest == other.digest
-        return isContentSame && one.kind == other.kind && one.byteCount == other.byteCount && one.mode == other.mode
-            && one.owner == other.owner && one.group == other.group && one.mtimeNanoseconds == other.mtimeNanoseconds
     }
 }

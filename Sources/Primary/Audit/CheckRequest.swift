@@ -11,10 +11,18 @@ struct CheckRequest: Sendable {
     let root: RootName
     let depth: AuditCheck.Depth
     let kind: Kind
+    let haste: Haste
     /// As they were seen a moment ago, without a lock; at depth content with the digests of the messages.
     let listings: [DirectoryListing]
     /// Called on the capturer's thread, once.
     let deliver: @Sendable (CheckDelivery) -> Void
+
+    enum Haste: Sendable {
+        /// Of its own it takes no round: while Cyrus writes that would cost more than all of an audit's reading.
+        case withNextRound
+        /// Before somebody writes there again.
+        case now
+    }
 
     enum Kind: Sendable {
         /// Of the directories by name.
@@ -22,7 +30,8 @@ struct CheckRequest: Sendable {
         /// Of all directories from the first through the last; what the log has told of between them and is not among the
         /// listings is left out, and comes back as postponed.
         case range
-        case entries
+        /// Of the directories by name, each by itself.
+        case entries(AuditCheck.Records)
         /// Each group is one file under several names.
         case links([[StorePath]])
         case linkDigests([UInt64])
@@ -53,6 +62,8 @@ struct CheckDelivery: Sendable {
         let byteCount: Int64
         /// Only of a claim about entries.
         let entries: [AuditEntry]
+        /// Of these: files whose content is claimed as it was just read, as none was recorded when they were shipped.
+        let unrecorded: Set<[UInt8]>
     }
 }
 

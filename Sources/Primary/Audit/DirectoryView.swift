@@ -10,13 +10,15 @@ struct DirectoryView {
     private let keepsEntries: Bool
     private var entries: [AuditEntry] = []
     private var excluded: [[UInt8]] = []
+    private var unrecorded: Set<[UInt8]> = []
     private var byteCount: Int64 = 0
     private var fileCount = 0
     /// The directories in it, as the log has told.
     private(set) var subdirectories: [[UInt8]] = []
     /// Not proven, and what was told of them: a round has to look at them.
     private(set) var unseen: [(path: StorePath, row: CatalogueEntry?)] = []
-    /// Messages that are the file they were, with another content than the one recorded.
+    /// Messages that are the file they were, with another content than the one recorded; anything else of that kind has to be
+    /// looked at under its owner's lock.
     private(set) var rotten: [(path: StorePath, recorded: Digest)] = []
 
     init(_ listing: DirectoryListing, depth: AuditCheck.Depth, keepsEntries: Bool) {
@@ -60,7 +62,7 @@ struct DirectoryView {
         _ name: [UInt8], _ row: CatalogueEntry, _ item: DirectoryListing.Item?, _ roots: StoreRoots,
         _ looked: (StorePath) -> Bool
     ) {
-        let isProven = item.map { Self.isToldOf($0, row) } ?? false
+        let isProven = item.map { isToldOf($0, row) } ?? false
         if !isProven {
             let path = listing.directory.appending(name)
             guard looked(path) else { return unseen.append((path, row)) }
@@ -70,7 +72,10 @@ struct DirectoryView {
             if let recorded = row.digest, recorded != found {
                 rotten.append((listing.directory.appending(name), recorded))
             }
-            if entry.digest == nil { (entry.digest, entry.attributes) = (found, item?.entry.attributes) }
+            if entry.digest == nil {
+                (entry.digest, entry.attributes) = (found, item?.entry.attributes)
+                if keepsEntries { unrecorded.insert(name) }
+            }
         }
         if entry.kind == .symlink, entry.digest == nil { entry.digest = item?.entry.digest }
         if depth == .metadata { entry = entry.contentless }
@@ -83,10 +88,20 @@ struct DirectoryView {
         entries.append(entry)
     }
 
-    /// A message that is the file told of; where its content was read, with the same attributes.
-    private static func isToldOf(_ item: DirectoryListing.Item, _ row: CatalogueEntry) -> Bool {
-        guard item.isMessage, row.stillDescribes(item.status, asMessage: true) else { return false }
-        return row.digest == nil || item.entry.digest == nil || item.entry.attributes == row.attributesDigest
+    /// The file told of; where its content was read, with the same attributes. Of a message another content is no other file;
+    /// anything else was read without a lock, so it is proven by the very content that was told.
+    private func isToldOf(_ item: DirectoryListing.Item, _ row: CatalogueEntry) -> Bool {
+        guard row.stillDescribes(item.status, asMessage: item.isMessage) else { return false }
+        if item.isMessage {
+            return row.digest == nil || item.entry.digest == nil || item.entry.attributes == row.attributesDigest
+        }
+        switch row.kind {
+        case .directory: return true
+        case .file where depth == .metadata: return true
+        case .file, .symlink:
+            return row.digest != nil && item.entry.digest == row.digest && item.entry.attributes == row.attributesDigest
+        case .other: return false
+        }
     }
 
     func expected(_ roots: StoreRoots) -> CheckDelivery.Expected {
@@ -95,7 +110,8 @@ struct DirectoryView {
         return CheckDelivery.Expected(
             directory: listing.directory, excluded: excluded, digest: digest,
             ownerlessDigest: claim.ownerless.isEmpty ? digest : AuditEntry.digest(ofHashes: claim.withoutOwners),
-            fileCount: fileCount, byteCount: byteCount, entries: keepsEntries ? entries : [])
+            fileCount: fileCount, byteCount: byteCount, entries: keepsEntries ? entries : [],
+            unrecorded: unrecorded)
     }
 }
 

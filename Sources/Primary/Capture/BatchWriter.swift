@@ -5,11 +5,15 @@ import Linux
 
 /// Gathers records until they are a batch.
 struct BatchWriter {
-    private var writer = ByteWriter()
+    private var writer: ByteWriter
     private var recordCount = 0
     private let bytesMax: Int
 
-    init(bytesMax: Int) { self.bytesMax = bytesMax }
+    /// `expected`: so many bytes are about to come.
+    init(bytesMax: Int, expected: Int = 0) {
+        self.bytesMax = bytesMax
+        writer = ByteWriter(reserving: expected)
+    }
 
     var isEmpty: Bool { recordCount == 0 }
     /// Time to seal: one more record still fits, whatever it is.

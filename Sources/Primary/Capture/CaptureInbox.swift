@@ -19,24 +19,35 @@ struct CaptureInbox: Sendable {
     var sweptThrough: UInt64 = 0
     /// The log is to be trimmed up to where the catalogue survives a power cut.
     var wantsDurableCatalogue = false
-    /// The capturer has nothing to do: any hint is to wake it, so that what is dirty gets its time.
-    var isIdle = false
+    /// How urgent a hint must be to wake the capturer; nothing while it is at work, as it looks here before it rests.
+    /// Whoever else puts something in wakes it in any case.
+    var awaited: Urgency?
 
     /// That of the most urgent thing.
     var urgency: Urgency {
-        isAsked ? .now : hints.lazy.map(\.urgency).max() ?? .whenDue
+        if isAsked { return .now }
+        let ofHints = hints.lazy.map(\.urgency).max() ?? .whenDue
+        return checkRequests.isEmpty ? ofHints : max(ofHints, .soon)
     }
 
-    var isEmpty: Bool { hints.isEmpty && !isAsked }
+    var isEmpty: Bool { hints.isEmpty && checkRequests.isEmpty && !isAsked }
 
     /// By somebody who waits.
     private var isAsked: Bool {
         isStopping || sweptThrough > 0 || wantsDurableCatalogue || !suspects.isEmpty || !resends.isEmpty
-            || !seedRequests.isEmpty || !checkRequests.isEmpty || !repairs.isEmpty || !baseline.isEmpty
+            || !seedRequests.isEmpty || !repairs.isEmpty || !baseline.isEmpty
+            || checkRequests.contains { $0.haste == .now }
     }
 }
 
 extension CaptureInbox {
+    /// Whether the capturer waits for one of these.
+    mutating func add(_ more: [Hint]) -> Bool {
+        hints.append(contentsOf: more)
+        guard let awaited else { return false }
+        return more.contains { $0.urgency >= awaited }
+    }
+
     mutating func takeAll() -> CaptureInbox {
         defer { self = CaptureInbox() }
         return self

@@ -10,7 +10,7 @@ struct CapturePace {
     private static let pauseMin = Duration.milliseconds(10)
     private static let pauseMax = Duration.milliseconds(100)
     /// A pause is so many times as long as the round before it.
-    private static let pauseFactor = 8
+    private static let pauseFactor = 12
 
     /// A round that shipped something.
     mutating func ended(_ now: MonotonicTime, began: MonotonicTime) {

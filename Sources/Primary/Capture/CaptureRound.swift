@@ -54,7 +54,7 @@ struct CaptureJob {
 /// What one round of capture has in hand.
 struct CaptureRound {
     /// Of nobody, each with a lock of its own or none.
-    var globals: [CaptureJob] = []
+    private(set) var globals: [CaptureJob] = []
     /// Of a user, to be read under one lock; gone when it was.
     var users: [OwnerFinder.Owner: [CaptureJob]] = [:]
     /// In the order they came, so that nobody waits for ever.
@@ -85,6 +85,18 @@ struct CaptureRound {
         }
         if users[owner] == nil, !order.contains(owner) { order.append(owner) }
         Self.merge(job, into: &users[owner, default: []])
+    }
+
+    /// Those of nobody, to be read now; `last` stays, if it is among them.
+    mutating func takeGlobals(leaving last: StorePath? = nil) -> [CaptureJob] {
+        var (now, later): ([CaptureJob], [CaptureJob]) = ([], [])
+        for job in globals {
+            let stays = job.names.filter { job.directory.appending($0) == last }
+            if !stays.isEmpty { later.append(job.only(stays)) }
+            if stays.count < job.names.count { now.append(job.only(job.names.subtracting(stays))) }
+        }
+        globals = later
+        return now
     }
 
     mutating func note(busy jobs: [CaptureJob], of owner: OwnerFinder.Owner) {

@@ -11,6 +11,8 @@ package struct CaptureStatus: Sendable {
     package var batchBytes: UInt64 = 0
     /// Times a user was not read because somebody wrote, and was read a moment later.
     package var busyCount: UInt64 = 0
+    /// When there was something to ship last.
+    package var lastShipped = MonotonicTime.distantPast
     /// Differences that no event had told of.
     package var missedCount: UInt64 = 0
     package var sweepCount: UInt64 = 0

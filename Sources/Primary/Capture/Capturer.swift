@@ -13,8 +13,10 @@ import Store
 ///   2. read mailboxes.db and the other databases that are nobody's, each under its own lock
 ///   3. wait for the events of before that, so that what those databases refer to is dirty too
 ///   4. for each user: lock, read all that is dirty of theirs, unlock (`UnitReader`)
-///   5. encode in the order of dependence (`ApplyRank`), seal, append, flush once
-///   6. note in catalogue and shadows; tell the shippers
+///   5. read annotations.db, if it changed: by Cyrus's own order it may be ahead of the indexes that keep its sums, and
+///      never behind (imap/mailbox.c, mailbox_commit)
+///   6. encode in the order of dependence (`ApplyRank`), seal, append, flush once
+///   7. note in catalogue and shadows; tell the shippers
 /// Who cannot be locked now is put back and does not hold up the others.
 ///
 /// It ends when it is told to, after a last round, or when the journal fails: then nothing more can be promised.
@@ -49,6 +51,7 @@ final class Capturer {
     let alarm: (StorePath, String) -> Void
     private let finder: OwnerFinder
     let audit: CaptureAudit
+    let annotations: StorePath
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
     var waitingSeeds: [SeedRequest] = []
@@ -73,8 +76,6 @@ final class Capturer {
     private static let gatherInterval = Duration.milliseconds(10)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
-    /// How long mailboxes.db waits for users who are writing, and how often it is read again.
-    private static let busyWait = Duration.milliseconds(30)
 
     init(_ parts: Parts, epoch: Epoch, state: String) throws(SystemError) {
         self.parts = parts
@@ -89,6 +90,7 @@ final class Capturer {
         shipper = RoundShipper(parts, epoch: epoch, shadows: shadows, alarm: alarm)
         self.alarm = alarm
         finder = OwnerFinder(roots: parts.roots)
+        annotations = parts.roots.layout.path(of: .annotations)
         audit = CaptureAudit(
             roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
@@ -115,7 +117,10 @@ final class Capturer {
             let start = MonotonicTime.now()
             hasShipped = false
             try round()
-            if hasShipped { pace.ended(.now(), began: start) }
+            if hasShipped {
+                noteShipped()
+                pace.ended(.now(), began: start)
+            }
             try commitIfDue()
             if inbox.isStopping { break }
         }
@@ -125,15 +130,22 @@ final class Capturer {
     /// Waits until there is something to do; what has come by then.
     private func nextInbox() -> CaptureInbox {
         let pause = pace.nextRound - .now()
-        if pause > .zero, let pressing = parts.inbox.take(timeout: pause, { $0.takeAll(from: .now) }) {
+        if pause > .zero, let pressing = take(from: .now, timeout: pause, { $0.takeAll(from: .now) }) {
             return pressing
         }
-        let isIdle = dirty.isEmpty
-        parts.inbox.withLock { $0.isIdle = isIdle }
-        let woken = parts.inbox.take(timeout: waitingTime()) { inbox in
-            isIdle && !inbox.isEmpty ? inbox.takeAll() : inbox.takeAll(from: .soon)
-        }
+        // With nothing to do any hint counts, so that what is dirty gets its time.
+        let urgency = dirty.isEmpty ? Urgency.whenDue : .soon
+        let woken = take(from: urgency, timeout: waitingTime()) { $0.isEmpty ? nil : $0.takeAll(from: urgency) }
         return woken ?? parts.inbox.withLock { $0.takeAll() }
+    }
+
+    /// Waits for what the inbox gives, woken by hints of this urgency.
+    private func take<Result>(
+        from urgency: Urgency, timeout: Duration?, _ attempt: (inout CaptureInbox) -> Result?
+    ) -> Result? {
+        parts.inbox.withLock { $0.awaited = urgency }
+        defer { parts.inbox.withLock { $0.awaited = nil } }
+        return parts.inbox.take(timeout: timeout, attempt)
     }
 
     private func waitingTime() -> Duration? {
@@ -153,7 +165,8 @@ final class Capturer {
             try parts.catalogue.set(path, CatalogueEntry(status, digest: nil))
             isCommitted = false
         }
-        for path in inbox.suspects where try isStillSuspect(path) { dirty.suspect(path) }
+        // The sweep compared them with rows that may be a second old.
+        for path in inbox.suspects where try differsFromRow(path) { dirty.suspect(path) }
         // After the suspects: a cookie among them may be about those.
         absorb(inbox.hints)
         for path in inbox.resends {
@@ -202,8 +215,7 @@ final class Capturer {
         }
     }
 
-    /// The sweep compared with rows that may be a second old: once more, with today's.
-    private func isStillSuspect(_ path: StorePath) throws -> Bool {
+    func differsFromRow(_ path: StorePath) throws -> Bool {
         let entry = try parts.catalogue.entry(path)
         guard let status = try parts.roots.status(of: path) else { return entry != nil }
         return entry.map { !$0.stillDescribes(status, asMessage: isMessage(path)) } ?? true
@@ -242,9 +254,8 @@ final class Capturer {
         parts.status.update { $0.dirtyCount = dirty.count }
     }
 
-    private func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
+    func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
         if taken.contains(where: Self.mayChangeOwner) || owners.count > Self.ownerCountMax { owners = [:] }
-        audit.took(taken)
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             do {
@@ -288,7 +299,7 @@ final class Capturer {
         }
     }
 
-    private static let headerName = Array("cyrus.header".utf8)
+    static let headerName = Array("cyrus.header".utf8)
 
     /// A mailbox that has an index and no header yet is just being made: whose it is shows in a moment.
     private func isBeingMade(_ dirt: DirtySet.Dirt) throws(SystemError) -> Bool {
@@ -296,33 +307,11 @@ final class Capturer {
         return try parts.roots.status(of: dirt.directory.appending("cyrus.index")) != nil
     }
 
-    private func readGlobals(_ round: inout CaptureRound) throws {
-        for job in round.globals { try readGlobal(job, into: &round) }
-        round.globals = []
-        // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
-        guard round.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
-        try fetchEvents()
-        // Those too that were put back: a mailbox of somebody who is still writing may be among them.
-        try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
-        // What was read already stays as it was then, and is read again in the next round.
-        let known = Set(round.capturedGlobals.map(\.path))
-        for var job in round.globals {
-            let again = job.names.filter { known.contains(job.directory.appending($0)) }
-            if !again.isEmpty { round.note(busy: [job.only(again)], of: .none) }
-            job.names.subtract(again)
-            if !job.names.isEmpty { try readGlobal(job, into: &round) }
-        }
-    }
-
-    private func isMailboxesDatabase(_ captured: Captured) -> Bool {
-        parts.roots.layout.applyRank(of: captured.path) == .mailboxes
-    }
-
     /// Waits until all events of before this call have come.
     func fetchEvents() throws {
         awaitedCookie = try parts.makeCookie()
         while awaitedCookie != nil {
-            let hints = parts.inbox.take(timeout: .seconds(5)) { $0.takeHints() }
+            let hints = take(from: .now, timeout: .seconds(5)) { $0.takeHints() }
             guard let hints else { return parts.log.warning("the watcher is silent; going on without it") }
             absorb(hints)
             if hints.isEmpty { break }
@@ -330,7 +319,7 @@ final class Capturer {
     }
 
     /// All that is dirty of one user, under one lock.
-    private func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
+    func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
         guard var jobs = round.users[owner] else { return }
         try shipManyAhead(&jobs, &round)
         let user: [UInt8]? = if case .user(let name) = owner { name } else { nil }
@@ -357,14 +346,14 @@ final class Capturer {
         note(busy: jobs, of: owner, &round)
     }
 
-    private func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
+    func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
         var captured: [Captured] = []
         var ahead: [StorePath] = []
         for job in jobs {
             guard var names = try audit.unproven(job.directory, job.names) else { return .busy }
             // A seed wants them even where nothing is to be told of them.
             let wanted = seeds[job.directory]?.wanted ?? []
-            names.formUnion(job.names.filter { wanted.contains(job.directory.appending($0)) })
+            if !wanted.isEmpty { names.formUnion(job.names.filter { wanted.contains(job.directory.appending($0)) }) }
             let outcome = try reader.read(
                 job.directory, names, shippedAlready: round.shippedMessages, wholly: wanted)
             switch outcome {
@@ -376,21 +365,7 @@ final class Capturer {
         return ahead.isEmpty ? .read(captured) : .messagesFirst(ahead)
     }
 
-    private func readGlobal(_ job: CaptureJob, into round: inout CaptureRound) throws {
-        switch try read([job], round) {
-        case .read(let captured):
-            noteSeeds([job], captured, &round)
-            audit.looked(at: job.directory, job.names)
-            round.capturedGlobals.append(contentsOf: captured)
-        case .messagesFirst(let paths):
-            try shipAhead(paths, &round)
-            round.note(busy: [job], of: .none)
-        case .busy:
-            note(busy: [job], of: .none, &round)
-        }
-    }
-
-    private func note(busy jobs: [CaptureJob], of owner: OwnerFinder.Owner, _ round: inout CaptureRound) {
+    func note(busy jobs: [CaptureJob], of owner: OwnerFinder.Owner, _ round: inout CaptureRound) {
         round.note(busy: jobs, of: owner)
         parts.status.update { $0.busyCount += 1 }
     }
@@ -407,7 +382,7 @@ final class Capturer {
     }
 
     /// Messages need no lock to be read: they never change.
-    private func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
+    func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
         for path in paths where !round.shippedMessages.contains(path) {
             if let found = try reader.openAhead(path) { round.add([found]) }
             round.shippedMessages.insert(path)
@@ -416,45 +391,6 @@ final class Capturer {
         }
         try ship(&round)
     }
-
-    /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
-    /// waits with them.
-    private func waitForMakers(_ round: inout CaptureRound) throws {
-        guard let index = round.capturedGlobals.firstIndex(where: isMailboxesDatabase) else { return }
-        let deadline = MonotonicTime.now() + Self.busyWait
-        while try isAnyMaking(round) {
-            guard MonotonicTime.now() < deadline else {
-                let path = round.capturedGlobals.remove(at: index).path
-                let since = round.sinceOfGlobals[path.parent] ?? 0
-                return round.note(busy: [CaptureJob(path, since: since)], of: .none)
-            }
-            _ = parts.inbox.wait(timeout: .microseconds(500)) { _ in false }
-            let again = round.busy.filter { $0.key != .none }
-            for (owner, jobs) in again {
-                round.forgetBusy(owner)
-                round.users[owner] = jobs
-                try readUser(owner, &round)
-            }
-        }
-    }
-
-    /// Whether among what could not be read is a mailbox, or a directory, that was never shipped. That a mailbox's
-    /// directory was says nothing of what is in it.
-    private func isAnyMaking(_ round: CaptureRound) throws -> Bool {
-        for job in round.busy.values.joined() {
-            if !job.directory.isRoot, try parts.catalogue.entry(job.directory) == nil { return true }
-            for name in job.names.union(Self.mailboxNames) {
-                let path = job.directory.appending(name)
-                guard try parts.catalogue.entry(path) == nil, let status = try parts.roots.status(of: path) else {
-                    continue
-                }
-                if status.kind == .directory || Self.mailboxNames.contains(name) { return true }
-            }
-        }
-        return false
-    }
-
-    private static let mailboxNames: Set = [headerName, Array("cyrus.index".utf8)]
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
     private func finish(_ round: inout CaptureRound) throws {
@@ -474,9 +410,15 @@ final class Capturer {
         parts.roots.layout.isMessage(path)
     }
 
+    private func noteShipped() {
+        hasShipped = true
+        parts.status.update { $0.lastShipped = .now() }
+    }
+
     private func ship(_ round: inout CaptureRound) throws {
         isCommitted = false
-        if !round.captured.isEmpty { hasShipped = true }
+        try readAnnotations(&round)
+        if !round.captured.isEmpty { noteShipped() }
         try shipper.ship(&round)
     }
 }

@@ -19,11 +19,16 @@ final class UnitReader {
     private let rules: StoreRules
     /// Directories opened during this `read`: while their owner's lock is held nobody moves them.
     private var places: [StorePath: Directory?] = [:]
+    /// The bytes of each cyrus.header that was wanted lately, and the status of the file they are from.
+    private var headers: [StorePath: (status: FileStatus, bytes: [UInt8])] = [:]
     /// As of the round.
     var tellsOfUnknown = false
 
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
+    private static let headersMax = 1024
+    /// A page has some forty records.
+    private static let askedPagesMax = 2
     /// Records of a larger index are not looked at one by one.
     private static let indexBytesMax = 64 << 20
 
@@ -235,8 +240,16 @@ final class UnitReader {
             guard let directory = StorePath(root: root, path: path.parent.path),
                 let place = try place(directory)
             else { continue }
+            let path = directory.appending(Self.headerName)
+            guard let status = try place.status(of: Self.headerName) else { continue }
+            // Only ever replaced, so a status is a content (imap/mailbox.c, mailbox_commit_header).
+            if let known = headers[path], known.status == status { return known.bytes }
             do throws(SystemError) {
-                return try place.open(Self.headerName, for: .reading).readAll(max: 1 << 20)
+                let file = try place.open(Self.headerName, for: .reading)
+                let bytes = try file.readAll(max: 1 << 20)
+                if headers.count >= Self.headersMax { headers = [:] }
+                headers[path] = (try file.status(), bytes)
+                return bytes
             } catch {
                 guard error.errno == .noEntry else { throw error }
             }
@@ -273,6 +286,12 @@ final class UnitReader {
         else { return [:] }
         var named: [StorePath: MessageGUID?] = [:]
         let pages = version.table.changedPages(against: old ?? PageTable())
+        let partition = StoreLayout.partition(of: directory.root)
+        let places = roots.names.filter { root in
+            root == directory.root || RootKind(root).holdsMessages && StoreLayout.partition(of: root) == partition
+        }
+        // Of a large index of which much is new, all rows at once.
+        let rows = pages.count > Self.askedPagesMax && places.count == 1 ? try catalogue.names(of: directory) : []
         var next = 0
         for page in pages {
             let range = page * PageTable.pageBytes..<min((page + 1) * PageTable.pageBytes, bytes.count)
@@ -285,7 +304,9 @@ final class UnitReader {
                 let record = index.record(at: number)
                 let at = index.offset(ofRecord: number) - start
                 let isAsBefore = before.dropFirst(at).prefix(record.bytes.count).elementsEqual(record.bytes)
-                guard !isAsBefore, record.hasFile, let path = try file(of: record, directory) else { continue }
+                let name = Array("\(record.uid).".utf8)
+                guard !isAsBefore, record.hasFile, !rows.contains(name) else { continue }
+                guard let path = try find(name, in: directory, places) else { continue }
                 if try catalogue.entry(path) == nil { named[path] = .some(record.guid) }
             }
             next = max(next, records.upperBound)
@@ -293,10 +314,11 @@ final class UnitReader {
         return named
     }
 
-    /// In the archive partition if the record says so, else where the mailbox's messages are.
-    private func file(of record: IndexRecord, _ directory: StorePath) throws(SystemError) -> StorePath? {
-        let name = "\(record.uid)."
-        for root in [directory.root] + roots.names.filter({ $0 != directory.root && RootKind($0).holdsMessages }) {
+    /// The file in a mailbox's directory, or in its other one in the archive partition.
+    private func find(
+        _ name: [UInt8], in directory: StorePath, _ places: [RootName]
+    ) throws(SystemError) -> StorePath? {
+        for root in [directory.root] + places.filter({ $0 != directory.root }) {
             guard let place = StorePath(root: root, path: directory.path) else { continue }
             let path = place.appending(name)
             if try status(of: path)?.kind == .file { return path }

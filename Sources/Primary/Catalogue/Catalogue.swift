@@ -151,6 +151,16 @@ final class Catalogue: Sendable {
         return try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
     }
 
+    /// The names in `directory` alone, in no order.
+    func names(of directory: StorePath) throws -> Set<[UInt8]> {
+        try write()
+        return try queue.unsafeRead { database in
+            guard let id = try Self.directoryID(directory, in: database) else { return [] }
+            let statement = try database.cachedStatement(sql: "SELECT name FROM file WHERE directory = ?")
+            return Set(try Data.fetchAll(statement, arguments: [id]).map { Array($0) })
+        }
+    }
+
     /// Names of the directories in `directory`, in order.
     func subdirectories(of directory: StorePath) throws -> [[UInt8]] {
         try write()

@@ -69,7 +69,7 @@ final class SeedSession: Sendable {
     private func run() {
         do {
             try awaitGround()
-            var work = SeedWork(batch: BatchWriter(bytesMax: SeedWork.batchBytes))
+            var work = SeedWork()
             for root in parts.roots.names { try send(StorePath(root: root), &work) }
             try flush(&work)
             let end = parts.journal.flushed.position
@@ -327,7 +327,7 @@ final class SeedSession: Sendable {
     private func flush(_ work: inout SeedWork) throws {
         guard !work.batch.isEmpty else { return }
         let batch = try work.batch.seal(at: work.asOf, after: .zero, time: parts.now(), kind: .seed)
-        work.batch = BatchWriter(bytesMax: SeedWork.batchBytes)
+        work.batch = SeedWork.emptyBatch
         let link = link
         let isOpen = flow.take { flow -> Bool? in
             if flow.isStopped { return false }
@@ -340,7 +340,7 @@ final class SeedSession: Sendable {
 
 /// What a session has in hand.
 private struct SeedWork {
-    var batch: BatchWriter
+    var batch = Self.emptyBatch
     /// What the changing files in `batch` are as of.
     var asOf = Position.zero
     /// Files with several names, by inode: where the first was sent.
@@ -349,7 +349,8 @@ private struct SeedWork {
     var byteCount: UInt64 = 0
     var manifest = ManifestSum()
 
-    static let batchBytes = 1 << 20
+    private static let batchBytes = 1 << 20
+    static var emptyBatch: BatchWriter { BatchWriter(bytesMax: batchBytes, expected: batchBytes + batchBytes / 4) }
 
     mutating func count(_ path: StorePath, _ digest: Digest, _ bytes: Int) {
         fileCount += 1

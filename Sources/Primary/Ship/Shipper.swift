@@ -77,6 +77,7 @@ final class Shipper: LinkUser {
             if isAgain { link.refuse(.failed, "a replica says hello once") } else { answer(hello, on: link) }
         case .ack(let ack):
             parts.slots.advance(name, ack, now: parts.now())
+            parts.desk.applied(ack.applied, by: name)
             parts.acked()
         case .heartbeat:
             parts.slots.heard(name, now: parts.now())
@@ -166,7 +167,7 @@ final class Shipper: LinkUser {
         case .seed(let overCopy):
             seed(overCopy: overCopy, on: link)
         case .jump:
-            jump(missed?.paths ?? [], on: link)
+            jump(hello, missed?.paths ?? [], on: link)
         case .deposed(let epoch):
             link.refuse(.fenced, "epoch \(parts.epoch) gives way to epoch \(epoch)")
             parts.deposed(epoch)
@@ -175,7 +176,7 @@ final class Shipper: LinkUser {
 
     /// The replica was away for longer than the log is kept: what the lost log and the log that is left were about is
     /// captured whole, behind our newest position, and the replica goes on there.
-    private func jump(_ missed: Set<StorePath>, on link: Link) {
+    private func jump(_ hello: Hello, _ missed: Set<StorePath>, on link: Link) {
         do {
             var paths = missed
             guard var cursor = parts.journal.cursor(after: parts.journal.oldest) else { return }
@@ -187,8 +188,10 @@ final class Shipper: LinkUser {
             let start = parts.journal.flushed
             parts.log.notice(
                 "\(link.peer) was away for too long: \(paths.count) files are sent whole, after \(start.position)")
+            // Where it is until it says that it has jumped: it may never hear of this, and then it lacks what is trimmed
+            // meanwhile as well.
             parts.slots.connect(
-                link.peer.description, flushed: start.position, applied: start.position, isSeeding: true,
+                link.peer.description, flushed: hello.flushed, applied: hello.applied, isSeeding: true,
                 now: parts.now())
             parts.resend(paths) { [parts] position in
                 parts.slots.settle(link.peer.description, after: position)

@@ -34,6 +34,9 @@ final class Sweeper: Sendable {
     static let first: UInt64 = 1
 
     private static let reportCountMax = 1000
+    /// What a capturer that is slower than the disk has not taken yet: for more the walk waits.
+    static let pendingCountMax = 4 * reportCountMax
+    private static let pollInterval = Duration.milliseconds(20)
 
     init(_ parts: Parts) { self.parts = parts }
 
@@ -136,6 +139,10 @@ final class Sweeper: Sendable {
         sweep.suspects = []
         sweep.baseline = []
         guard !suspects.isEmpty || !baseline.isEmpty else { return }
+        while !asked.withLock({ $0.isStopping }),
+            !parts.inbox.wait(
+                timeout: Self.pollInterval, until: { $0.suspects.count + $0.baseline.count < Self.pendingCountMax })
+        {}
         parts.inbox.update { inbox in
             inbox.suspects.append(contentsOf: suspects)
             inbox.baseline.append(contentsOf: baseline)

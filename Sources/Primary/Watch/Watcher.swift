@@ -15,7 +15,8 @@ import Synchronization
 ///
 /// Two queues of the kernel's: the store's, which a busy writer fills drop by drop and which is therefore read every
 /// few milliseconds at most; and that of signals, our cookies and Cyrus's user locks (`LockWatch`), which wakes us at
-/// once. A signal's own hint comes after all that is in the store's queue by then, so nothing from before it is missed.
+/// once, but for a store so busy that they come without end (`WatchPace`). A signal's own hint comes after all that is
+/// in the store's queue by then, so nothing from before it is missed.
 final class Watcher: Sendable {
     private let roots: StoreRoots
     private let log: Logger
@@ -26,6 +27,8 @@ final class Watcher: Sendable {
     private let isStopped = Atomic(false)
     /// Where cookies are made: a directory of our own.
     private let cookies: String
+    /// Of that directory.
+    private let cookieWatch: WatchNumber
     private let locks: LockWatch
     private let nextCookie = Atomic<UInt64>(1)
     private let counts = Mutex(WatchCounts())
@@ -52,6 +55,8 @@ final class Watcher: Sendable {
         stopping = try WakeEvent()
         let directory = try Directory.make(cookies)
         for entry in try directory.entries() { try directory.unlink(entry.name) }
+        // Before anybody can ask: a cookie that is made before `run` is told when it runs.
+        cookieWatch = try signals.addWatch(cookies, [.create])
     }
 
     var watchCounts: WatchCounts { counts.withLock { $0 } }
@@ -74,18 +79,21 @@ final class Watcher: Sendable {
     /// Until `stop`. `hinted` gets what one read gave, at once; `watching` is called when the whole tree is watched.
     func run(hinted: @escaping @Sendable ([Hint]) -> Void, watching: () -> Void) throws(SystemError) {
         var loop = WatchLoop(watcher: self, hinted: hinted)
-        loop.signalTree.note(try signals.addWatch(cookies, [.create]), .cookies)
+        loop.signalTree.note(cookieWatch, .cookies)
         for name in roots.names { try loop.watch(StorePath(root: name), hinting: false) }
         try loop.watchLocks()
         watching()
+        var pace = WatchPace()
         while !isStopped.load(ordering: .relaxed) {
             let urgent = [Poller.Interest(signals.raw), Poller.Interest(stopping.raw)]
-            if try Poller.wait(urgent, timeout: Self.restInterval).allSatisfy(\.isEmpty) {
+            if try Poller.wait(urgent, timeout: Self.restInterval).allSatisfy({ $0.isEmpty }) {
                 _ = try Poller.wait(
                     urgent + [Poller.Interest(inotify.raw)], timeout: loop.seesLocks ? nil : Self.lockInterval)
             }
             try loop.turn()
             if !loop.seesLocks { try loop.watchLocks() }
+            let rest = pace.turned(at: .now())
+            if rest > .zero { _ = try Poller.wait([Poller.Interest(stopping.raw)], timeout: rest) }
         }
     }
 
@@ -98,8 +106,10 @@ final class Watcher: Sendable {
         private(set) var seesLocks = false
         private var buffer = [UInt8](repeating: 0, count: Inotify.bufferBytes)
         private var sinceDrain = 0
-        /// In the hints that are being gathered. A delivery touches a database a dozen times; once is enough to look.
-        private var told: Set<Told> = []
+        /// What the names of earlier events are. Forgotten when a watch comes or goes.
+        private var known: [EventName: KnownName] = [:]
+        /// The hints that are being gathered. A delivery touches a database a dozen times; once is enough to look.
+        private var gathering: UInt64 = 0
         /// Directories that may not be read, or not yet: whoever makes one may give it away afterwards.
         private var denied: Set<StorePath> = []
 
@@ -119,19 +129,15 @@ final class Watcher: Sendable {
         /// The hints that the store's queue gives; some may have been told already.
         private mutating func drain() throws(SystemError) -> [Hint] {
             var hints: [Hint] = []
-            told = []
+            gathering += 1
             while true {
                 let events = try watcher.inotify.read(into: &buffer)
-                for event in events {
-                    let mayBeTold = event.mask.isDisjoint(with: [.isDirectory, .ignored, .overflow])
-                    let isTold = mayBeTold && !told.insert(Told(event)).inserted
-                    if !isTold { try interpret(event, &hints) }
-                }
+                for event in events where !recall(event, &hints) { try interpret(event, &hints) }
                 guard events.count >= Inotify.eventsOfFullBuffer else { return hints }
             }
         }
 
-        private struct Told: Hashable {
+        private struct EventName: Hashable {
             let watch: WatchNumber
             let name: [UInt8]
 
@@ -144,6 +150,33 @@ final class Watcher: Sendable {
                 hasher.combine(watch)
                 name.withUnsafeBytes { hasher.combine(bytes: $0) }
             }
+        }
+
+        private struct KnownName {
+            /// Nothing if it does not travel.
+            let path: StorePath?
+            /// Among which hints it was told last.
+            var told: UInt64
+        }
+
+        private static let knownMax = 4096
+
+        /// Whether the event is about a file whose name is known; then its hint is there.
+        private mutating func recall(_ event: InotifyEvent, _ hints: inout [Hint]) -> Bool {
+            guard event.mask.isDisjoint(with: [.isDirectory, .ignored, .overflow]),
+                let index = known.index(forKey: EventName(event))
+            else { return false }
+            if known.values[index].told != gathering {
+                known.values[index].told = gathering
+                if let path = known.values[index].path { hints.append(.name(path)) }
+            }
+            return true
+        }
+
+        private mutating func remember(_ event: InotifyEvent, as path: StorePath?) {
+            guard !event.mask.contains(.isDirectory) else { return }
+            if known.count >= Self.knownMax { known = [:] }
+            known[EventName(event)] = KnownName(path: path, told: gathering)
         }
 
         mutating func watchLocks() throws(SystemError) {
@@ -187,7 +220,9 @@ final class Watcher: Sendable {
             guard !event.name.isEmpty else { return hints.append(.name(directory)) }
             guard StorePath.isName(event.name) else { return }
             let path = directory.appending(event.name)
-            guard watcher.roots.isShipped(path) else { return }
+            let isShipped = watcher.roots.isShipped(path)
+            remember(event, as: isShipped ? path : nil)
+            guard isShipped else { return }
             hints.append(.name(path))
             guard event.mask.contains(.isDirectory) else { return }
             let isGivenNow = denied.remove(path) != nil && event.mask.contains(.attributes)
@@ -195,7 +230,7 @@ final class Watcher: Sendable {
                 hinted(hints)
                 hints = []
                 // Who got them may have looked by the time the next event comes.
-                told = []
+                gathering += 1
                 try watch(path, hinting: true)
             } else if event.mask.contains(.movedFrom) {
                 for watch in tree.watches(within: path) { try? watcher.inotify.removeWatch(watch) }  // gone is fine
@@ -208,6 +243,7 @@ final class Watcher: Sendable {
         }
 
         private mutating func forget(_ watch: WatchNumber) {
+            known = [:]
             tree.forget(watch)
             watcher.counts.withLock { $0.watched = tree.count }
         }
@@ -219,6 +255,7 @@ final class Watcher: Sendable {
                 // By descriptor: a path may be too long for the call, or no text.
                 guard let place = try watcher.roots.directory(directory) else { return }
                 let path = "/proc/self/fd/\(place.descriptor.raw)/."
+                known = [:]
                 tree.note(try watcher.inotify.addWatch(path, Watcher.mask), .directory(directory))
                 withExtendedLifetime(place) {}
                 watcher.counts.withLock { $0.watched = tree.count }

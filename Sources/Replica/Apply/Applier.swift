@@ -20,8 +20,8 @@ final class Applier {
         /// Called now and then, between batches.
         let tidyUp: () -> Void
         let layout: StoreLayout
-        /// Of the store's files, what may be removed in an hour; nothing: no limit.
-        let removalShareMax: Double?
+        /// What may be removed in an hour; nothing: no limit.
+        let removalLimit: RemovalLimit?
         let state: String
         let shared: SharedReplica
         let log: Logger
@@ -144,14 +144,16 @@ final class Applier {
     /// Waits, if the batch would remove too much, until the operator has looked or it is time to end.
     private func brake(_ records: [Record]) throws {
         let count = records.count { $0.change == .remove }
-        guard count > 0, let share = parts.removalShareMax else { return }
+        guard count > 0, let limit = parts.removalLimit else { return }
         let now = MonotonicTime.now()
         if brake?.isOver(now: now) ?? true {
-            brake = RemovalBrake(shareMax: share, storeCount: try parts.writer.nameCount(), now: now)
+            brake = RemovalBrake(limit, storeCount: try parts.writer.nameCount(), now: now)
         }
         while brake?.mayRemove(count) == false {
             let why = brake?.reason(count) ?? ""
-            parts.shared.paused(because: why)
+            // Said before there was anything to look at, it was about nothing.
+            parts.shared.work.update { $0.isBrakeReleased = false }
+            parts.shared.pauses(.apply, because: why)
             parts.log.critical("paused: \(why); \"mailsync resume\" goes on")
             _ = parts.shared.work.wait { $0.isStopping || $0.isBrakeReleased }
             guard !parts.shared.work.withLock({ $0.isStopping }) else { throw BrakedAtEnd() }
@@ -162,29 +164,40 @@ final class Applier {
 
     /// The path, if it is needed whole. Waits while the disk is full, or there are no descriptors.
     private func apply(_ item: Record, _ sequence: SequenceNumber, _ mode: RecordApplier.Mode) throws -> StorePath? {
+        do {
+            switch try outlastingShortage({ try applier.apply(item, at: sequence, mode) }) {
+            case .applied:
+                parts.shared.arrived(item)
+                return nil
+            case .needsWhole(let why):
+                parts.log.warning("\(item.path): asked for whole: \(why)")
+                return item.path
+            case .refused(let why):
+                parts.shared.failed("\(item.path): refused: \(why)")
+                parts.log.error("\(item.path): refused: \(why)")
+                return nil
+            }
+        } catch let error as SystemError where !error.isShortage {
+            parts.shared.failed("\(item.path): \(error)")
+            parts.log.error("\(item.path): \(error)")
+            return item.path
+        }
+    }
+
+    /// What `body` gives; while something has run out it is tried again, until there is some or it is time to end.
+    private func outlastingShortage<Result>(_ body: () throws -> Result) throws -> Result {
+        var isPaused = false
         while true {
             do {
-                switch try applier.apply(item, at: sequence, mode) {
-                case .applied:
-                    parts.shared.arrived(item)
-                    return nil
-                case .needsWhole(let why):
-                    parts.log.warning("\(item.path): asked for whole: \(why)")
-                    return item.path
-                case .refused(let why):
-                    parts.shared.failed("\(item.path): refused: \(why)")
-                    parts.log.error("\(item.path): refused: \(why)")
-                    return nil
-                }
+                let result = try body()
+                if isPaused { parts.shared.goesOn(.apply) }
+                return result
             } catch let error as SystemError where error.isShortage {
-                parts.shared.paused(because: "\(error)")
+                isPaused = true
+                parts.shared.pauses(.apply, because: "\(error)")
                 parts.log.error("paused: \(error): \(error.shortageHint), it goes on by itself")
-                _ = parts.shared.work.wait(timeout: Self.retryInterval) { $0.isStopping }
-                guard !parts.shared.work.withLock({ $0.isStopping }) else { throw error }
-            } catch let error as SystemError {
-                parts.shared.failed("\(item.path): \(error)")
-                parts.log.error("\(item.path): \(error)")
-                return item.path
+                let isStopping = parts.shared.work.wait(timeout: Self.retryInterval) { $0.isStopping }
+                if isStopping { throw error }
             }
         }
     }
@@ -193,8 +206,10 @@ final class Applier {
     private func checkpoint() throws {
         guard !isCheckpointed else { return }
         try parts.writer.flush()
-        try parts.shared.awaited.save(in: parts.state)
-        try record.save(in: parts.state)
+        try outlastingShortage {
+            try parts.shared.awaited.save(in: parts.state)
+            try record.save(in: parts.state)
+        }
         if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
         isCheckpointed = true
         lastCheckpoint = .now()

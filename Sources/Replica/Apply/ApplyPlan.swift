@@ -8,7 +8,7 @@ import Store
 enum ApplyPlan {
     static func ordered(_ records: [Record], _ layout: StoreLayout) -> [Record] {
         let ranked = records.enumerated().map { (rank: rank($1, layout), place: $0, record: $1) }
-        if Simulation.isMutated("index-first") { return ranked.sorted { $0.rank > $1.rank }.map(\.record) }
+        if Simulation.isMutated(.indexFirst) { return ranked.sorted { $0.rank > $1.rank }.map(\.record) }
         return ranked.sorted { ($0.rank, $0.place) < ($1.rank, $1.place) }.map(\.record)
     }
 

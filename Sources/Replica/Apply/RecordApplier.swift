@@ -32,7 +32,7 @@ final class RecordApplier: Sendable {
 
     enum Purpose: Sendable {
         case log
-        /// Nobody reads the store before the seed has ended, so a new file is made in its place.
+        /// Nobody reads the store before the seed has ended, so any new file is made in its place.
         case seed
         /// The same; what the copy had may be nowhere else, and goes into the quarantine.
         case seedOverCopy
@@ -77,11 +77,12 @@ final class RecordApplier: Sendable {
         case .whole(let metadata, let result, let bytes):
             let table = PageTable(of: bytes)
             guard table.digest == result else { return .needsWhole(why: "the bytes are not what they are said to be") }
-            if purpose != .log, try writer.create(path, metadata, bytes) { break }
+            if purpose != .log || isMessage(path), try writer.create(path, metadata, bytes) { break }
             if try isThere(path, table) {
                 _ = try writer.setMetadata(path, metadata)
             } else {
-                try writer.replace(path, metadata, at: sequence, predecessor(of: path)) { file in
+                let isTorn = try mode == .replay && isBeginning(of: bytes, path)
+                try writer.replace(path, metadata, at: sequence, isTorn ? .dropped : predecessor(of: path)) { file in
                     try file.write(bytes, at: 0)
                 }
             }
@@ -136,6 +137,14 @@ final class RecordApplier: Sendable {
         return try writer.table(of: path) == table
     }
 
+    /// Whether a crash has left a part of it, as it was just being made.
+    private func isBeginning(of bytes: [UInt8], _ path: StorePath) throws(SystemError) -> Bool {
+        guard let there = try writer.status(of: path), there.kind == .file, there.byteCount < Int64(bytes.count) else {
+            return false
+        }
+        return bytes.starts(with: try writer.open(path).read(at: 0, count: Int(there.byteCount)))
+    }
+
     /// A message whose content differs is another message under the same name, as two primaries make them.
     private func predecessor(of path: StorePath) -> StoreWriter.Predecessor {
         purpose == .seedOverCopy || isMessage(path) ? .quarantined : .dropped
@@ -174,7 +183,7 @@ final class RecordApplier: Sendable {
             state.withLock { $0.inDoubt[path] = result }
             return .applied
         }
-        guard table.digest == basis || Simulation.isMutated("skip-basis") else {
+        guard table.digest == basis || Simulation.isMutated(.skipBasis) else {
             return .needsWhole(why: "it is not what the change starts from")
         }
         let changed = Self.pages(of: extents, from: table.byteCount, to: byteCount)

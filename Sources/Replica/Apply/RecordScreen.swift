@@ -1,14 +1,18 @@
 import Formats
 import Store
+import Synchronization
 
 /// What a replica takes from a log: only what a primary ships.
 ///
 /// A primary that was broken into must not be able to reach by the log what is this host's own: locks, sockets and the
 /// process table of the Cyrus here, what mailsync keeps aside, another root by a path that leads into it. By paths
 /// alone; that no path leads out of its root, `StorePath` and `Directory` see to.
-struct RecordScreen: Sendable {
+final class RecordScreen: Sendable {
     private let layout: StoreLayout
     private let nested: [StorePath]
+    /// Directories of which, by all that they are in, nothing is to be refused. Most records are about few directories.
+    private let travelling = Mutex<Set<StorePath>>([])
+    private static let travellingMax = 4096
 
     init(_ layout: StoreLayout) {
         self.layout = layout
@@ -35,10 +39,21 @@ struct RecordScreen: Sendable {
         if nested.contains(where: { path.isWithin($0) }) {
             return "it is within another root, and has another name there"
         }
-        var ancestor = path
+        guard !path.isRoot else { return nil }
+        guard layout.role(of: path).shipping == .always else { return "\(path) never travels" }
+        return refusal(ofDirectory: path.parent)
+    }
+
+    private func refusal(ofDirectory directory: StorePath) -> String? {
+        if travelling.withLock({ $0.contains(directory) }) { return nil }
+        var ancestor = directory
         while !ancestor.isRoot {
             guard layout.role(of: ancestor).shipping == .always else { return "\(ancestor) never travels" }
             ancestor = ancestor.parent
+        }
+        travelling.withLock { travelling in
+            if travelling.count >= Self.travellingMax { travelling = [] }
+            travelling.insert(directory)
         }
         return nil
     }

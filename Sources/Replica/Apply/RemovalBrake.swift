@@ -1,40 +1,43 @@
 import Formats
 import Linux
 
+/// How many of a store's files may be removed within an hour.
+package struct RemovalLimit: Sendable {
+    /// Of them all, 0 to 1.
+    package var shareMax: Double
+    /// Fewer than this never stop anything.
+    package var countMin = 1000
+
+    package init(shareMax: Double) { self.shareMax = shareMax }
+}
+
 /// Stops a replica that is about to lose much of its store at once: a primary whose disk came up empty says "removed" of
 /// everything, and says so correctly.
 ///
 /// Pure: what is about to be removed goes in, and whether to go on comes out. Counted are names, in windows of an hour.
 struct RemovalBrake {
-    /// Of the store's files, 0 to 1.
-    let shareMax: Double
+    let limit: RemovalLimit
     /// Names in the store when the window began.
     private var storeCount: Int
     private var windowStart: MonotonicTime
     private var removedCount = 0
     private var isReleased = false
 
-    /// Fewer removals than this never stop anything.
-    static let removalCountMin = 1000
     static let window = Duration.seconds(3600)
 
-    init(shareMax: Double, storeCount: Int, now: MonotonicTime) {
-        self.shareMax = shareMax
+    init(_ limit: RemovalLimit, storeCount: Int, now: MonotonicTime) {
+        self.limit = limit
         self.storeCount = storeCount
         windowStart = now
     }
 
-    /// Whether an hour has gone, and the store is to be counted again (`begin`).
+    /// Whether an hour has gone, and the store is to be counted again.
     func isOver(now: MonotonicTime) -> Bool { now - windowStart >= Self.window }
-
-    mutating func begin(storeCount: Int, now: MonotonicTime) {
-        self = RemovalBrake(shareMax: shareMax, storeCount: storeCount, now: now)
-    }
 
     /// Whether `count` more names may go; they are counted if so.
     mutating func mayRemove(_ count: Int) -> Bool {
         let after = removedCount + count
-        let allowed = max(Self.removalCountMin, Int(shareMax * Double(storeCount)))
+        let allowed = max(limit.countMin, Int(limit.shareMax * Double(storeCount)))
         guard count == 0 || isReleased || after <= allowed else { return false }
         removedCount = after
         return true

@@ -7,9 +7,9 @@ import Synchronization
 
 /// The only code of the project that changes a mail store.
 ///
-/// Everything is reached beneath a root that is held open, through no symbolic link. A file that is new or replaced is
-/// made aside, in `.mailsync` of its root, and renamed into place. What is removed is moved into the quarantine. Nothing
-/// is durable before `flush`.
+/// Everything is reached beneath a root that is held open, through no symbolic link. What is replaced is made aside, in
+/// `.mailsync` of its root, and renamed into place; a new message is made where it belongs, as no index names it yet.
+/// What is removed is moved into the quarantine. Nothing is durable before `flush`.
 ///
 /// May be used by several threads, but for one path by one at a time.
 final class StoreWriter: Sendable {
@@ -21,7 +21,8 @@ final class StoreWriter: Sendable {
     private let nextName = Atomic<UInt64>(0)
     private let quarantine: Quarantine
 
-    private static let own = Array(".mailsync".utf8)
+    /// In each root, while a replica is at work there.
+    static let own = Array(".mailsync".utf8)
     /// Parts come without gaps; some file systems make holes of zeros.
     private static let holeBytesMax: Int64 = 1 << 30
 
@@ -127,22 +128,31 @@ final class StoreWriter: Sendable {
     }
 
     /// Makes a file that is not there yet, in its place: seen half written, and torn by a crash. False if there is
-    /// something of that name.
+    /// something of that name. For what nobody looks for yet: a message that no index names, any file of a seed.
     func create(_ path: StorePath, _ metadata: Metadata, _ bytes: [UInt8]) throws(SystemError) -> Bool {
-        let root = try root(of: path)
         do throws(SystemError) {
-            try fill(try root.open(path.path, for: .creatingNew, mode: metadata.fileMode), bytes, metadata)
+            return try make(path, metadata, bytes)
         } catch {
-            switch (error.call, error.errno) {
-            case ("openat2", .exists): return false
-            case ("openat2", .noEntry):
-                try makeParents(of: path)
-                try fill(try root.open(path.path, for: .creatingNew, mode: metadata.fileMode), bytes, metadata)
-            case ("openat2", _): throw error
-            default:
-                try? root.unlink(path.path)  // the error that matters is on its way
-                throw error
-            }
+            guard error.call == "openat2", error.errno == .noEntry else { throw error }
+            try makeParents(of: path)
+            return try make(path, metadata, bytes)
+        }
+    }
+
+    private func make(_ path: StorePath, _ metadata: Metadata, _ bytes: [UInt8]) throws(SystemError) -> Bool {
+        let root = try root(of: path)
+        let file: Descriptor
+        do throws(SystemError) {
+            file = try root.open(path.path, for: .creatingNew, mode: metadata.fileMode)
+        } catch {
+            guard error.errno == .exists else { throw error }
+            return false
+        }
+        do throws(SystemError) {
+            try fill(file, bytes, metadata)
+        } catch {
+            try? root.unlink(path.path)  // the error that matters is on its way
+            throw error
         }
         return true
     }
@@ -151,7 +161,7 @@ final class StoreWriter: Sendable {
         _ file: borrowing Descriptor, _ bytes: [UInt8], _ metadata: Metadata
     ) throws(SystemError) {
         try file.write(bytes, at: 0)
-        try setMetadata(of: file, metadata)
+        try setMetadata(of: file, try file.status(), metadata, .ofNewFile)
     }
 
     /// Puts a file in place, with what `fill` writes into it.
@@ -182,9 +192,10 @@ final class StoreWriter: Sendable {
     ) throws(SystemError) -> [Int: [UInt8]] {
         let file = try root(of: path).open(path.path, for: .updating)
         for extent in extents where extent.offset != 0 { try file.write(extent.bytes, at: Int64(extent.offset)) }
-        if try file.status().byteCount != Int64(byteCount) { try file.truncate(to: Int64(byteCount)) }
+        let status = try file.status()
+        if status.byteCount != Int64(byteCount) { try file.truncate(to: Int64(byteCount)) }
         if let first = extents.first, first.offset == 0 { try file.write(first.bytes, at: 0) }
-        try setMetadata(of: file, metadata)
+        try setMetadata(of: file, status, metadata)
         var read: [Int: [UInt8]] = [:]
         for page in pages {
             read[page] = try file.read(at: Int64(page * PageTable.pageBytes), count: PageTable.pageBytes)
@@ -228,9 +239,17 @@ final class StoreWriter: Sendable {
     func link(_ path: StorePath, to target: StorePath, at sequence: SequenceNumber) throws(SystemError) -> Bool {
         let (root, targetRoot) = (try root(of: path), try root(of: target))
         guard let there = try targetRoot.status(of: target.path), there.kind == .file else { return false }
-        if let here = try root.status(of: path.path), here.inode == there.inode, here.device == there.device {
+        guard let here = try root.status(of: path.path) else {
+            do throws(SystemError) {
+                try targetRoot.link(target.path, to: path.path, in: root)
+            } catch {
+                guard error.errno == .noEntry else { throw error }
+                try makeParents(of: path)
+                try targetRoot.link(target.path, to: path.path, in: root)
+            }
             return true
         }
+        if here.inode == there.inode, here.device == there.device { return true }
         try remove(path, at: sequence)
         let name = newName()
         try targetRoot.link(target.path, to: name, in: root)
@@ -318,11 +337,21 @@ final class StoreWriter: Sendable {
     }
 
     private func setMetadata(of file: borrowing Descriptor, _ metadata: Metadata) throws(SystemError) {
+        try setMetadata(of: file, try file.status(), metadata)
+    }
+
+    /// Whether a file may have extended attributes that it is not to have.
+    private enum Attributes { case ofAnyFile, ofNewFile }
+
+    /// `status`: what the file is now, but for its size and times.
+    private func setMetadata(
+        of file: borrowing Descriptor, _ status: FileStatus, _ metadata: Metadata, _ old: Attributes = .ofAnyFile
+    ) throws(SystemError) {
         try setOwner(of: file, metadata)
-        if try file.status().mode != metadata.fileMode { try file.setMode(metadata.fileMode) }
-        let hasAttributes = try !file.extendedAttributes().isEmpty
+        if status.mode != metadata.fileMode { try file.setMode(metadata.fileMode) }
         let attributes = metadata.attributes.filter(\.isHarmless)
-        if hasAttributes || !attributes.isEmpty {
+        let hasOld = old == .ofAnyFile ? try !file.extendedAttributes().isEmpty : false
+        if hasOld || !attributes.isEmpty {
             _ = try file.setExtendedAttributes(attributes.map { ExtendedAttribute(name: $0.name, value: $0.value) })
         }
         try file.setTimes(mtimeNanoseconds: metadata.mtimeNanoseconds)

@@ -115,7 +115,9 @@ final class AuditEvaluator: Sendable {
         at directory: AuditCheck.Directory, _ depth: AuditCheck.Depth, _ reader: ListingReader
     ) -> Evaluation.State {
         // What was asked for whole is on its way: no difference, but not equal yet.
-        guard !shared.isAwaiting(in: directory.path) else { return .movedOn(directory.path) }
+        guard !shared.isAwaiting(in: directory.path) || Simulation.isMutated(.ignoreAwaited) else {
+            return .movedOn(directory.path)
+        }
         do throws(SystemError) {
             guard var listing = try reader.list(directory.path) else { return .absent }
             if !directory.excluded.isEmpty {
@@ -137,9 +139,9 @@ final class AuditEvaluator: Sendable {
         return .movedOn(directory)
     }
 
-    /// What the databases hold that are not as they are claimed to be.
+    /// What the databases hold that are not as they are claimed to be, if that is asked.
     private func records(_ check: AuditCheck, _ states: [Evaluation.State]) -> [StorePath: Digest] {
-        guard case .entries(let claims) = check.claim else { return [:] }
+        guard check.records == .wanted, case .entries(let claims) = check.claim else { return [:] }
         var records: [StorePath: Digest] = [:]
         for (state, claim) in zip(states, claims) {
             guard case .listed(let listing) = state else { continue }
@@ -167,8 +169,9 @@ final class AuditEvaluator: Sendable {
             // Where two of its names are on two file systems they cannot be one file.
             var files: [UInt64: Set<UInt64>] = [:]
             for path in group {
-                // One that is not there is for the check of its directory to tell; so is one that cannot be looked at.
-                guard let status = try? roots.status(of: path) else { continue }
+                // One that is not there, or no file, is for the check of its directory to tell; so is one that cannot be
+                // looked at.
+                guard let status = try? roots.status(of: path), status.kind == .file else { continue }
                 files[status.device, default: []].insert(status.inode)
             }
             if files.values.contains(where: { $0.count > 1 }) { broken.append(place) }
@@ -190,8 +193,16 @@ final class AuditEvaluator: Sendable {
         do throws(SystemError) {
             var found = SoundnessCheck()
             switch soundness {
-            case .store: try found.lookAtStore(roots)
-            case .mailboxes: for directory in check.directories { try found.look(at: directory.path, roots) }
+            case .store:
+                guard shared.status.awaitedCount == 0 else {
+                    return tell(check, .lost(why: "files were asked for whole and have not come"))
+                }
+                try found.lookAtStore(roots)
+            case .mailboxes:
+                // One of which something is on its way is not sound yet, and its directory is told as not compared.
+                for directory in check.directories where !shared.isAwaiting(ofMailbox: directory.path) {
+                    try found.look(at: directory.path, roots)
+                }
             }
             work.update { $0.waiting.append(.soundness(check, found)) }
         } catch {
@@ -204,6 +215,7 @@ final class AuditEvaluator: Sendable {
     /// The audit thread: until `stop`.
     func run() {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
+        CurrentProcess.useProcessorModestly()
         let reader = ListingReader(roots)
         while true {
             let next = work.take { work -> Task?? in

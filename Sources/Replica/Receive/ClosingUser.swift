@@ -1,5 +1,4 @@
 import Formats
-import Linux
 import ReplicationLog
 
 /// Closes its user's link when the replica stops.
@@ -13,12 +12,8 @@ final class ClosingUser: LinkUser {
     }
 
     func linkOpened(_ link: Link) {
-        let shared = shared
-        _ = try? Thread.start(name: "link-stop") {  // without it, the link ends with the process
-            _ = shared.work.wait { $0.isStopping || link.isClosed }
-            link.close(because: "stopped")
-        }
         user.linkOpened(link)
+        shared.opened(link)
     }
 
     func link(_ link: Link, received message: Message) { user.link(link, received: message) }
@@ -26,7 +21,7 @@ final class ClosingUser: LinkUser {
     func linkHeartbeat(_ link: Link) { user.linkHeartbeat(link) }
 
     func linkClosed(_ link: Link, reason: String) {
+        shared.closed(link)
         user.linkClosed(link, reason: reason)
-        shared.work.update { _ in }
     }
 }

@@ -53,23 +53,24 @@ struct Intake {
     }
 
     /// Waits while the disk is full: nothing was acked, so nothing is lost.
-    private func append(_ batches: [SealedBatch]) throws {
-        var rest = batches[...]
-        while let batch = rest.first {
+    private func append(_ arrived: [SharedReplica.Arrived]) throws {
+        var rest = arrived[...]
+        while let next = rest.first {
             do throws(JournalError) {
                 // What comes behind one that was refused is no continuation; it comes again.
-                if batch.position.sequence == journal.newest.position.sequence.next, isReadable(batch) {
-                    try journal.append([batch])
+                if next.batch.position.sequence == journal.newest.position.sequence.next, isReadable(next.batch) {
+                    try journal.append(next.batch, known: next.hash)
                 }
                 rest = rest.dropFirst()
             } catch {
                 guard case .system(let system) = error, system.isShortage else { throw error }
-                shared.paused(because: "\(error)")
+                shared.pauses(.intake, because: "\(error)")
                 log.error("paused: \(error): \(system.shortageHint), it goes on by itself")
                 let isStopping = shared.work.wait(timeout: .seconds(1)) { $0.isStopping }
                 if isStopping { throw error }
             }
         }
         try journal.flush()
+        shared.goesOn(.intake)
     }
 }

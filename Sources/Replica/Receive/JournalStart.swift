@@ -22,6 +22,33 @@ struct JournalStart {
         self.init(position: head?.position ?? .zero, hash: head?.hash ?? .zero)
     }
 
+    /// The journal of a replica that has applied all up to `applied`.
+    ///
+    /// Where a crash cut off a jump, its old log is still there, and ends before what is applied: it is dropped, as it was about
+    /// to be.
+    static func openJournal(
+        in state: String, applied: Position, segmentBytes: Int = Journal.segmentBytes
+    ) throws -> Journal {
+        let path = state + "/journal"
+        _ = try Directory.make(path)
+        let start = try JournalStart(in: state)
+        func open() throws(JournalError) -> Journal {
+            try Journal.open(in: path, orStartAfter: start.position, hash: start.hash, segmentBytes: segmentBytes)
+        }
+        let journal = try open()
+        guard journal.flushed.position < applied, start.position == applied else { return journal }
+        try dropJournal(in: state)
+        return try open()
+    }
+
+    /// Its segments are gone, on disk too, when this returns; the newest first, so that what a crash leaves is a log.
+    static func dropJournal(in state: String) throws(SystemError) {
+        let path = state + "/journal"
+        let directory = try Directory.make(path)
+        for name in try Journal.segmentNames(in: path).reversed() { try directory.unlink(Array(name.utf8)) }
+        try directory.flushDirectory()
+    }
+
     /// On disk on return.
     func save(in directory: String) throws(SystemError) {
         try AtomicFile.replace(

@@ -85,10 +85,11 @@ final class StreamUser: LinkUser {
     private func take(_ bytes: [UInt8], from link: Link) {
         do throws(MalformedBytes) {
             let batch = try SealedBatch(checking: bytes)
-            switch state.withLock({ $0.receiver.arrived(batch) }) {
+            let (verdict, hash) = state.withLock { ($0.receiver.arrived(batch), $0.receiver.hash) }
+            switch verdict {
             case .append:
                 let waiting = shared.work.update { work in
-                    work.arrived.append(batch)
+                    work.arrived.append(SharedReplica.Arrived(batch: batch, hash: hash))
                     work.arrivedBytes += bytes.count + Self.batchOverheadBytes
                     return work.arrivedBytes
                 }

@@ -58,6 +58,8 @@ final class SeedUser: LinkUser {
     private let refusal = Mutex<(Refusal, String)?>(nil)
     private let isPaused = Mutex(false)
     private let ended: @Sendable (End) -> Void
+    /// Called before the first change of the store.
+    private let willWrite: @Sendable () throws(SystemError) -> Void
 
     private static let workerCount = 2
     private static let queuedBytesMax = 24 << 20
@@ -68,9 +70,10 @@ final class SeedUser: LinkUser {
 
     init(
         hello: Hello, writer: StoreWriter, layout: StoreLayout, shared: SharedReplica, log: Logger,
-        ended: @escaping @Sendable (End) -> Void
+        willWrite: @escaping @Sendable () throws(SystemError) -> Void, ended: @escaping @Sendable (End) -> Void
     ) {
         self.hello = hello
+        self.willWrite = willWrite
         self.writer = writer
         self.layout = layout
         screen = RecordScreen(layout)
@@ -81,6 +84,9 @@ final class SeedUser: LinkUser {
     }
 
     // MARK: - the link
+
+    /// The primary has agreed to seed.
+    var isWelcome: Bool { welcome.withLock { $0 != nil } }
 
     func linkOpened(_ link: Link) { link.send(.hello(hello)) }
     func linkBecameWritable(_ link: Link) {}
@@ -157,6 +163,7 @@ final class SeedUser: LinkUser {
 
     private func run(_ link: Link) {
         do {
+            try willWrite()
             var workers: [Worker] = []
             for number in 0..<Self.workerCount {
                 workers.append(Worker(try Thread.start(name: "seed-\(number)") { self.work(link) }))

@@ -27,6 +27,8 @@ package enum JournalError: Error, CustomStringConvertible {
 /// Invariant: oldest <= flushed <= newest.
 package final class Journal: Sendable {
     private let directory: String
+    /// A segment is closed by the batch that makes it longer than this.
+    private let segmentBytes: Int
     private let state: Mutex<State>
 
     private struct State {
@@ -42,12 +44,18 @@ package final class Journal: Sendable {
         var closedBytes: Int
         var isSuspect = false
         /// The newest flushed batches, for readers that keep up.
-        var recent: [SealedBatch] = []
+        var recent: [Taken] = []
         var recentBytes = 0
-        var unflushed: [SealedBatch] = []
+        var unflushed: [Taken] = []
     }
 
-    /// A segment is closed by the batch that makes it longer than this.
+    /// A batch, and what a receiver knows when it has taken it.
+    private struct Taken {
+        let batch: SealedBatch
+        let receiver: Receiver
+    }
+
+    /// As long as segments are.
     package static let segmentBytes = 16 << 20
     private static let recentBytesMax = 2 << 20
 
@@ -57,15 +65,15 @@ package final class Journal: Sendable {
     /// return, whatever became of the flushes of an earlier process. Damage with whole batches behind
     /// it (`SegmentTail`) is `.damaged`, and nothing is cut.
     package static func open(
-        in directory: String, orStartAfter position: Position, hash: ChainHash
+        in directory: String, orStartAfter position: Position, hash: ChainHash, segmentBytes: Int = segmentBytes
     ) throws(JournalError) -> Journal {
         let names = try system { () throws(SystemError) in try segmentNames(in: directory) }
         guard !names.isEmpty else {
             let head = SegmentHead(after: position, hash: hash)
             let first = try system { () throws(SystemError) in try SegmentFile.create(in: directory, head: head) }
-            return Journal(directory, [first], SegmentScan(head: head), closedBytes: 0)
+            return Journal(directory, segmentBytes, [first], SegmentScan(head: head), closedBytes: 0)
         }
-        return try recover(directory, names)
+        return try recover(directory, segmentBytes, names)
     }
 
     /// In order of the log.
@@ -74,7 +82,9 @@ package final class Journal: Sendable {
         return entries.map { String(decoding: $0.name, as: UTF8.self) }.filter { $0.hasSuffix(".journal") }.sorted()
     }
 
-    private static func recover(_ directory: String, _ names: [String]) throws(JournalError) -> Journal {
+    private static func recover(
+        _ directory: String, _ segmentBytes: Int, _ names: [String]
+    ) throws(JournalError) -> Journal {
         var segments: [SegmentFile] = []
         var closedBytes = 0
         for name in names {
@@ -106,11 +116,14 @@ package final class Journal: Sendable {
             try last.writeAgain(through: scan.offset)
             try last.cut(at: scan.offset)
         }
-        return Journal(directory, segments, scan, closedBytes: closedBytes)
+        return Journal(directory, segmentBytes, segments, scan, closedBytes: closedBytes)
     }
 
-    private init(_ directory: String, _ segments: [SegmentFile], _ tail: SegmentScan, closedBytes: Int) {
+    private init(
+        _ directory: String, _ segmentBytes: Int, _ segments: [SegmentFile], _ tail: SegmentScan, closedBytes: Int
+    ) {
         self.directory = directory
+        self.segmentBytes = segmentBytes
         state = Mutex(
             State(
                 segments: segments, end: tail.offset, zeroed: tail.offset, newest: tail.receiver,
@@ -152,7 +165,7 @@ package final class Journal: Sendable {
             var left = state.closedBytes + state.end
             guard left > byteCount else { return nil }
             for next in state.segments.dropFirst() {
-                left -= Self.segmentBytes
+                left -= segmentBytes
                 if left <= byteCount { return next.head.position }
             }
             return state.segments.count > 1 ? state.segments[state.segments.count - 1].head.position : nil
@@ -171,8 +184,8 @@ package final class Journal: Sendable {
             let after = max(start, position.sequence.number)
             // A position of another epoch may have any sequence number.
             let share = after < end ? Double(end - after) / Double(end - start) : 0
-            let bytes = isLast ? state.end : Self.segmentBytes
-            let later = isLast ? 0 : (state.segments.count - index - 2) * Self.segmentBytes + state.end
+            let bytes = isLast ? state.end : segmentBytes
+            let later = isLast ? 0 : (state.segments.count - index - 2) * segmentBytes + state.end
             return Int(share * Double(bytes)) + later
         }
     }
@@ -221,12 +234,13 @@ package final class Journal: Sendable {
         for batch in batches { try append(batch) }
     }
 
-    private func append(_ batch: SealedBatch) throws(JournalError) {
+    /// `known`: the chain hash at `batch`, from the receiver that has taken it behind this log.
+    package func append(_ batch: SealedBatch, known: ChainHash? = nil) throws(JournalError) {
         try state.withLock { (state) throws(JournalError) in
             guard !state.isSuspect else { throw .suspect }
-            if state.end > Self.segmentBytes { try closeSegment(&state) }
+            if state.end > segmentBytes { try closeSegment(&state) }
             var next = state.newest
-            guard next.arrived(batch) == .append else {
+            guard next.arrived(batch, known: known) == .append else {
                 throw .damaged(
                     segment: directory, why: "batch \(batch.position) does not follow \(state.newest.position)")
             }
@@ -238,7 +252,7 @@ package final class Journal: Sendable {
             }
             state.end += batch.bytes.count
             state.newest = next
-            state.unflushed.append(batch)
+            state.unflushed.append(Taken(batch: batch, receiver: next))
         }
     }
 
@@ -273,20 +287,22 @@ package final class Journal: Sendable {
         }
         state.withLock { state in
             state.flushed = goal
-            while let first = state.unflushed.first, first.position <= goal.position {
-                state.recent.append(first)
-                state.recentBytes += first.bytes.count
-                state.unflushed.removeFirst()
+            let flushedCount = state.unflushed.prefix { $0.batch.position <= goal.position }.count
+            for taken in state.unflushed.prefix(flushedCount) {
+                state.recent.append(taken)
+                state.recentBytes += taken.batch.bytes.count
             }
+            state.unflushed.removeFirst(flushedCount)
             while state.recentBytes > Self.recentBytesMax, state.recent.count > 1 {
-                state.recentBytes -= state.recent.removeFirst().bytes.count
+                state.recentBytes -= state.recent.removeFirst().batch.bytes.count
             }
         }
     }
 
     // MARK: - trimming
 
-    /// Drops the segments that hold nothing after `position`; the last one stays.
+    /// Drops the segments that hold nothing after `position`; the last one stays. After a crash the oldest of them may
+    /// be there still, but never with one missing behind it.
     package func trim(through position: Position) throws(JournalError) {
         let dropped = state.withLock { state -> [SegmentFile] in
             var count = 0
@@ -298,7 +314,10 @@ package final class Journal: Sendable {
         }
         try Self.system { () throws(SystemError) in
             let files = try Directory(directory)
-            for segment in dropped { try files.unlink(Array(segment.path.split(separator: "/").last!.utf8)) }
+            for segment in dropped {
+                try files.unlink(Array(segment.path.split(separator: "/").last!.utf8))
+                try files.flushDirectory()
+            }
         }
     }
 
@@ -351,14 +370,14 @@ package final class Journal: Sendable {
     private func readNext(_ cursor: inout Cursor) throws(JournalError) -> SealedBatch? {
         while true {
             let position = cursor.position
-            let place = state.withLock { state -> (segment: SegmentFile, next: SegmentFile?, recent: SealedBatch?)? in
+            let place = state.withLock { state -> (segment: SegmentFile, next: SegmentFile?, recent: Taken?)? in
                 guard position.sequence < state.flushed.position.sequence else { return nil }
                 guard let index = state.segments.firstIndex(where: { $0.head.position == cursor.headPosition }) else {
                     // Trimmed, which it may be while the cursor stands at its end: then the log goes on in the next.
                     return (state.segments[0], state.segments.first { $0.head.position == position }, nil)
                 }
                 let next = index + 1 < state.segments.count ? state.segments[index + 1] : nil
-                let first = state.recent.first?.position.sequence.number ?? .max
+                let first = state.recent.first?.batch.position.sequence.number ?? .max
                 let wanted = position.sequence.number + 1
                 let recent = wanted >= first ? state.recent[Int(wanted - first)] : nil
                 return (state.segments[index], next, recent)
@@ -372,8 +391,8 @@ package final class Journal: Sendable {
                 throw .damaged(segment: directory, why: "the log after \(position) was trimmed")
             }
             if let recent = place.recent {
-                cursor.scan.take(recent)
-                return recent
+                cursor.scan.take(recent.batch, recent.receiver)
+                return recent.batch
             }
             let found = try Self.system { () throws(SystemError) in try cursor.scan.next(place.segment.read(at:count:))
             }

@@ -37,7 +37,8 @@ package struct Receiver: Sendable {
         }
     }
 
-    package mutating func arrived(_ batch: SealedBatch) -> Verdict {
+    /// `known`: the chain hash at `batch`, if another receiver has taken it already behind the same log.
+    package mutating func arrived(_ batch: SealedBatch, known: ChainHash? = nil) -> Verdict {
         let found = batch.position
         guard batch.header.kind == .log else { return .refuse(.notOfTheLog(at: found)) }
         guard found.epoch >= position.epoch else {
@@ -50,7 +51,7 @@ package struct Receiver: Sendable {
         }
         guard batch.follows(hash) else { return .refuse(.brokenChain(at: found)) }
         position = found
-        hash = batch.chainHash(after: hash)
+        hash = known ?? batch.chainHash(after: hash)
         return .append
     }
 }

@@ -101,10 +101,12 @@ package struct SegmentScan {
         }
     }
 
-    /// Steps over `batch`, which the caller has from elsewhere and knows to be the next one.
-    mutating func take(_ batch: SealedBatch) {
-        let verdict = receiver.arrived(batch)
-        precondition(verdict == .append, "batch \(batch.position) is not after \(receiver.position)")
+    /// Steps over `batch`, which the caller has from elsewhere, and with it `after`, who has taken it in this log.
+    mutating func take(_ batch: SealedBatch, _ after: Receiver) {
+        precondition(
+            after.position.sequence == receiver.position.sequence.next && batch.follows(receiver.hash),
+            "batch \(batch.position) is not after \(receiver.position)")
+        receiver = after
         offset += batch.bytes.count
     }
 }

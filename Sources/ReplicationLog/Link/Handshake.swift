@@ -48,13 +48,15 @@ package enum Handshake {
         guard hello.version == Message.protocolVersion else {
             return .refuse(
                 .wrongVersion,
-                text: "protocol \(hello.version) there, \(Message.protocolVersion) here: run one version on both ends")
+                text: "protocol \(hello.version) at the end that asks, \(Message.protocolVersion) at the other: "
+                    + "run one version on both ends")
         }
         guard hello.store == ours.store else {
-            return .refuse(.wrongStore, text: "store is \"\(ours.store)\" here and \"\(hello.store)\" there")
+            return .refuse(
+                .wrongStore, text: "the primary's store is \"\(ours.store)\", the replica's \"\(hello.store)\"")
         }
         guard let epoch = ours.epoch else {
-            return .refuse(.notPrimary, text: "this end is a replica, not a primary")
+            return .refuse(.notPrimary, text: "the end that was asked is a replica, not a primary")
         }
         if hello.purpose == .fence {
             return hello.epochSeen > epoch
@@ -63,7 +65,9 @@ package enum Handshake {
         }
         guard hello.epochSeen <= epoch else {
             return .refuse(
-                .fenced, text: "epoch \(hello.epochSeen) was promoted elsewhere; this primary is of epoch \(epoch)")
+                .fenced,
+                text: "epoch \(hello.epochSeen) was promoted elsewhere; the primary that was asked is of epoch \(epoch)"
+            )
         }
         switch hello.purpose {
         case .seedEmpty: return .seed(overCopy: false)

@@ -163,7 +163,11 @@ final class LinkHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         // The peer that closes without TLS's goodbye is a peer that died; the positions tell what it has.
-        if let tls = error as? NIOSSLError, case .uncleanShutdown = tls {} else { failure = "\(error)" }
+        switch error {
+        case NIOSSLError.uncleanShutdown: break
+        case is NIOSSLError, is BoringSSLError: failure = failure ?? TLS.words(for: error, refused: peer.refused)
+        default: failure = failure ?? LinkEndpoint.words(for: error)
+        }
         context.close(promise: nil)
     }
 
@@ -203,11 +207,12 @@ package struct LinkFailure: Error, CustomStringConvertible {
     package var description: String { why }
 }
 
-/// Where TLS's verification leaves the fingerprint that it accepted.
+/// Where TLS's verification leaves the fingerprint that it accepted, or refused.
 final class VerifiedPeer: Sendable {
-    private let accepted = Mutex<Fingerprint?>(nil)
+    private let seen = Mutex<(fingerprint: Fingerprint, isTrusted: Bool)?>(nil)
 
-    var fingerprint: Fingerprint? { accepted.withLock { $0 } }
+    var fingerprint: Fingerprint? { seen.withLock { $0?.isTrusted == true ? $0?.fingerprint : nil } }
+    var refused: Fingerprint? { seen.withLock { $0?.isTrusted == false ? $0?.fingerprint : nil } }
 
-    func note(_ fingerprint: Fingerprint) { accepted.withLock { $0 = fingerprint } }
+    func note(_ fingerprint: Fingerprint, isTrusted: Bool) { seen.withLock { $0 = (fingerprint, isTrusted) } }
 }

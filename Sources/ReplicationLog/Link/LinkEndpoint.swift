@@ -69,7 +69,7 @@ package final class LinkEndpoint: LinkDialer {
             let channel = try await bootstrap.bind(host: address.host, port: address.port).get()
             log.info("listening on \(channel.localAddress.map { "\($0)" } ?? address.description)")
         } catch {
-            throw LinkFailure(why: "listen: \(address): \(Self.words(for: error))")
+            throw LinkFailure(why: "listen: \(address): \(Self.words(for: error)); \(Self.listenHint)")
         }
     }
 
@@ -93,13 +93,18 @@ package final class LinkEndpoint: LinkDialer {
         do {
             _ = try await bootstrap.connect(host: address.host, port: address.port).get()
         } catch {
-            opening.fail(LinkFailure(why: "connect: \(address): \(Self.words(for: error))"))
+            opening.fail(LinkFailure(why: "connect: \(Self.words(for: error))"))
         }
-        try await opening.futureResult.get()
+        do { try await opening.futureResult.get() } catch let failure as LinkFailure {
+            throw LinkFailure(why: "\(address): \(failure.why)")
+        }
     }
 
+    private static let listenHint =
+        "\"ss -ltnp\" shows who listens where, \"ip address\" which addresses are this host's"
+
     /// What the kernel or the resolver said, without NIO's types around it.
-    private static func words(for error: any Error) -> String {
+    static func words(for error: any Error) -> String {
         switch error {
         case let error as NIOConnectionError:
             if let failure = error.connectionErrors.first { return words(for: failure.error) }
@@ -123,14 +128,14 @@ package final class LinkEndpoint: LinkDialer {
         _ trusted: Set<Fingerprint>, _ peer: VerifiedPeer, _ log: Logger, _ address: SocketAddress?
     ) -> @Sendable (Fingerprint) -> Bool {
         { fingerprint in
-            guard trusted.contains(fingerprint) else {
+            let isTrusted = trusted.contains(fingerprint)
+            peer.note(fingerprint, isTrusted: isTrusted)
+            if !isTrusted {
                 log.warning(
                     "refused a connection: the other end's certificate is \(fingerprint), which is no peer_fingerprint here"
                 )
-                return false
             }
-            peer.note(fingerprint)
-            return true
+            return isTrusted
         }
     }
 }

@@ -28,6 +28,18 @@ struct TLS: Sendable {
             context: context, serverHostname: nil, customVerificationCallback: Self.callback(verified))
     }
 
+    /// What went wrong, without the library's types around it; `refused` is a certificate that `verified` did not know.
+    static func words(for error: any Error, refused: Fingerprint?) -> String {
+        if let refused { return "the certificate there is \(refused), which is no peer_fingerprint here" }
+        // BoringSSL's names of alerts and reasons are all that tells them apart.
+        let text = "\(error)"
+        if text.contains("ALERT"), text.contains("CERTIFICATE") || text.contains("UNKNOWN_CA") {
+            return "this end's certificate is not known there: what \"mailsync fingerprint\" prints here belongs into "
+                + "peer_fingerprint there, and the daemon there is to be started again then"
+        }
+        return text.contains("WRONG_VERSION_NUMBER") ? "who listens there does not speak TLS" : "TLS: \(text)"
+    }
+
     private static func callback(
         _ verified: @escaping @Sendable (Fingerprint) -> Bool
     ) -> NIOSSLCustomVerificationCallback {

@@ -34,6 +34,11 @@ extension DirectoryListing {
         items.compactMap { $0.entry.kind == .directory ? $0.entry.name : nil }
     }
 
+    /// Of all its files.
+    package var byteCount: Int64 {
+        items.reduce(0) { $0 + ($1.entry.kind == .file ? $1.status.byteCount : 0) }
+    }
+
     /// Messages that have other names too, here or elsewhere.
     package var manyNamed: [(name: [UInt8], identity: LinkLedger.Identity)] {
         items.compactMap { item in
@@ -67,28 +72,96 @@ package final class ListingReader {
 
     /// Names and status as of now. Nothing if there is no such directory, or if it is a link.
     package func list(_ directory: StorePath) throws(SystemError) -> DirectoryListing? {
+        try list(directory) { (held, found) throws(SystemError) in
+            guard let status = try held.statusOfName(found.name) else { return nil }
+            return Self.Found(status: status)
+        }
+    }
+
+    /// The same, with the digests of all files and of their attributes; no lock is taken.
+    ///
+    /// What cannot be read, or is another length by now, stays without a digest. `read` is told the bytes of each file, before
+    /// the next one: the place to wait, if that was fast enough.
+    package func listReading(
+        _ directory: StorePath, read: (Int) -> Void = { _ in }
+    ) throws(SystemError) -> DirectoryListing? {
+        try list(directory) { (held, found) throws(SystemError) in
+            guard found.kind == .file, let read = try self.read(found.name, in: held, read) else {
+                guard let status = try held.statusOfName(found.name) else { return nil }
+                return Self.Found(status: status)
+            }
+            return read
+        }
+    }
+
+    /// What was found of one name.
+    private struct Found {
+        let status: FileStatus
+        var digest: Digest?
+        var attributes: Digest?
+    }
+
+    private func list(
+        _ directory: StorePath, _ look: (Directory, DirectoryEntry) throws(SystemError) -> Found?
+    ) throws(SystemError) -> DirectoryListing? {
         guard let held = try open(directory) else { return nil }
-        var items: [DirectoryListing.Item] = []
+        let roles = DirectoryRoles(directory, roots)
+        var names: [(DirectoryEntry, FileRole)] = []
         for found in try held.entries() where StorePath.isName(found.name) {
-            let path = directory.appending(found.name)
-            let role = roots.layout.role(of: path)
-            guard roots.isShipped(path, as: role), let status = try held.status(of: found.name) else {
+            if let role = roles.role(of: found.name) { names.append((found, role)) }
+        }
+        names.sort { $0.0.name.lexicographicallyPrecedes($1.0.name) }
+        var items: [DirectoryListing.Item] = []
+        items.reserveCapacity(names.count)
+        for (found, role) in names {
+            guard let its = try look(held, found), var entry = AuditEntry(found.name, its.status, roots) else {
                 continue
             }
-            let isMessage = if case .message = role { status.kind == .file } else { false }
-            guard var entry = AuditEntry(found.name, status, roots) else { continue }
             if entry.kind == .symlink {
-                do throws(SystemError) {
-                    entry.digest = Digest(of: try held.readLink(found.name))
-                } catch {
-                    guard error.errno == .noEntry || error.errno == .invalid else { throw error }
-                    continue
-                }
+                guard let target = try readLink(found.name, in: held) else { continue }
+                entry.digest = Digest(of: target)
+            } else {
+                (entry.digest, entry.attributes) = (its.digest, its.attributes)
             }
-            items.append(DirectoryListing.Item(entry: entry, status: status, isMessage: isMessage))
+            let isMessage = if case .message = role { its.status.kind == .file } else { false }
+            items.append(DirectoryListing.Item(entry: entry, status: its.status, isMessage: isMessage))
         }
-        items.sort { AuditEntry.isOrdered($0.entry, $1.entry) }
         return DirectoryListing(directory: directory, items: items)
+    }
+
+    /// Nothing if it is gone, or no link any more.
+    private func readLink(_ name: [UInt8], in held: Directory) throws(SystemError) -> [UInt8]? {
+        do throws(SystemError) {
+            return try held.readLink(name)
+        } catch {
+            guard error.errno == .noEntry || error.errno == .invalid else { throw error }
+            return nil
+        }
+    }
+
+    /// Nothing if no file of that name can be opened; without a digest if it cannot be read.
+    private func read(
+        _ name: [UInt8], in held: Directory, _ told: (Int) -> Void
+    ) throws(SystemError) -> Found? {
+        var found: Found?
+        do throws(SystemError) {
+            let file = try held.openFile(name)
+            let status = try file.status()
+            guard status.kind == .file else { return nil }
+            found = Found(status: status)
+            found?.digest = try digest(file, status.byteCount)
+            if found?.digest != nil { found?.attributes = AuditEntry.digest(of: try file.extendedAttributes()) }
+            told(Int(status.byteCount))
+        } catch {
+            guard !Self.isOurs(error) else { throw error }
+            found?.digest = nil
+        }
+        return found
+    }
+
+    /// A shortage of our own says nothing of the file.
+    private static func isOurs(_ error: SystemError) -> Bool {
+        [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(error.errno)
     }
 
     /// The names of the directories in `directory` that travel, in no order; none if there is no such directory.
@@ -108,37 +181,31 @@ package final class ListingReader {
 
     /// Reads the contents of those items that `isWanted`, and notes their digests, and those of their attributes.
     ///
-    /// `read` is told the bytes of each, before the next one: the place to wait, if that was fast enough. Returns the
-    /// names that are gone or another file by now; their entries stay without a digest. Files that change must be
+    /// Returns the names that are gone or another file by now; their entries stay without a digest. Files that change must be
     /// locked by the caller, or be nobody's.
     package func digest(
-        _ listing: inout DirectoryListing, where isWanted: (DirectoryListing.Item) -> Bool,
-        read: (Int) -> Void = { _ in }
+        _ listing: inout DirectoryListing, where isWanted: (DirectoryListing.Item) -> Bool
     ) throws(SystemError) -> [[UInt8]] {
-        guard let held = try open(listing.directory) else {
-            return listing.items.filter { $0.entry.kind == .file && isWanted($0) }.map(\.entry.name)
+        let wanted = listing.items.indices.filter {
+            listing.items[$0].entry.kind == .file && isWanted(listing.items[$0])
         }
+        guard !wanted.isEmpty else { return [] }
+        guard let held = try open(listing.directory) else { return wanted.map { listing.items[$0].entry.name } }
         var gone: [[UInt8]] = []
-        for index in listing.items.indices
-        where listing.items[index].entry.kind == .file && isWanted(listing.items[index]) {
-            let item = listing.items[index]
+        for index in wanted {
+            let (name, status) = (listing.items[index].entry.name, listing.items[index].status)
             do throws(SystemError) {
-                let file = try held.open(item.entry.name, for: .reading)
-                guard isSameFile(item.status, try file.status()), let digest = try digest(file, item.status.byteCount)
-                else {
-                    gone.append(item.entry.name)
+                let file = try held.openFile(name)
+                guard isSameFile(status, try file.status()), let digest = try digest(file, status.byteCount) else {
+                    gone.append(name)
                     continue
                 }
                 listing.items[index].entry.digest = digest
                 listing.items[index].entry.attributes = AuditEntry.digest(of: try file.extendedAttributes())
-                read(Int(item.status.byteCount))
             } catch {
-                // A shortage of our own says nothing of the file.
-                guard ![.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(error.errno) else {
-                    throw error
-                }
+                guard !Self.isOurs(error) else { throw error }
                 // What is there and cannot be read stays without a digest, and is like nothing that has one.
-                if [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) { gone.append(item.entry.name) }
+                if [.noEntry, .notDirectory, .symbolicLink].contains(error.errno) { gone.append(name) }
             }
         }
         return gone
@@ -154,25 +221,26 @@ package final class ListingReader {
         }
     }
 
-    /// Of the whole content; nothing if it has another length than `byteCount`.
+    /// Of the first `byteCount` bytes; nothing if there are fewer.
     package func digest(_ file: borrowing Descriptor, _ byteCount: Int64) throws(SystemError) -> Digest? {
         guard byteCount > 0 else { return .empty }
-        guard byteCount < Int64(Self.bufferBytes) else { return try digestInPieces(file, byteCount) }
-        let room = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(Int(byteCount) + 1)])
-        guard try file.read(into: room, at: 0) == Int(byteCount) else { return nil }
-        return PageTable(of: UnsafeRawBufferPointer(rebasing: room[..<Int(byteCount)])).digest
+        guard byteCount <= Int64(Self.bufferBytes) else { return try digestInPieces(file, byteCount) }
+        let room = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(byteCount)])
+        guard try file.read(into: room, at: 0) == room.count else { return nil }
+        return PageTable(of: UnsafeRawBufferPointer(room)).digest
     }
 
     private func digestInPieces(_ file: borrowing Descriptor, _ byteCount: Int64) throws(SystemError) -> Digest? {
         var table = PageTable()
         var offset: Int64 = 0
-        while true {
-            let count = try file.read(into: buffer, at: offset)
-            if count > 0 { table.append(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
-            offset += Int64(count)
-            if count < buffer.count || offset > byteCount { break }
+        while offset < byteCount {
+            let room = UnsafeMutableRawBufferPointer(
+                rebasing: buffer[..<Int(min(Int64(buffer.count), byteCount - offset))])
+            guard try file.read(into: room, at: offset) == room.count else { return nil }
+            table.append(UnsafeRawBufferPointer(room))
+            offset += Int64(room.count)
         }
-        return offset == byteCount ? table.digest : nil
+        return table.digest
     }
 }
 

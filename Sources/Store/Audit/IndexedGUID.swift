@@ -13,7 +13,10 @@ extension StoreRoots {
                 let file = try openIfThere(directory.appending("cyrus.index"))
             else { continue }
             let bytes = try file.readAll(max: 1 << 30)
-            return (try? IndexImage(bytes))?.record(uid: uid)?.guid  // a broken index vouches for nothing
+            // One without a header that makes sense vouches for nothing; any other by each record whose checksum holds.
+            guard let index = try? IndexImage(bytes) else { return nil }
+            let found = index.record(uid: uid) ?? index.records.first { $0.uid == uid && $0.isCRCRight }
+            return found.flatMap { $0.isCRCRight ? $0.guid : nil }
         }
         return nil
     }

@@ -90,6 +90,8 @@ struct MailboxCheck {
     }
 
     private mutating func judge(_ view: MailboxView, _ owner: [UInt8]?) throws(SystemError) {
+        // Deleted while its owner's lock was waited for.
+        if view.headerBytes == nil, view.index == nil, view.indexProblem == nil { return }
         if view.headerBytes == nil { add(.missing, file(.header), "there is none") }
         if let problem = view.headerProblem { add(.unreadable, file(.header), problem) }
         if let problem = view.indexProblem { add(.unreadable, file(.index), problem) }

@@ -81,13 +81,3 @@ struct MailboxList {
 }
 
 func text(_ bytes: some Collection<UInt8>) -> String { String(decoding: Array(bytes), as: UTF8.self) }
-
-extension StoreLayout {
-    /// Where a database of everybody's is.
-    func path(of database: CyrusDatabase) -> StorePath {
-        if let relocated = rules.relocated.first(where: { $0.value == database }) { return relocated.key }
-        let names: [CyrusDatabase: String] = [.mailboxes: "mailboxes.db", .quota: "quotas.db"]
-        guard let name = names[database] else { preconditionFailure("\(database) is not asked for") }
-        return StorePath(.configuration, name)
-    }
-}

@@ -2,6 +2,7 @@ import ArgumentParser
 import Formats
 import Foundation
 import Linux
+import Replica
 import ReplicationLog
 import Store
 
@@ -28,6 +29,7 @@ struct CheckCommand: ParsableCommand {
         check.checkState()
         try check.checkStore()
         check.checkPeers()
+        check.checkCyrus()
         for line in check.facts { Output.print(line) }
         for problem in check.problems {
             Output.fail(problem.what)
@@ -58,6 +60,7 @@ struct HostCheck {
         let state = StateDirectory(path: configuration.state)
         do {
             let standing = try state.standing()
+            try state.check(store: configuration.store, in: configuration.file)
             facts.append("role: \(standing.role == .primary ? "primary, epoch \(standing.epoch)" : "replica")")
             if standing.role == .primary, configuration.listen == nil {
                 problem(
@@ -86,11 +89,21 @@ struct HostCheck {
                 "\(configuration.file): peer_fingerprint: is missing",
                 mend: "add what \"mailsync fingerprint\" prints on the other end")
         }
-        let isReplica = (try? StateDirectory(path: configuration.state).standing().role) == .replica  // told above
         if isReplica, addresses.isEmpty {
             problem(
                 "\(configuration.file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
         }
+    }
+
+    /// Of the master that this user may see.
+    mutating func checkCyrus() {
+        guard isReplica, let warning = CyrusMaster.warning(for: configuration.imapdConf) else { return }
+        problem(warning, mend: CyrusMaster.replicaHint)
+    }
+
+    private var isReplica: Bool {
+        // What cannot be read is told of by `checkState`.
+        (try? StateDirectory(path: configuration.state).standing().role) == .replica
     }
 
     // MARK: - store
@@ -98,6 +111,11 @@ struct HostCheck {
     mutating func checkStore() throws {
         let layout = try configuration.layout()
         for warning in layout.warnings { facts.append("warning: \(warning)") }
+        do {
+            try Replica.checkRoots(in: configuration.state, layout)
+        } catch let root as StrangeRoot {
+            problem("\(root)", mend: StrangeRoot.hint)
+        } catch {}  // a state that cannot be read is told above
         var directoryCount = 0
         for root in layout.roots {
             facts.append("root: \(root.name): \(root.path)")

@@ -20,6 +20,8 @@ struct InitCommand: ParsableCommand {
         try makeDirectory(state.path)
         let hold = try state.hold()
         defer { withExtendedLifetime(hold) {} }
+        if try state.isFresh { try state.forgetStore() }
+        try state.claim(store: configuration.store, in: configuration.file)
         let identity: Identity
         do {
             identity = try state.identity()
@@ -45,19 +47,19 @@ struct InitCommand: ParsableCommand {
     }
 
     private func makeDirectory(_ path: String) throws {
-        do {
-            try FileManager.default.createDirectory(
-                atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        } catch {
+        do throws(SystemError) { _ = try Directory.makeAll(path) } catch {
             throw Failure(
-                .systemError, "state: \(path): cannot be made: \(error.localizedDescription)",
+                .systemError, "state: \(path): cannot be made: \(error)",
                 hint: "make it, owned by the user that runs mailsync, mode 0700")
         }
     }
 
     /// A primary that becomes a replica forgets its log: what it had is compared when it is seeded.
     private func changeRole(_ state: StateDirectory) throws {
-        let old = try? state.standing()  // none yet, or damaged: written anew
+        let old: StateDirectory.Standing?
+        do { old = try state.standing() } catch let failure as Failure where failure.status == .configuration {
+            old = nil  // none yet
+        }
         let wanted: Role = role == .primary ? .primary : .replica
         if let old, old.role == wanted, old.fencedBy == nil { return }
         if old?.role == .replica, wanted == .primary {

@@ -42,6 +42,14 @@ struct InspectCommand: ParsableCommand {
 
     private func inspect(_ path: String) throws -> Bool {
         let file = try open(path)
+        let status = try file.status()
+        guard status.kind == .file else {
+            throw Failure(.usage, "\(path): is no file", hint: "name segments, as in \(path)/*.journal, or say --chain")
+        }
+        guard status.byteCount > 0 else {
+            Output.print("\(path): is empty: a segment begins with a head of \(SegmentHead.byteCount) bytes")
+            return false
+        }
         let head: SegmentHead
         do throws(MalformedBytes) {
             head = try SegmentHead(decoding: try bytes(file, 0, SegmentHead.byteCount))

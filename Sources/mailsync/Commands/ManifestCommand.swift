@@ -19,7 +19,7 @@ struct ManifestCommand: ParsableCommand {
 
     func run() throws {
         let configuration = try common.read()
-        let state = StateDirectory(path: configuration.state)
+        let state = try common.readState()
         let standing = try state.standing()
         let hold: StateDirectory.Hold
         do { hold = try state.hold() } catch let failure as Failure where failure.status == .tryAgain {
@@ -29,7 +29,10 @@ struct ManifestCommand: ParsableCommand {
         }
         let roots = try StoreRoots(try configuration.layout())
         let walk = ManifestWalk(roots)
-        let writer = try ManifestWriter(output)
+        let writer: ManifestWriter
+        do { writer = try ManifestWriter(output) } catch let error as SystemError {
+            throw Failure(.inputOutput, "--output \(output): \(error)", hint: "name a file that this user may write")
+        }
         do {
             try writeHead(writer, configuration, standing, roots, try state.identity())
             try walk.run { try writer.write($0) }

@@ -30,7 +30,10 @@ struct OfflineOptions: ParsableArguments {
             return
         }
         guard manifest != nil, offline != nil || !root.isEmpty else {
-            throw ValidationError("--offline and --manifest go together")
+            throw ValidationError(
+                manifest == nil
+                    ? "--offline needs --manifest FILE, which \"mailsync manifest\" wrote"
+                    : "--manifest needs --offline DIRECTORY, below which the store is; --offline / is where it is now")
         }
         if let wrong = root.first(where: { !$0.contains("=") }) {
             throw ValidationError("not NAME=DIRECTORY: \(wrong)")

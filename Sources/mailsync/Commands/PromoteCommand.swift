@@ -11,7 +11,7 @@ struct PromoteCommand: ParsableCommand {
 
     func run() throws {
         let configuration = try common.read()
-        let state = StateDirectory(path: configuration.state)
+        let state = try common.readState()
         guard try state.standing().role == .replica else {
             throw Failure(.usage, "this end is the primary already")
         }
@@ -35,7 +35,7 @@ struct ResumeCommand: ParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() throws {
-        let state = StateDirectory(path: try common.read().state)
+        let state = try common.readState()
         switch try ControlClient(path: state.controlSocket).ask(.resume) {
         case .done(let text): Output.print(text)
         case .failed(let why): throw Failure(.unavailable, why)

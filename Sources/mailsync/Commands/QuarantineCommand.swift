@@ -21,6 +21,7 @@ struct QuarantineCommand: ParsableCommand {
 
         func run() throws {
             guard let kept = try Quarantined(common) else { return }
+            try filter.check(kept.roots.layout)
             var (count, byteCount) = (0, Int64(0))
             for batch in try kept.view.batches() {
                 for entry in try kept.view.entries(of: batch) where filter.includes(entry) {
@@ -69,17 +70,18 @@ struct QuarantineCommand: ParsableCommand {
             let kept = try Quarantined.demanded(common)
             let entry = try kept.one(self.entry)
             if metadata { return describe(entry, kept.mailbox(entry)) }
-            let output = FileHandle.standardOutput
-            switch entry.kind {
-            case .file:
-                let file = try kept.view.open(entry)
-                try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
-                    do { try output.write(contentsOf: piece) } catch {
-                        throw SystemError(call: "write", path: "standard output", errno: .brokenPipe)
+            do {
+                switch entry.kind {
+                case .file:
+                    let file = try kept.view.open(entry)
+                    try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+                        try StandardStream.output.write(Array(piece))
                     }
+                case .symlink: try StandardStream.output.write(try kept.view.readLink(entry))
+                case .directory, .other: throw Failure(.usage, "\(entry.name): has no bytes", hint: "try --metadata")
                 }
-            case .symlink: try output.write(contentsOf: try kept.view.readLink(entry))
-            case .directory, .other: throw Failure(.usage, "\(entry.name): has no bytes", hint: "try --metadata")
+            } catch let error as SystemError where error.errno == .brokenPipe {
+                throw ExitCode(ExitStatus.inputOutput.rawValue)  // who reads has seen enough
             }
         }
 
@@ -148,6 +150,15 @@ struct QuarantineCommand: ParsableCommand {
 
         func validate() throws {
             if let older, Configuration.duration(older) == nil { throw ValidationError("not a time: \(older)") }
+        }
+
+        func check(_ layout: StoreLayout) throws {
+            guard let path, let root = path.split(separator: "/").first else { return }
+            guard layout.root(RootName(String(root))) != nil else {
+                throw Failure(
+                    .usage, "--path \(path): \(root): is no root of this store",
+                    hint: "the roots are \(layout.roots.map(\.name.name).joined(separator: ", "))")
+            }
         }
 
         func includes(_ entry: QuarantineView.Entry) -> Bool {
@@ -225,8 +236,9 @@ struct RestoreTarget {
     private let directory: Directory
 
     init(_ path: String, roots: StoreRoots, state: String) throws {
-        try FileManager.default.createDirectory(
-            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        guard !path.split(separator: "/").contains("..") else {
+            throw Failure(.usage, "--to \(path): leads back over \"..\"", hint: "name the directory itself")
+        }
         let real = Self.real(path)
         for place in roots.layout.roots.map(\.path) + [state] {
             let other = Self.real(place)
@@ -236,10 +248,19 @@ struct RestoreTarget {
                     hint: "copy it elsewhere, and deliver it to the primary")
             }
         }
-        directory = try Directory(path)
+        do throws(SystemError) { directory = try Directory.makeAll(path) } catch {
+            throw Failure(.inputOutput, "--to \(path): \(error)", hint: "name a directory that this user can make")
+        }
     }
 
-    private static func real(_ path: String) -> String { URL(filePath: path).resolvingSymlinksInPath().path }
+    /// Of what there is of it; what is yet to be made follows as it is written.
+    private static func real(_ path: String) -> String {
+        let url = URL(filePath: path).standardizedFileURL
+        guard url.path != "/", !FileManager.default.fileExists(atPath: url.path) else {
+            return url.resolvingSymlinksInPath().path
+        }
+        return real(url.deletingLastPathComponent().path) + "/" + url.lastPathComponent
+    }
 
     /// Returns where it is now. What is there already stays, and is an error.
     func copy(_ entry: QuarantineView.Entry, of view: QuarantineView) throws -> String {

@@ -10,7 +10,8 @@ struct StatusCommand: ParsableCommand {
     @Flag(help: "As JSON.") var json = false
 
     func run() throws {
-        let state = StateDirectory(path: try common.read().state)
+        let state = try common.readState()
+        _ = try state.standing()  // of one that was never made no daemon is asked
         switch try ControlClient(path: state.controlSocket).ask(.status) {
         case .status(let report):
             guard json else { return Output.printRaw(report.text) }

@@ -62,7 +62,7 @@ struct VerifyCommand: ParsableCommand {
             var comparison = OfflineVerify(try common.read(), offline)
             return try comparison.run()
         }
-        let state = StateDirectory(path: try common.read().state)
+        let state = try common.readState()
         let client = ControlClient(path: state.controlSocket)
         var printer = VerifyPrinter(isJSON: json)
         repeat {

@@ -28,7 +28,7 @@ struct WaitCommand: ParsableCommand {
     }
 
     func run() throws {
-        let state = StateDirectory(path: try common.read().state)
+        let state = try common.readState()
         let client = ControlClient(path: state.controlSocket)
         let start = Date()
         let goal: String

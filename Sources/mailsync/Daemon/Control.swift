@@ -155,15 +155,18 @@ struct ControlClient {
             let socket = try UnixSocket.connect(path, timeout: timeout)
             return try Self.exchange(request, socket)
         } catch {
-            switch error.errno {
-            case .noEntry, .connectionRefused:
-                throw Failure(
-                    .unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
-            case .wouldBlock:
-                throw Failure(.tryAgain, "the daemon did not answer within \(timeout)")
-            default:
-                throw Failure(.systemError, "control: \(error)")
-            }
+            throw error.errno == .wouldBlock
+                ? Failure(.tryAgain, "the daemon did not answer within \(timeout)") : Self.failure(error)
+        }
+    }
+
+    private static func failure(_ error: SystemError) -> Failure {
+        switch error.errno {
+        case .noEntry, .connectionRefused:
+            Failure(.unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
+        case .accessDenied, .notPermitted:
+            Failure(.systemError, "control: \(error)", hint: StateDirectory.ownerHint)
+        default: Failure(.systemError, "control: \(error)")
         }
     }
 
@@ -172,11 +175,8 @@ struct ControlClient {
     /// Throws `Failure` when no daemon runs, or when it goes away before the last line.
     func stream(_ request: ControlRequest, _ body: (VerifyLine) -> Bool) throws {
         let socket: Descriptor
-        do throws(SystemError) {
-            socket = try UnixSocket.connect(path, timeout: .seconds(300))
-        } catch {
-            throw Failure(
-                .unavailable, "no daemon is running for this state directory", hint: "start \"mailsync run\"")
+        do throws(SystemError) { socket = try UnixSocket.connect(path, timeout: .seconds(300)) } catch {
+            throw Self.failure(error)
         }
         do {
             try socket.send(all: try ControlLine.encode(request))

@@ -32,6 +32,17 @@ final class Daemon: Sendable {
         case fenced(Epoch)
         /// A primary whose disk is full, or that lacks something else.
         case paused(why: String)
+
+        /// Why this end cannot do what it was asked for.
+        var idleReason: String {
+            switch self {
+            case .none: "the daemon is just starting or ending"
+            case .primary: "this end is a primary"
+            case .replica: "this end is a replica: only the primary knows what was written before now"
+            case .fenced(let epoch): "this primary was replaced: epoch \(epoch) was promoted elsewhere"
+            case .paused(let why): "paused: \(why)"
+            }
+        }
     }
 
     init(_ configuration: Configuration, mayOverwrite: Bool, log: Logger) throws {
@@ -44,7 +55,7 @@ final class Daemon: Sendable {
 
     /// Until stopped by a signal or the control socket.
     func run() async throws {
-        let hold = try state.hold()
+        let hold = try takeState()
         defer { withExtendedLifetime(hold) {} }
         let control = try makeControl()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -61,12 +72,16 @@ final class Daemon: Sendable {
                 throw error
             }
         }
+        log.info("stopped")
     }
 
     /// `mailsync seed`: until the copy is consistent, or stopped by a signal. `show` is called every few seconds.
     func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws {
-        let hold = try state.hold()
+        let hold = try takeState()
         defer { withExtendedLifetime(hold) {} }
+        if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
+            throw Failure(.configuration, warning, hint: CyrusMaster.replicaHint)
+        }
         let control = try makeControl()
         let endpoint = try makeEndpoint()
         let replica = try makeReplica(endpoint)
@@ -78,6 +93,7 @@ final class Daemon: Sendable {
         defer { withExtendedLifetime(signals) {} }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await control.run() }
+            group.addTask { await self.watchForCyrus() }
             group.addTask {
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .seconds(isatty(2) == 1 ? 0.5 : 5))  // cancelled is the end of it
@@ -93,6 +109,12 @@ final class Daemon: Sendable {
         }
         try await endpoint.stop()
         guard !isStopping.withLock({ $0 }) else { throw Failure(.tryAgain, "seed: stopped; run it again to go on") }
+    }
+
+    private func takeState() throws -> StateDirectory.Hold {
+        let hold = try state.hold()
+        try state.claim(store: configuration.store, in: configuration.file)
+        return hold
     }
 
     private func makeControl() throws -> ControlServer {
@@ -156,6 +178,8 @@ final class Daemon: Sendable {
             throw Failure(.configuration, "\(configuration.file): listen: is missing, and a primary needs it")
         }
         let endpoint = try makeEndpoint()
+        // Not only at the end: what does not come to be is tried again, and must leave no threads and descriptors.
+        defer { endpoint.stopSoon() }
         let locks = CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
         let options = Primary.Options(
             store: configuration.store, state: state.path, epoch: standing.epoch,
@@ -166,7 +190,6 @@ final class Daemon: Sendable {
         serveAudits(of: primary)
         current.withLock { $0 = .primary(primary) }
         defer { current.withLock { $0 = .none } }
-        defer { endpoint.stopSoon() }
         try await endpoint.listen(on: address) { primary.makeLinkUser { epoch in self.deposed(by: epoch, standing) } }
         log.info("primary of \(configuration.store), epoch \(standing.epoch)")
         notify("READY=1")
@@ -243,8 +266,23 @@ final class Daemon: Sendable {
         log.info("replica of \(configuration.store)")
         notify("READY=1")
         if isStopping.withLock({ $0 }) { replica.stop() }
-        try await replica.run()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await self.watchForCyrus() }
+            defer { group.cancelAll() }
+            try await replica.run()
+        }
         try await endpoint.stop()
+    }
+
+    /// It may be started at any time, as with the host.
+    private func watchForCyrus() async {
+        var last: String?
+        while !Task.isCancelled {
+            let warning = CyrusMaster.warning(for: configuration.imapdConf)
+            if let warning, warning != last { log.error("\(warning); \(CyrusMaster.replicaHint)") }
+            last = warning
+            try? await Task.sleep(for: .seconds(60))  // cancelled is the end of it
+        }
     }
 
     func makeReplica(_ endpoint: LinkEndpoint) throws -> Replica {
@@ -255,7 +293,8 @@ final class Daemon: Sendable {
         }
         let options = Replica.Options(
             store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite,
-            quarantineKeep: configuration.quarantineKeep, removalShareMax: configuration.removalShareMax)
+            quarantineKeep: configuration.quarantineKeep,
+            removalLimit: configuration.removalShareMax.map { RemovalLimit(shareMax: $0) })
         return try Replica(options, layout: layout, dialer: endpoint, log: log)
     }
 
@@ -305,6 +344,7 @@ final class Daemon: Sendable {
                 guard case .replica(let replica) = current.withLock({ $0 }) else {
                     throw Failure(.unavailable, "this end is no replica: nothing is paused")
                 }
+                guard replica.status.phase == .paused else { return .done("nothing was stopped") }
                 replica.releaseBrake()
                 return .done("going on")
             case .verify:
@@ -326,13 +366,15 @@ final class Daemon: Sendable {
         case .primary(let primary):
             return StatusReport(store: configuration.store, primary: primary.status, now: .now())
         case .replica(let replica):
-            return StatusReport(store: configuration.store, replica: replica.status, now: .now())
+            return StatusReport(
+                store: configuration.store, replica: replica.status,
+                warning: CyrusMaster.warning(for: configuration.imapdConf), now: .now())
         case .fenced(let epoch):
             return StatusReport(store: configuration.store, standing: try state.standing(), fencedBy: epoch)
         case .paused(let why):
             return StatusReport(store: configuration.store, standing: try state.standing(), pausedBecause: why)
         case .none:
-            throw Failure(.tryAgain, "the daemon is just starting or ending")
+            throw Failure(.tryAgain, Current.none.idleReason)
         }
     }
 
@@ -344,8 +386,7 @@ final class Daemon: Sendable {
         let current = current.withLock { $0 }
         if case .paused = current { return .notInTime }
         guard case .primary(let primary) = current else {
-            throw Failure(
-                .unavailable, "only the primary knows what was written before now", hint: "ask it on the primary")
+            throw Failure(.unavailable, current.idleReason)
         }
         let position = try await Linux.Thread.run(name: "wait-now") {
             try primary.positionNow(timeout: deadline - .now())
@@ -358,6 +399,7 @@ final class Daemon: Sendable {
             return .failed("not a position and a level: \(text) \(levelText)")
         }
         let current = current.withLock { $0 }
+        if case .fenced = current { throw Failure(.unavailable, current.idleReason) }
         let isReached = try await Linux.Thread.run(name: "wait") { () -> Bool in
             switch current {
             case .primary(let primary): primary.wait(for: position, level, timeout: timeout)

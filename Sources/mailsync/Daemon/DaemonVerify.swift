@@ -19,7 +19,7 @@ extension Daemon {
                     Self.relay(request, to: replica, output)
                 case .none, .fenced, .paused:
                     output.send(
-                        .failed(why: "verify: this end follows no log now", status: ExitStatus.unavailable.rawValue))
+                        .failed(why: "verify: \(current.idleReason)", status: ExitStatus.unavailable.rawValue))
                 }
             }
         } catch {
@@ -54,7 +54,9 @@ extension Daemon {
     /// Audits that are asked for at a replica, a thread each.
     func serveAudits(of primary: Primary) {
         let layout = layout
-        primary.serveAudits { asked in
+        // The primary keeps this, and is not to keep itself.
+        primary.serveAudits { [weak primary] asked in
+            guard let primary else { return asked.send([]) }
             do throws(SystemError) {
                 _ = try Linux.Thread.start(name: "verify") { Self.serve(asked, primary, layout) }
             } catch {

@@ -26,6 +26,8 @@ struct StatusReport: Codable, Sendable {
     var oldest: String?
     var residentBytes: Int?
     var lastError: Incident?
+    /// What is wrong with this host as it is now.
+    var warnings: [String]?
     var audit: Audit?
 
     struct Audit: Codable, Sendable {
@@ -161,7 +163,7 @@ extension StatusReport {
         if let error = status.capture.lastError { lastError = Incident(why: error.why, at: error.since.iso8601) }
     }
 
-    init(store: String, replica status: ReplicaStatus, now: Timestamp) {
+    init(store: String, replica status: ReplicaStatus, warning: String?, now: Timestamp) {
         self.init(
             store: store, role: "replica", epoch: max(status.epochSeen, status.flushed.epoch).number,
             state: status.phase.rawValue, journalBytes: status.journalBytes)
@@ -187,6 +189,7 @@ extension StatusReport {
                 isDone: seed.isDone)
         }
         if let error = status.lastError { lastError = Incident(why: error.why, at: error.at.iso8601) }
+        warnings = warning.map { [$0] }
     }
 
     init(store: String, standing: StateDirectory.Standing, pausedBecause why: String) {
@@ -324,6 +327,7 @@ extension StatusReport {
         }
         if let audit { lines.append(("audit", audit.text)) }
         if let awaitedFiles, awaitedFiles > 0 { lines.append(("awaited", "\(awaitedFiles) files asked for whole")) }
+        for warning in warnings ?? [] { lines.append(("warning", warning)) }
         if let lastError { lines.append(("last error", "\(lastError.at): \(lastError.why)")) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { label, value in

@@ -114,8 +114,9 @@ extension VerifyRequest {
         return options
     }
 
-    /// From how clients see a mailbox to how Cyrus writes it.
+    /// From how clients see a mailbox to how Cyrus writes it, which is how findings name it and is taken as well.
     static func internalName(_ name: String, _ layout: StoreLayout) -> [UInt8] {
+        if name.hasPrefix("user."), !name.contains("/") { return Array(name.utf8) }
         var local = name[...]
         var domain = ""
         if let at = name.lastIndex(of: "@") {

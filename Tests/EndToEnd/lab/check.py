@@ -240,9 +240,10 @@ class Store:
                             if db.execute('pragma user_version').fetchone()[0] not in (0, 14):
                                 raise Bad('schema version')
                             for m, uid, cid in db.execute('select mailbox, imap_uid, contentid from sieve_scripts where alive'):
-                                e = E.get(m.encode())
+                                if m.encode() not in E:
+                                    raise Bad('names a mailbox that mailboxes.db does not')
                                 try:
-                                    text = read('%s/%d.' % (self.dir(e), uid)).split(b'\r\n\r\n', 1)[1]
+                                    text = read('%s/%d.' % (self.dir(E[m.encode()]), uid)).split(b'\r\n\r\n', 1)[1]
                                 except (TypeError, KeyError, IndexError, FileNotFoundError):
                                     raise Bad('names a script that is not there')
                                 if hashlib.sha1(text).hexdigest() != cid:

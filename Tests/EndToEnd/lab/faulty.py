@@ -1,7 +1,8 @@
 """The daemon under strace, which kills it at one system call or makes that call fail.
 
 A point is a system call by name and its number in that thread which makes it for the so-manieth time first: strace
-counts each thread for itself. A first run without a fault tells which points there are.
+counts each thread for itself. A first run without a fault tells which points there are. A point with a path is among the
+calls about that file alone.
 """
 import collections
 import re
@@ -14,7 +15,7 @@ CALLS = ('pwrite64', 'pwritev', 'fdatasync', 'fsync', 'syncfs', 'sync_file_range
 OPENS = ('open', 'openat', 'openat2')
 LINE = re.compile(r'^(\d+) +(\w+)\((.*)$')
 
-Point = collections.namedtuple('Point', 'call number about')
+Point = collections.namedtuple('Point', 'call number about path', defaults=[None])
 
 
 def works():
@@ -32,7 +33,7 @@ def counting(trace):
 def at(point, what, trace):
     """... to have `what` (`signal=SIGKILL`, `error=EIO`) happen at `point`"""
     return ['strace', '-D', '-f', '-qq', '-y', '-s', '120', '-o', trace, '-e', f'trace={point.call}', '-e', 'signal=none',
-            '-e', f'inject={point.call}:{what}:when={point.number}']
+            '-e', f'inject={point.call}:{what}:when={point.number}'] + (['-P', point.path] if point.path else [])
 
 
 def without_flushes():

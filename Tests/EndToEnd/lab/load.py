@@ -159,7 +159,7 @@ class Client:
         self.session('admin').say('SETQUOTA', quoted('user/' + user(i)), f'(STORAGE {4_000_000 + self.rng.randrange(1000)})')
 
     def metadata(self, i):
-        self.session(user(i)).say('SETMETADATA', quoted(self.rng.choice(self.boxes[i])), f'(/private/comment "note {self.name()}")')
+        self.session(user(i)).say('SETMETADATA', quoted(self.rng.choice(self.boxes[i])), f'(/private/comment "note {self.name():>24}")')  # of one length: never less, once there
 
     def annotation(self, i):
         s, uid = self.some(i)

@@ -1,5 +1,6 @@
 """The small commands: what they say, and how they exit."""
 import os
+import shutil
 
 from lab import imap, processes
 from pair import TRY_AGAIN, Failure
@@ -7,7 +8,7 @@ from runner import Skip, scenario
 
 from .common import PairGroup
 
-CONFIGURATION, USAGE, NO_SUCH_POSITION = 78, 64, 1_000_000
+CONFIGURATION, UNAVAILABLE, USAGE, NO_SUCH_POSITION = 78, 69, 64, 1_000_000
 
 
 class Commands(PairGroup):
@@ -74,6 +75,43 @@ class Commands(PairGroup):
     def usage(self):
         self.pair.command(self.pair.p, 'wait', '--nonsense', expect=(USAGE,))
         self.pair.command(self.pair.p, 'nonsense', expect=(USAGE,))
+
+    def mistake(self, side, word, status, path, *arguments):
+        """`arguments` with the configuration `path` end with `status`, and with words that have `word` and a hint"""
+        done = self.with_configuration(side, path, *arguments, expect=(status,))
+        if word not in done.stderr or 'hint: ' not in done.stderr:
+            raise Failure(f'{arguments}: {done.stderr}')
+
+    @scenario('a state directory is for one store')
+    def another_store(self):
+        side = self.pair.r
+        other = self.copy_of(side, store='mail7')
+        for command in (['promote'], ['status'], ['verify']):
+            self.mistake(side, 'was made for the store "mail1"', CONFIGURATION, other, *command)
+        self.pair.kill(side)
+        for command in (['check'], ['run'], ['promote'], ['init', '--role', 'replica']):
+            self.mistake(side, 'was made for the store "mail1"', CONFIGURATION, other, *command)
+        self.pair.start_daemon(side)
+
+    @scenario('a seed that the primary refuses ends, and says why')
+    def refused_seed(self):
+        side = self.pair.r
+        state = side.cyrus.dir + '/other-state'
+        side.cyrus.own_directory(state, 0o700)
+        other = self.copy_of(side, state=state, store='mail7')
+        self.pair.kill(side)
+        self.with_configuration(side, other, 'init', '--role', 'replica')
+        self.mistake(side, "this end's certificate is not known there", UNAVAILABLE, other, 'seed', '--overwrite')
+        for name in ('key.pem', 'certificate.pem'):
+            shutil.copy2(f'{side.state}/{name}', f'{state}/{name}')
+            side.cyrus.own(f'{state}/{name}')
+        self.mistake(side, 'the primary\'s store is "mail1"', CONFIGURATION, other, 'seed', '--overwrite')
+        stranger = self.copy_of(side, state=state, peer_fingerprint='SHA256:' + '12' * 32)
+        self.with_configuration(side, stranger, 'init', '--role', 'replica')       # the name was a slip: nothing came of it yet
+        self.mistake(side, 'no peer_fingerprint here', UNAVAILABLE, stranger, 'seed', '--overwrite')
+        self.pair.start_daemon(side)
+        self.pair.wait_now()
+        self.judge()
 
     @scenario('init again changes neither the key nor the role')
     def init_again(self):

@@ -105,14 +105,15 @@ class Corruptions(PairGroup):
         return expected
 
     def round(self, most):
-        pair, expected = self.pair, []
+        pair, expected, touched = self.pair, [], []
         order = [('p', self.rng.random() < .3), ('r', self.rng.random() < .3)]
         for letter, is_down in order:
             if is_down:
                 pair.stop_daemon(letter)
-            self.spoilers[letter].look([p for e in expected for p in (e.path, e.path.rsplit('/', 1)[0])])
+            self.spoilers[letter].look(touched)
             self.done = 0
             made = self.spoil(letter, min(A_ROUND[letter], max(0, most - self.total)))
+            touched += [p for e in made for p in (e.path, e.path.rsplit('/', 1)[0])]
             # A changed file that the sweep at the start finds is a change like any other, and shipped.
             expected += [e for e in made if not (is_down and letter == 'p' and e.kinds == ('missed',))]
             self.total += self.done

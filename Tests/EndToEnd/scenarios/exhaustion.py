@@ -45,6 +45,13 @@ def watches_of(user):
     return count
 
 
+def queues_of(pid):
+    """how many queues of events a process has"""
+    with contextlib.suppress(FileNotFoundError):             # one that was closed meanwhile
+        return sum(os.readlink(f'/proc/{pid}/fd/{fd}') == 'anon_inode:inotify' for fd in os.listdir(f'/proc/{pid}/fd'))
+    return 0
+
+
 class Exhaustion(PairGroup):
     """exhaustion"""
 
@@ -77,13 +84,24 @@ class Exhaustion(PairGroup):
                     while True:
                         f.write(bytes(1 << 16))
                 self.until_paused(side)
-                self.watch(1)
+                self.watch(self.quick_or(5, 20))
             if not pair.is_behind():
                 raise Failure('wait --now succeeded on a full disk')
             os.unlink(filler)
             pair.wait_now(patience=90)
             self.judge()
+            self.no_tries_left(side)
             return told(b)
+
+    def no_tries_left(self, side):
+        """a daemon that began anew and anew, until there was room, keeps nothing of the tries before"""
+        pid = side.daemon.pid
+        queues, loops = queues_of(pid), 0
+        for x in os.listdir(f'/proc/{pid}/task'):
+            with contextlib.suppress(OSError), open(f'/proc/{pid}/task/{x}/comm') as f:
+                loops += f.read().startswith('NIO')
+        if queues > 2 or loops > 1:
+            raise Failure(f'{side.name} has {queues} event queues of the kernel and {loops} event loops')
 
     @scenario("the disk under the primary's state is full, and freed again")
     def primary(self):

@@ -1,5 +1,6 @@
 """Every system call that changes or flushes something, at either end: killed there, and failing there."""
 import collections
+import glob
 import os
 import time
 
@@ -172,8 +173,9 @@ class Faults(PairGroup):
     def written_anew(self):
         pair = self.begin()
         for side in 'rp':
-            flush = next(p for p in reversed(self.points(side)) if p.call == 'fdatasync' and '.journal>' in p.about)
-            self.visit(side, flush, 'error=EIO')
+            segment = max(glob.glob(os.path.join(pair.side(side).state, 'journal', '*.journal')))
+            if not self.visit(side, faulty.Point('fdatasync', 1, 'the newest segment', segment), 'error=EIO'):
+                raise Failure(f'{side}: {segment} was not flushed')
             pair.stop_daemon(side)
             with open(self.trace, 'w'):
                 pass

@@ -51,7 +51,7 @@ class Hostile(PairGroup):
         pair.wait_now()
         newest = pair.positions('p')['journaled']
         for word, hello in (
-                ('store is "mail1" here and "other"', peer.hello(b'other')),
+                ('store is "mail1", the replica', peer.hello(b'other')),
                 ('run one version on both ends', peer.hello(b'mail1', version=2)),
                 ('was promoted elsewhere', peer.hello(b'mail1', epoch=7)),
                 ('ahead of this log', peer.hello(b'mail1', at=(1, 1 << 40))),

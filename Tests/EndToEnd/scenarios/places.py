@@ -8,6 +8,8 @@ from runner import scenario
 
 from .common import PairGroup
 
+CONFIGURATION = 78
+
 
 class Places(PairGroup):
     """places"""
@@ -40,6 +42,25 @@ class Places(PairGroup):
         pair.stop_daemon('p')
         pair.command(pair.r, 'check', '--store', timeout=120)
         return f'{moved} messages archived'
+
+    @scenario('a replica whose partition is not mounted is not followed and not promoted')
+    def not_mounted(self):
+        pair = self.make(users=range(2)).start()
+        self.deliver([0], 2)
+        pair.wait_now()
+        pair.stop_daemon('r')
+        part = pair.r.roots['partition-default']
+        os.rename(part, part + '.away')
+        pair.r.cyrus.own_directory(part, 0o755)
+        for subcommand in ('check', 'run', 'promote'):
+            said = pair.command(pair.r, subcommand, expect=(CONFIGURATION,)).stderr
+            if part not in said or 'mounted' not in said:
+                raise Failure(f'{subcommand} says: {said}')
+        os.rmdir(part)
+        os.rename(part + '.away', part)
+        pair.start_daemon('r')
+        self.deliver([1], 2)
+        self.judge()
 
     @scenario('extended attributes come, change and go')
     def attributes(self):

@@ -11,6 +11,8 @@ from runner import scenario
 
 from .common import PairGroup, told
 
+CONFIGURATION, UNAVAILABLE = 78, 69
+
 
 def files(roots):
     """how many there are, of any kind"""
@@ -127,6 +129,42 @@ class Seeding(PairGroup):
         pair.seed('--overwrite')
         pair.start_daemon('r')
         self.judge()
+
+    @scenario('a seed that never reached the primary makes no earlier copy of what is there')
+    def not_reached(self):
+        pair = self.make(store=self.store(500)).start(cyrus=False, seed=False)
+        pair.stop_daemon('p')
+        done = pair.command(pair.r, 'seed', expect=(UNAVAILABLE,))
+        if 'Connection refused' not in done.stderr or 'hint: ' not in done.stderr:
+            raise Failure(f'a seed that cannot reach the primary says: {done.stderr}')
+        mine = pair.r.roots['partition-default'] + '/mine'
+        with open(mine, 'w') as f:
+            f.write('of somebody else')
+        pair.r.cyrus.own(mine)
+        pair.start_daemon('p')
+        pair.command(pair.r, 'seed', expect=(CONFIGURATION,))
+        if not os.path.exists(mine):
+            raise Failure('what was there is gone')
+        os.unlink(mine)
+        pair.seed()
+        pair.start_daemon('r')
+        self.judge()
+
+    @scenario('Cyrus that runs on the replica is told of: check and seed refuse, status warns')
+    def cyrus_there(self):
+        pair = self.make(users=range(2)).start()
+        pair.stop_daemon('r')
+        pair.r.cyrus.start()
+        for command in ('check', 'seed'):
+            done = pair.command(pair.r, command, expect=(CONFIGURATION,))
+            if 'Cyrus runs on this replica' not in done.stderr:
+                raise Failure(f'{command}: {done.stderr}')
+        pair.start_daemon('r')
+        if not pair.status('r').get('warnings'):
+            raise Failure('status without a warning')
+        pair.r.cyrus.stop()
+        if pair.status('r').get('warnings'):
+            raise Failure('Cyrus has ended, and status warns of it')
 
     def acquaint(self):
         """the new replica has a new key, perhaps: the primary learns it"""

@@ -155,7 +155,10 @@ class Tools(PairGroup):
                 raise Failure('restore gives other bytes')
         self.ask('restore', name, '--to', target, expect=(USAGE,))
         inside = self.pair.r.roots['partition-default'] + '/uuid'
-        self.ask('restore', name, '--to', inside, expect=(USAGE,))
+        for place in (inside, inside + '/new/one', target + '/../r'):
+            self.ask('restore', name, '--to', place, expect=(USAGE,))
+        if os.path.exists(inside + '/new'):
+            raise Failure('a restore that was refused has made a directory in the store')
         self.ask('expire', '--older', '1d')
         if not [e for e in self.kept() if e['entry'] == name]:
             raise Failure('expired too early')

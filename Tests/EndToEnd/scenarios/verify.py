@@ -14,7 +14,7 @@ from runner import Skip, scenario
 
 from .common import PairGroup, told
 
-EQUAL, DIFFERENT, UNAVAILABLE, TRY_AGAIN = 0, 1, 69, 75
+EQUAL, DIFFERENT, USAGE, UNAVAILABLE, TRY_AGAIN = 0, 1, 64, 69, 75
 
 
 class Verify(PairGroup):
@@ -71,10 +71,14 @@ class Verify(PairGroup):
         here = sum(len(files) for root in ('part1',) for _, _, files in os.walk(f'{pair.p.cyrus.dir}/{root}'))
         if end['files'] < here:
             raise Failure(f'{end["files"]} files compared of {here} in one partition alone')
-        for scope in (['--user', 'u00001'], ['--mailbox', 'user/u00001'], ['--path', 'configdirectory']):
+        for scope in (['--user', 'u00001'], ['--mailbox', 'user/u00001'], ['--mailbox', 'user.u00001'], ['--path', 'configdirectory']):
             found, end = self.verify(*scope)
             if found or not end['files']:
                 raise Failure(f'{scope}: {end}')
+        for scope in (['--user', 'nobody'], ['--mailbox', 'user/nobody'], ['--mailbox', 'u00001'], ['--path', 'partition-default/nothing']):
+            said = pair.command(pair.p, 'verify', *scope, expect=(USAGE,)).stderr
+            if scope[1].rsplit('/', 1)[-1] not in said:
+                raise Failure(f'{scope}: {said}')
         return f'{end["files"]} files'
 
     @scenario('depth cyrus: a sound store has no finding, a message that is not its GUID has one')
@@ -294,7 +298,7 @@ class Verify(PairGroup):
                 deadline = time.monotonic() + secs
                 while time.monotonic() < deadline and not troubles:
                     # Now and then in the midst of a verify, now and then after several.
-                    time.sleep(self.rng.choice([.3, 1, 3, 8]) * self.rng.uniform(.5, 1.5))
+                    time.sleep(self.rng.choice([.3, 1, 3, 8, 20]) * self.rng.uniform(.5, 1.5))
                     killed = self.rng.choice(['p', 'r', 'pr'])
                     for s in killed:
                         pair.kill(s)

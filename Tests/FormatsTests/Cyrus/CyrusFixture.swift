@@ -1,5 +1,6 @@
 import Formats
 import Foundation
+import Seeded
 
 /// Files that a real Cyrus wrote; Fixtures/cyrus/README.md says how.
 enum CyrusFixture {
@@ -13,21 +14,6 @@ enum CyrusFixture {
     static func text(_ name: String) throws -> String { String(decoding: try bytes(name), as: UTF8.self) }
 
     static func lines(_ name: String) throws -> [String] { try text(name).split(separator: "\n").map(String.init) }
-}
-
-/// The same numbers for the same seed (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
-    }
 }
 
 extension [UInt8] {

@@ -1,4 +1,5 @@
 import Formats
+import Seeded
 import Testing
 
 @Suite struct FileRoleTests {
@@ -173,6 +174,14 @@ import Testing
         #expect(rank(.configuration, "domain/e/example.org/quota/c/user.carol") == .global)
         #expect(rank(.configuration, "quota/a/user.alice") == .global)
         #expect(rank(.configuration, "msg/motd") == .global)
+    }
+
+    @Test func `what indexes keep sums of comes before them, wherever it is`() {
+        let (usual, own) = (StorePath(.configuration, "annotations.db"), StorePath(.configuration, "big/notes.db"))
+        let rules = StoreRules(relocated: [own: .annotations])
+        #expect(ApplyRank(of: usual, role: FileRole(of: usual)) == .annotations)
+        #expect(ApplyRank(of: own, role: .database(.twoskip), rules: rules) == .annotations)
+        #expect(ApplyRank.annotations < .index)
     }
 }
 

@@ -1,5 +1,6 @@
 import Digests
 import Formats
+import Seeded
 import Testing
 
 @Suite struct IndexImageTests {

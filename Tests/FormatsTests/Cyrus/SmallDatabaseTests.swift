@@ -1,4 +1,5 @@
 import Formats
+import Seeded
 import Testing
 
 @Suite struct FlatDatabaseTests {

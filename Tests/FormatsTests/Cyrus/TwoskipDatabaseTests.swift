@@ -1,4 +1,5 @@
 import Digests
+import Seeded
 import Testing
 
 @testable import Formats

@@ -59,4 +59,22 @@ import Testing
         let pieces = stride(from: 0, to: bytes.count, by: 99_991).map { bytes[$0..<min($0 + 99_991, bytes.count)] }
         #expect(try messages(pieces) == large)
     }
+
+    @Test func `a large frame of each kind, and of none, is what it is in one piece`() throws {
+        for kind in UInt8(0)...40 {
+            var frame = ByteWriter()
+            frame.write(UInt32(100_001))
+            frame.write(kind)
+            frame.write(raw: [UInt8](repeating: 7, count: 100_000))
+            let whole = Result { () throws(MalformedBytes) in try messages([frame.bytes[...]]) }
+            let cut = Result { () throws(MalformedBytes) in
+                try messages([frame.bytes[..<5], frame.bytes[5..<70_000], frame.bytes[70_000...]])
+            }
+            switch (whole, cut) {
+            case (.success(let one), .success(let other)): #expect(one == other)
+            case (.failure(let one), .failure(let other)): #expect(one.what == other.what)
+            default: Issue.record("kind \(kind): \(whole), \(cut)")
+            }
+        }
+    }
 }

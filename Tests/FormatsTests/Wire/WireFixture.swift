@@ -118,6 +118,16 @@ enum WireFixture {
                         ]))))
         ),
         (
+            "check-records",
+            Record(
+                StorePath(root: mail),
+                .check(
+                    AuditCheck(
+                        number: 84, audit: 77, depth: .content, records: .wanted,
+                        directories: [.init(path: StorePath(mail, "a"))],
+                        claim: .entries([.init(hashes: [3], ownerless: [:])]))))
+        ),
+        (
             "check-links",
             Record(
                 StorePath(root: mail),

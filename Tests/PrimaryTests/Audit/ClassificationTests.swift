@@ -51,6 +51,26 @@ import Testing
         }
     }
 
+    @Test func `where nothing was recorded of the primary's copy, it is not shipped unless Cyrus vouches for it`() {
+        let found = changed { $0.digest = Digest(of: utf8("abd")) }
+        for (vouched, isShipped) in [("abc", true), ("abd", false), ("neither", false), (nil, false)] {
+            let witness = Classification.Witness(
+                guid: vouched.map(guid), primary: guid("abc"), replica: guid("abd"), isRecorded: false)
+            let finding = Classification.finding(path, claimed: good, found: found, witness)
+            #expect(finding.kind == .rot)
+            #expect(finding.side == (isShipped ? .replica : .primary))
+            #expect((finding.cure != nil) == isShipped)
+            #expect(finding.evidence.contains("no record"))
+        }
+    }
+
+    @Test func `a copy that the replica cannot read is replaced, recorded or not`() {
+        let witness = Classification.Witness(isRecorded: false)
+        let finding = Classification.finding(path, claimed: good, found: changed { $0.digest = nil }, witness)
+        #expect(finding.side == .replica)
+        #expect(finding.cure != nil)
+    }
+
     @Test func `other times, modes, owners, sizes or kinds are somebody's doing`() {
         let others = [
             changed { $0.mode = 0o644 }, changed { $0.mtimeNanoseconds = 8 }, changed { $0.owner = 0 },

@@ -68,6 +68,50 @@ import Testing
         #expect(seen.expected(roots).entries.map(\.name) == [utf8("2."), utf8("3.")])
     }
 
+    private func index(_ status: FileStatus, _ digest: Digest?, _ roots: StoreRoots) -> DirectoryListing.Item {
+        var entry = AuditEntry(utf8("cyrus.index"), status, roots)!
+        entry.digest = digest
+        return DirectoryListing.Item(entry: entry, status: status, isMessage: false)
+    }
+
+    private func unseen(
+        _ item: DirectoryListing.Item, _ row: CatalogueEntry, _ depth: AuditCheck.Depth, _ roots: StoreRoots
+    ) throws -> Int {
+        var view = DirectoryView(DirectoryListing(directory: box, items: [item]), depth: depth, keepsEntries: true)
+        try view.merge([(utf8("cyrus.index"), row)], roots) { _ in false }
+        #expect(view.rotten.isEmpty)
+        return view.unseen.count
+    }
+
+    @Test func `a file that changes is proven by the very content that was told, read without a lock`() throws {
+        let roots = try roots()
+        let row = CatalogueEntry(status(1), digest: content)
+        #expect(try unseen(index(status(1), content, roots), row, .content, roots) == 0)
+        #expect(try unseen(index(status(1), Digest(of: utf8("abd")), roots), row, .content, roots) == 1)
+        // It could not be read, or nobody knows what was told.
+        #expect(try unseen(index(status(1), nil, roots), row, .content, roots) == 1)
+        #expect(try unseen(index(status(1), nil, roots), CatalogueEntry(status(1), digest: nil), .content, roots) == 1)
+        // Its content was not asked for.
+        #expect(try unseen(index(status(1), nil, roots), row, .metadata, roots) == 0)
+    }
+
+    @Test func `a file that changes and was touched since it was told of has to be looked at`() throws {
+        let roots = try roots()
+        let row = CatalogueEntry(status(1), digest: content)
+        let touched = FileStatus(inode: 1, kind: .file, byteCount: 3, mtimeNanoseconds: 7, ctimeNanoseconds: 10)
+        for depth in [AuditCheck.Depth.metadata, .content] {
+            #expect(try unseen(index(touched, content, roots), row, depth, roots) == 1)
+            #expect(try unseen(index(status(2), content, roots), row, depth, roots) == 1)
+        }
+    }
+
+    @Test func `a file that changes has to have the attributes that were told`() throws {
+        let roots = try roots()
+        var item = index(status(1), content, roots)
+        item.entry.attributes = Digest(of: utf8("user.x"))
+        #expect(try unseen(item, CatalogueEntry(status(1), digest: content), .content, roots) == 1)
+    }
+
     @Test func `nothing is claimed of a row that a crash left unknown`() throws {
         let roots = try roots()
         let listing = DirectoryListing(directory: box, items: [])

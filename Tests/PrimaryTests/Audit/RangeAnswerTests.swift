@@ -7,7 +7,7 @@ import Testing
     private func expected(_ name: String, _ digest: UInt64) -> CheckDelivery.Expected {
         CheckDelivery.Expected(
             directory: StorePath(mail, name), excluded: [], digest: digest, ownerlessDigest: digest + 100, fileCount: 1,
-            byteCount: 1, entries: [])
+            byteCount: 1, entries: [], unrecorded: [])
     }
 
     private func mark(_ name: String, _ digest: UInt64) -> UInt32 {

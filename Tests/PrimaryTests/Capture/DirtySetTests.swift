@@ -1,5 +1,6 @@
 import Formats
 import Linux
+import Seeded
 import Testing
 
 @testable import Primary

@@ -84,6 +84,32 @@ import Testing
         #expect(missing.isEmpty)
     }
 
+    @Test func `a cookie that was made before the watcher ran is told`() throws {
+        let watcher = try watcher()
+        let early = try watcher.makeCookie()
+        let hints = try hints(of: watcher) {}
+        #expect(hints.contains(.cookie(early)))
+    }
+
+    @Test func `a name in a directory that was moved is told by its new path`() throws {
+        let hints = try hints {
+            let mail = try Directory(directory("mail"))
+            try mail.makeDirectory(utf8("uuid/a"))
+            // Seen before the move, so that the name is known.
+            for _ in 0..<2000 { try write("mail/uuid/a/cyrus.index") }
+            try mail.rename(utf8("uuid/a"), to: utf8("uuid/b"))
+            for _ in 0..<2000 { try write("mail/uuid/b/cyrus.index") }
+        }
+        let old = hints.lastIndex(of: .name(StorePath(mail, "uuid/a")))
+        let new = hints.lastIndex(of: .name(StorePath(mail, "uuid/b/cyrus.index")))
+        #expect(try #require(new) > #require(old))
+    }
+
+    @Test func `what does not travel is not told, however often it is written`() throws {
+        let hints = try hints { for _ in 0..<200 { try write("conf/mailboxes.db.NEW") } }
+        #expect(hints.count == 1, "more than the cookie: \(hints)")
+    }
+
     @Test func `directories that went are not counted as watched`() throws {
         let watcher = try watcher()
         let mail = try Directory(directory("mail"))

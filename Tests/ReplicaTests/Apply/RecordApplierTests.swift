@@ -2,6 +2,7 @@ import Delta
 import Digests
 import Formats
 import Linux
+import Seeded
 import Store
 import Testing
 
@@ -216,6 +217,25 @@ import Testing
     // MARK: - replay, in particular
 
     /// IMAP's MOVE: a link in one mailbox, and the removal of where it links to.
+    /// A message is made in its place, so a crash may leave a part of it; another message of that name is somebody's mail.
+    @Test(arguments: [0, 1, 19_999])
+    func `what a crash left of a message is completed, and another message is kept`(_ byteCount: Int) throws {
+        let directory = Record(StorePath(mail, "user/alice"), .directory(Metadata(mode: 0o700, mtimeNanoseconds: 0)))
+        #expect(try applier.apply(directory) == .applied)
+        try store.put(Array(old.prefix(byteCount)), "mail/user/alice/1.")
+        #expect(try applier.apply(.whole(message, old), .replay) == .applied)
+        #expect(try store.bytes("mail/user/alice/1.") == old)
+        #expect(try kept() == 0)
+        try store.put(content(byteCount + 1, seed: 9), "mail/user/alice/1.")
+        #expect(try applier.apply(.whole(message, old), .replay) == .applied)
+        #expect(try store.bytes("mail/user/alice/1.") == old)
+        #expect(try kept() == 1)
+    }
+
+    private func kept() throws -> Int {
+        try store.tree(["state/quarantine"]).keys.filter { $0.hasSuffix("/1.") }.count
+    }
+
     @Test func `a message that was moved is not asked for again`() throws {
         let moved = StorePath(mail, "user/alice/Sent/9.")
         let log = [

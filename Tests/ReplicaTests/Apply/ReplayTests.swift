@@ -2,6 +2,7 @@ import Delta
 import Digests
 import Formats
 import Linux
+import Seeded
 import Testing
 
 @testable import Replica

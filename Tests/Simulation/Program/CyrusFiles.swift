@@ -14,6 +14,8 @@ struct ModelMailbox {
     var lastUID: UInt32 = 0
     var modseq: UInt64 = 1
     var flags: [String] = []
+    /// Bytes of the mailbox's own annotations, which are in annotations.db.
+    var annotationByteCount = 0
     var generation: UInt32 = 1
     /// The bytes of cyrus.cache.
     var cache: [UInt8]
@@ -56,6 +58,7 @@ struct ModelMailbox {
         bytes.put(UInt32(live.count), at: 84)
         bytes.put(crc32(header), at: 96)
         bytes.put(live.reduce(0) { $0 ^ $1.syncCRC(flags) }, at: 100)
+        bytes.put(UInt32(annotationByteCount), at: 116)
         bytes.put(UInt32(12_345_678), at: 120)
         bytes.put(UInt32(live.count) - count(16), at: 124)
         bytes.put(crc32(bytes[..<156]), at: 156)
@@ -158,6 +161,16 @@ func mailboxesDatabase(_ mailboxes: [ModelMailbox], generation: UInt64) -> [UInt
     pairs.sort { $0.key.lexicographicallyPrecedes($1.key) }
     return twoskip(pairs, generation: generation)
 }
+
+/// annotations.db, with one annotation of each mailbox that has any.
+func annotationsDatabase(_ byteCounts: [String: Int], generation: UInt64) -> [UInt8] {
+    let pairs = byteCounts.sorted { $0.key < $1.key }.map { id, byteCount in
+        (key: annotationKey(id), value: [UInt8](repeating: UInt8(ascii: "x"), count: byteCount))
+    }
+    return twoskip(pairs, generation: generation)
+}
+
+func annotationKey(_ uniqueID: String) -> [UInt8] { Array("\(uniqueID)\0/comment\0\0".utf8) }
 
 private func twoskip(_ pairs: [(key: [UInt8], value: [UInt8])], generation: UInt64) -> [UInt8] {
     func padded(_ bytes: [UInt8]) -> [UInt8] { bytes + [UInt8](repeating: 0, count: (8 - bytes.count % 8) % 8) }

@@ -1,19 +1,23 @@
 import Digests
 import Formats
 import Linux
+import Seeded
 import Store
 
 /// A small Cyrus: changes a store as Cyrus 3.6 does, system call by system call, in its order and under its locks.
 ///
 /// Between any two calls the daemon may run. What is modelled: delivery (stage file, link, cache, new user flag, index
-/// record, index header), flags, expunge and unlink, repack, create, rename, delete, copy by hard link. One process; it
-/// takes the user's lock as Cyrus takes it, and mailboxes.db's.
+/// record, index header), flags, expunge and unlink, repack, create, rename, delete, copy by hard link, annotations of
+/// mailboxes; and Sieve scripts. One process; it takes the user's lock as Cyrus takes it, and the databases'.
 final class CyrusModel {
     private let world: World
     private let layout: StoreLayout
     private let mail: Directory
     private let configuration: Directory
+    private let sieve: Directory
     private(set) var mailboxes: [ModelMailbox] = []
+    /// By mailbox, those included that are gone.
+    private var annotationByteCounts: [String: Int] = [:]
     private var databaseGeneration: UInt64 = 1
     private var nextNumber: UInt32 = 1
     /// Operations until now.
@@ -22,16 +26,16 @@ final class CyrusModel {
     private var isHurried = true
 
     private static let users = ["alice", "bob"]
-    private static let database = Array("mailboxes.db".utf8)
 
     init(_ world: World, _ layout: StoreLayout) throws {
         self.world = world
         self.layout = layout
-        guard let mail = layout.root(RootName("partition-default")), let conf = layout.root(.configuration) else {
-            preconditionFailure("no partition")
-        }
+        guard let mail = layout.root(RootName("partition-default")), let conf = layout.root(.configuration),
+            let sieve = layout.root(.sieve)
+        else { preconditionFailure("no partition") }
         self.mail = try Directory(mail.path)
         configuration = try Directory(conf.path)
+        self.sieve = try Directory(sieve.path)
         try self.mail.makeDirectory(utf8("stage."))
         for user in Self.users { try create(user, "user.\(user)") }
         for _ in 0..<world.pick(2...8) { try operate() }
@@ -94,17 +98,22 @@ final class CyrusModel {
 
     private func writeDatabase() throws {
         databaseGeneration += 1
-        let bytes = mailboxesDatabase(mailboxes, generation: databaseGeneration)
+        try write("mailboxes.db", mailboxesDatabase(mailboxes, generation: databaseGeneration))
+    }
+
+    /// A database of everybody's, in place or as after a repack.
+    private func write(_ database: String, _ bytes: [UInt8]) throws {
+        let path = utf8(database)
         if world.isLucky(1, in: 4) {
-            let new = utf8("mailboxes.db.NEW")
+            let new = path + utf8(".NEW")
             let file = try configuration.open(new, for: .creatingNew)
             step()
             try file.write(bytes, at: 0)
             step()
             try file.close()
-            return try configuration.rename(new, to: Self.database)
+            return try configuration.rename(new, to: path)
         }
-        let file = try configuration.open(Self.database, for: .updatingOrCreating)
+        let file = try configuration.open(path, for: .updatingOrCreating)
         while try !FileLock.tryExclusive(file) { world.sleep(.microseconds(100)) }
         step()
         var dirty = Array(bytes[..<64])
@@ -130,7 +139,7 @@ final class CyrusModel {
     func operate() throws {
         operationCount += 1
         let index = world.pick(0...mailboxes.count - 1)
-        switch world.pick(0...19) {
+        switch world.pick(0...21) {
         case 0...7: try deliver(index)
         case 8...11: try flag(index)
         case 12, 13: try expunge(index)
@@ -143,6 +152,8 @@ final class CyrusModel {
             nextNumber += 1
             try create(user, "user.\(user).box\(nextNumber)")
         case 18: try rename(index)
+        case 19: try putScript(mailboxes[index].user)
+        case 20: try annotate(index)
         default: try remove(index)
         }
     }
@@ -164,6 +175,23 @@ final class CyrusModel {
             try replace(place(mailbox, "cyrus.header"), mailbox.header)
             mailboxes.append(mailbox)
             try writeDatabase()
+        }
+    }
+
+    /// The database first, then the index that keeps the sum (imap/mailbox.c, mailbox_commit). The value only grows, so
+    /// that a sum that is too large is an index ahead of the database.
+    private func annotate(_ index: Int) throws {
+        var mailbox = mailboxes[index]
+        world.note("cyrus: annotate \(mailbox.name)")
+        try locked(mailbox.user) {
+            mailbox.annotationByteCount += world.pick(1...20)
+            mailbox.modseq += 1
+            annotationByteCounts[mailbox.uniqueID] = mailbox.annotationByteCount
+            databaseGeneration += 1
+            try write(
+                "annotations.db", annotationsDatabase(annotationByteCounts, generation: databaseGeneration))
+            try commit(mailbox, records: [])
+            mailboxes[index] = mailbox
         }
     }
 
@@ -216,31 +244,30 @@ final class CyrusModel {
     }
 
     private func flag(_ index: Int) throws {
-        var mailbox = mailboxes[index]
-        let wanted = mailbox.messages.indices.filter { !mailbox.messages[$0].isExpunged && world.isLucky(1, in: 2) }
-        guard !wanted.isEmpty else { return }
-        world.note("cyrus: flag \(wanted.map { mailbox.messages[$0].uid }) of \(mailbox.name)")
-        try locked(mailbox.user) {
-            mailbox.modseq += 1
-            for number in wanted {
-                mailbox.messages[number].systemFlags ^= [1, 2, 4, 16].randomElement(using: &world.chance)!
-                mailbox.messages[number].modseq = mailbox.modseq
-                mailbox.messages[number].lastUpdated = UInt32(1_000_000_000 + operationCount)
-            }
-            try commit(mailbox, records: wanted)
-            mailboxes[index] = mailbox
+        try changeSome(of: index, "flag", 1, in: 2) { message, date in
+            message.systemFlags ^= [1, 2, 4, 16].randomElement(using: &world.chance)!
+            message.lastUpdated = date
         }
     }
 
     private func expunge(_ index: Int) throws {
+        try changeSome(of: index, "expunge", 1, in: 3) { message, _ in message.systemFlags |= ModelMessage.expunged }
+    }
+
+    /// Of the messages that are there each with this chance, in one transaction.
+    private func changeSome(
+        of index: Int, _ name: String, _ one: Int, in many: Int, _ body: (inout ModelMessage, UInt32) -> Void
+    ) throws {
         var mailbox = mailboxes[index]
-        let wanted = mailbox.messages.indices.filter { !mailbox.messages[$0].isExpunged && world.isLucky(1, in: 3) }
+        let wanted = mailbox.messages.indices.filter {
+            !mailbox.messages[$0].isExpunged && world.isLucky(one, in: many)
+        }
         guard !wanted.isEmpty else { return }
-        world.note("cyrus: expunge \(wanted.map { mailbox.messages[$0].uid }) of \(mailbox.name)")
+        world.note("cyrus: \(name) \(wanted.map { mailbox.messages[$0].uid }) of \(mailbox.name)")
         try locked(mailbox.user) {
             mailbox.modseq += 1
             for number in wanted {
-                mailbox.messages[number].systemFlags |= ModelMessage.expunged
+                body(&mailbox.messages[number], UInt32(1_000_000_000 + operationCount))
                 mailbox.messages[number].modseq = mailbox.modseq
             }
             try commit(mailbox, records: wanted)
@@ -315,6 +342,22 @@ final class CyrusModel {
             mailboxes[index] = mailbox
             try writeDatabase()
         }
+    }
+
+    /// A user's Sieve script, which is nobody's mailbox: written aside, and put in place.
+    private func putScript(_ user: String) throws {
+        let directory = utf8("\(user.first!)/\(user)")
+        world.note("cyrus: script of \(user)")
+        try sieve.makeDirectory(utf8("\(user.first!)"))
+        try sieve.makeDirectory(directory)
+        let (new, name) = (directory + utf8("/main.script.NEW"), directory + utf8("/main.script"))
+        let file = try sieve.open(new, for: .creatingNew)
+        step()
+        try file.write(utf8("# \(operationCount)\r\n") + world.chance.bytes(world.pick(0...1500)), at: 0)
+        step()
+        try file.close()
+        try sieve.rename(new, to: name)
+        step()
     }
 
     private func remove(_ index: Int) throws {

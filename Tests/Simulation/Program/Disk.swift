@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import Seeded
 
 /// What of the files would be there after a power cut: beside each file and directory, which are real ones on a file
 /// system of memory, what of it is durable, and what was done since.
@@ -160,6 +161,12 @@ final class Disk {
             device: 1, inode: node.number, kind: status.kind, mode: status.mode, owner: status.owner,
             group: status.group, linkCount: status.linkCount, byteCount: status.byteCount,
             mtimeNanoseconds: node.mtime, ctimeNanoseconds: node.ctime)
+    }
+
+    /// As a write through a mapping does.
+    func touch(_ path: String) {
+        guard let found = inode(of: path), let node = nodes[found] else { return }
+        (node.mtime, node.ctime) = (now(), now())
     }
 
     // MARK: - what is done

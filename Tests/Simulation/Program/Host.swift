@@ -5,6 +5,7 @@ import Logging
 import Primary
 import Replica
 import ReplicationLog
+import Seeded
 import Store
 
 /// A host with its daemon: started, killed, cut off from power, started again.
@@ -72,7 +73,31 @@ final class Host: @unchecked Sendable {
     private var catalogueStamp = ""
     /// Called when it is about to start, with how it ended last.
     var willStart: (Death?) -> Void = { _ in }
-    private let log: Logger
+    var settings = Settings()
+    /// Called with what an audit finds.
+    var found: (AuditFinding) -> Void = { _ in }
+    /// Called with what the daemon's log says at level error.
+    var alarmed: (String) -> Void = { _ in }
+    private var log = Logger(label: "")
+
+    /// As an operator would configure it.
+    struct Settings {
+        var scrubPeriod: Duration?
+        var journalBytesMax = 1 << 30
+        var journalKeep = Duration.seconds(86_400)
+        var segmentBytes = Journal.segmentBytes
+        var removals: RemovalLimit?
+
+        init() {}
+
+        init(_ scenario: Scenario) {
+            scrubPeriod = scenario.scrubSeconds.map { .seconds($0) }
+            removals = scenario.removals
+            guard let journal = scenario.journal else { return }
+            (segmentBytes, journalBytesMax) = (journal.segmentBytes, journal.bytesMax)
+            journalKeep = .seconds(journal.keepSeconds)
+        }
+    }
 
     var loop: EventLoop {
         guard let madeLoop else { preconditionFailure("\(name) has no loop yet") }
@@ -105,8 +130,7 @@ final class Host: @unchecked Sendable {
             throw IncludeFailure("none")
         }
         layout = try StoreLayout(conf)
-        let (label, world) = (name, world)
-        log = Logger(label: name) { _ in TranscriptLog(host: label, world: world) }
+        log = Logger(label: name) { [unowned self] _ in TranscriptLog(host: self) }
         let root = try Directory(path)
         for part in ["store", "store/conf", "store/mail", "store/sieve", "state"] {
             try root.makeDirectory(Array(part.utf8))
@@ -157,9 +181,10 @@ final class Host: @unchecked Sendable {
 
     private func startPrimary() throws {
         let options = Primary.Options(
-            store: "main", state: statePath, epoch: epoch, sweepPeriod: .seconds(3600), scrubPeriod: nil,
-            journalBytesMax: 1 << 30, journalKeep: .seconds(86_400),
-            replicas: Set([peer?.fingerprint.description].compactMap(\.self)))
+            store: "main", state: statePath, epoch: epoch, sweepPeriod: .seconds(3600),
+            scrubPeriod: settings.scrubPeriod, journalBytesMax: settings.journalBytesMax,
+            journalKeep: settings.journalKeep, replicas: Set([peer?.fingerprint.description].compactMap(\.self)),
+            segmentBytes: settings.segmentBytes)
         let primary = try Primary(
             options, roots: try StoreRoots(layout),
             locks: CyrusLocks(directory: layout.lockRoot, rules: layout.rules.paths), log: log)
@@ -167,6 +192,9 @@ final class Host: @unchecked Sendable {
         network.listen(self) { [self] in
             if let fencedBy { return FencedUser(by: fencedBy) }
             return primary.makeLinkUser { [self] epoch in deposed(by: epoch) }
+        }
+        primary.serveAudits { [self, weak primary] asked in
+            if let primary { serve(asked, primary) } else { asked.send([]) }
         }
         isRunning = true
         Task { [self] in
@@ -186,7 +214,10 @@ final class Host: @unchecked Sendable {
 
     private func trim(_ primary: Primary) {
         while isRunning, !isDead, !isEnding {
-            do { try primary.trim() } catch {
+            do {
+                try primary.trim()
+                checkTrimmed(primary)
+            } catch {
                 runError = error
                 isRunning = false
                 return world.wake(ObjectIdentifier(self))
@@ -199,7 +230,7 @@ final class Host: @unchecked Sendable {
         let options = Replica.Options(
             store: "main", state: statePath, peers: [peer.flatMap { Address("\($0.name):1") }].compactMap(\.self),
             mayOverwrite: mayOverwrite,
-            quarantineKeep: .seconds(86_400), removalShareMax: nil)
+            quarantineKeep: .seconds(86_400), removalLimit: settings.removals, segmentBytes: settings.segmentBytes)
         let replica = try Replica(options, layout: layout, dialer: network, log: log)
         self.replica = replica
         isRunning = true
@@ -251,6 +282,12 @@ final class Host: @unchecked Sendable {
             dieNow(death)
             world.sleep(.milliseconds(10))
         }
+    }
+
+    /// Nothing refers to anything any more.
+    func letGo() {
+        (willStart, found, alarmed) = ({ _ in }, { _ in }, { _ in })
+        peer = nil
     }
 
     func awaitDown() { while !isEnded { world.wait(on: ObjectIdentifier(self), until: nil) } }
@@ -331,13 +368,29 @@ final class Host: @unchecked Sendable {
             return nil
         }
         guard world.isLucky(1, in: fault.oneIn) else { return nil }
-        if path.contains("/store/") { storeFaultCount += 1 }
+        if path.contains("/store/") {
+            storeFaultCount += 1
+            if call == "openat2" || call == "pread" { unreadPaths.insert(path) }
+        }
         world.note("\(name): \(fault.errno) from \(call) \(path.dropFirst(self.path.count))")
         if call == "fsync" || call == "fdatasync" { world.disk.failFlush(path: path) }
         return fault.errno
     }
 
-    private static let readers: Set<String> = ["capture", "sweep", "seed", "seed-count"]
+    /// What could not be opened or read in the store, as absolute paths.
+    private(set) var unreadPaths: Set<String> = []
+
+    private static let readers: Set<String> = [
+        "capture", "sweep", "seed", "seed-count", "verify", "scrub", "scrub-metadata",
+    ]
+
+    /// Of the readings of an audit, one in so many takes long; the more there are, the longer.
+    var slownessOneIn = 40
+
+    private static let auditors: Set<String> = ["verify", "scrub", "scrub-metadata", "audit"]
+
+    /// Whether the thread that runs is in no hurry, and keeps nobody waiting.
+    var mayBeSlow: Bool { Self.auditors.contains(world.current.name) }
 
     /// Whether the thread that runs reads the store under no lock of its own that others wait for.
     var mayBeInterrupted: Bool { role == .primary && Self.readers.contains(world.current.name) }
@@ -397,8 +450,8 @@ final class Host: @unchecked Sendable {
 
 /// What the daemons say.
 struct TranscriptLog: LogHandler {
-    let host: String
-    let world: World
+    /// Lives as long as the run.
+    unowned let host: Host
     var metadata: Logger.Metadata = [:]
     var logLevel = Logger.Level.info
 
@@ -407,10 +460,10 @@ struct TranscriptLog: LogHandler {
         set { metadata[key] = newValue }
     }
 
-    func log(event: LogEvent) { world.note("\(host): \(event.message)") }
-
-    init(host: String, world: World) {
-        self.host = host
-        self.world = world
+    func log(event: LogEvent) {
+        host.world.note("\(host.name): \(event.message)")
+        if event.level == .error { host.alarmed("\(event.message)") }
     }
+
+    init(host: Host) { self.host = host }
 }

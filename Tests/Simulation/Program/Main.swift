@@ -5,6 +5,7 @@ import Glibc
 ///     --seeds N        how many, from --first on (200, 1)
 ///     --first N
 ///     --seconds N      no new seed after so long
+///     --hours N        each seed is so many simulated hours of load with audits back to back, and daemons that die
 ///     --mutation NAME  a fault is made on purpose: ends at the first seed that finds it; `all` is each of them
 ///     --transcript     all that happened in each seed
 ///     --twice          each seed is run twice, and must come out the same
@@ -20,7 +21,8 @@ struct Main {
             exit(70)
         }
         guard let options = Options(CommandLine.arguments.dropFirst()) else {
-            say("mailsync-sim [--seeds N] [--first N] [--seconds N] [--mutation NAME|all] [--transcript] [--twice]")
+            say("mailsync-sim [--seeds N] [--first N] [--seconds N] [--hours N] [--mutation NAME|all]")
+            say("             [--transcript] [--twice]")
             say("mutations: \(Mutation.allCases.map(\.rawValue).joined(separator: " "))")
             exit(64)
         }
@@ -33,6 +35,7 @@ struct Options {
     private var seeds: UInt64 = 200
     private var first: UInt64 = 1
     private var seconds: Int?
+    private var hours: Int?
     private var mutations: [Mutation] = []
     private var showsTranscript = false
     private var runsTwice = false
@@ -45,11 +48,12 @@ struct Options {
             switch word {
             case "--transcript": showsTranscript = true
             case "--twice": runsTwice = true
-            case "--seeds", "--first", "--seconds":
+            case "--seeds", "--first", "--seconds", "--hours":
                 guard let number = rest.popFirst().flatMap({ UInt64($0) }) else { return nil }
                 switch word {
                 case "--seeds": seeds = number
                 case "--first": first = number
+                case "--hours": hours = Int(number)
                 default: seconds = Int(number)
                 }
             case "--mutation":
@@ -86,15 +90,16 @@ struct Options {
         for seed in first..<first + seeds {
             if let seconds, time(nil) - start >= seconds { break }
             // A run that never ends is a finding, too.
-            alarm(120)
-            let run = Run(seed: seed, mutation: mutation, scratch: scratch)
+            alarm(UInt32(120 + 600 * (hours ?? 0)))
+            let run = Run(seed: seed, hours: hours, mutation: mutation, scratch: scratch)
             var why = run.run()
             done += 1
             if why == nil, runsTwice {
-                let again = Run(seed: seed, mutation: mutation, scratch: scratch)
+                let again = Run(seed: seed, hours: hours, mutation: mutation, scratch: scratch)
                 why = again.run() ?? Self.difference(run.transcript, again.transcript)
             }
             alarm(0)
+            if hours != nil { say("seed \(seed): \(run.statistics)") }
             if showsTranscript { say(run.transcript.joined(separator: "\n")) }
             guard let why else { continue }
             failed += 1

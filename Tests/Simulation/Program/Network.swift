@@ -20,6 +20,10 @@ final class Network: LinkDialer, @unchecked Sendable {
     /// For mutations: what is to be sent instead, and what is done when something has come.
     var received: (Host, Message, Link) -> Void = { _, _, _ in }
     var rewrite: (Host, [UInt8]) -> [UInt8] = { $1 }
+    /// What has come to a host, and been taken by it.
+    var taken: (Host, SimulatedLink, Message) -> Void = { _, _, _ in }
+    /// Nobody reaches anybody.
+    var isDown = false
     /// Frames that come twice, or are damaged: one in so many; nothing: none.
     var badFrameOneIn: Int?
 
@@ -33,7 +37,7 @@ final class Network: LinkDialer, @unchecked Sendable {
         try await withCheckedThrowingContinuation { (opened: CheckedContinuation<Void, any Error>) in
             let dialing = Dialing(opened)
             from.loop.after(delay()) { [self] in
-                guard !from.isDead, let target = listeners[address.host], !target.host.isDead else {
+                guard !isDown, !from.isDead, let target = listeners[address.host], !target.host.isDead else {
                     return dialing.end(LinkFailure(why: "connect: \(address): nobody listens"))
                 }
                 let (near, far) = SimulatedLink.pair(self, from, target.host)
@@ -58,7 +62,7 @@ final class Network: LinkDialer, @unchecked Sendable {
         listeners = [:]
         for link in all { link.letGo() }
         (all, links) = ([], [])
-        tap = { _, _, _ in }
+        (tap, taken) = ({ _, _, _ in }, { _, _, _ in })
         (rewrite, received) = ({ $1 }, { _, _, _ in })
     }
 
@@ -109,6 +113,7 @@ final class EventLoop: @unchecked Sendable {
     private var events: [(time: Int64, number: UInt64, body: () -> Void)] = []
     private var nextNumber: UInt64 = 0
     private var isEnding = false
+    private var hasEnded = false
 
     static let threadName = "loop"
 
@@ -123,6 +128,7 @@ final class EventLoop: @unchecked Sendable {
     }
 
     func at(_ time: Int64, _ body: @escaping () -> Void) {
+        guard !hasEnded else { return }
         events.append((time, nextNumber, body))
         nextNumber += 1
         world.wake(ObjectIdentifier(self))
@@ -146,6 +152,9 @@ final class EventLoop: @unchecked Sendable {
             }
             events.remove(at: next).body()
         }
+        // Each holds a link, and that the host, which holds this.
+        events = []
+        hasEnded = true
     }
 }
 
@@ -271,6 +280,7 @@ final class SimulatedLink: LinkTransport, @unchecked Sendable {
         do throws(MalformedBytes) {
             while isOpen, !host.isDead, let link, let message = try decoder.next() {
                 user?.link(link, received: message)
+                network.taken(host, self, message)
                 network.received(host, message, link)
             }
         } catch {

@@ -11,6 +11,7 @@ import Store
 /// Sees every frame that a host sends, and knows by the batches what each position of the log says of the store. Looks at
 /// - acks: positions only grow over one link; what was acked as flushed is there after every crash;
 /// - batches: one position has one content, for ever; no batch leaves a primary that its journal lacks after a crash;
+/// - removals: no more than an operator allowed without having been asked;
 /// - the replica's store, whenever its applier says that it is at a position: every file, link and directory of the log
 ///   there, nothing else, and every mailbox as Cyrus understands it;
 /// - the end: both stores are one.
@@ -18,7 +19,8 @@ final class Oracle {
     private let world: World
     private let replica: Host
     private let primary: Host
-    /// What was sent of the log, by sequence number.
+    /// What was sent of the log, by sequence number: all of it by digest, and those that were not followed yet.
+    private var sealed: [UInt64: Digest] = [:]
     private var batches: [UInt64: SealedBatch] = [:]
     private(set) var newest = Position.zero
     /// By the replica, as flushed.
@@ -37,6 +39,14 @@ final class Oracle {
     /// What is applied before this is applied again.
     private var replayEnd = Position.zero
     private var isReplicaNew = true
+    /// Files of the replica are damaged on purpose: it is not looked at.
+    var isBlind = false
+    /// Of the positions that the applier tells, one in so many is looked at.
+    var looksOneIn = 3
+    /// What a replica said of its log on each link, and the jump that it was offered.
+    private var saidOnLink: (number: Int, flushed: Position)?
+    private var jump: Welcome?
+    private(set) var jumpCount = 0
     private(set) var checkCount = 0
     private(set) var batchCount = 0
 
@@ -63,7 +73,7 @@ final class Oracle {
         switch message {
         case .batch(let bytes): batch(bytes)
         case .ack(let ack): self.ack(ack, link)
-        case .hello(let hello): self.hello(hello)
+        case .hello(let hello): self.hello(hello, link)
         case .seedEnd(let end):
             world.note("\(host.name): seed ends, consistent at \(end.position)")
             (consistentAfter, state) = (end.position, nil)
@@ -81,10 +91,12 @@ final class Oracle {
     private func batch(_ bytes: [UInt8]) {
         guard let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log else { return }
         let number = batch.position.sequence.number
-        if let old = batches[number] {
-            if old != batch { world.fail("batch \(batch.position) was another one before: the log forked") }
+        let digest = PageTable.digest(of: bytes)
+        if let old = sealed[number] {
+            if old != digest { world.fail("batch \(batch.position) was another one before: the log forked") }
             return
         }
+        sealed[number] = digest
         batches[number] = batch
         newest = max(newest, batch.position)
         batchCount += 1
@@ -112,16 +124,32 @@ final class Oracle {
         return "\(kind) \(record.path)"
     }
 
-    private func hello(_ hello: Hello) {
+    /// The replica has it: only a welcome to a stream that does not begin where it asked is a jump.
+    func taken(_ host: Host, _ link: SimulatedLink, _ message: Message) {
+        guard host === replica, case .welcome(let welcome) = message, let saidOnLink,
+            saidOnLink.number == link.number, welcome.start > saidOnLink.flushed
+        else { return }
+        jump = welcome
+    }
+
+    private func hello(_ hello: Hello, _ link: SimulatedLink) {
         world.note("\(replica.name): hello \(hello.purpose), flushed \(hello.flushed), applied \(hello.applied)")
         switch hello.purpose {
         case .stream:
             isReplicaNew = false
+            saidOnLink = (link.number, hello.flushed)
+            if let jump, hello.flushed >= jump.start {
+                world.note("\(replica.name): jumped to \(jump.start), consistent at \(jump.consistentAfter)")
+                (consistentAfter, state, isSteady) = (jump.consistentAfter, nil, false)
+                jumpCount += 1
+            }
+            jump = nil
             if hello.flushed < acked {
                 world.fail("\(acked) was acked as flushed, and the replica has \(hello.flushed)")
             }
             if needsReplayEnd { (replayEnd, needsReplayEnd) = (hello.flushed, false) }
         case .seedEmpty, .seedOver:
+            (saidOnLink, jump) = (nil, nil)
             if !isReplicaNew { world.fail("a replica that was seeded wants to be seeded again") }
         case .fence: break
         }
@@ -131,7 +159,7 @@ final class Oracle {
     /// What was applied before its start has been applied again: until then an older index may stand beside newer removals.
     private var isSteady = false
 
-    func replicaWillStart() { (needsReplayEnd, isSteady) = (true, false) }
+    func replicaWillStart() { (needsReplayEnd, isSteady, removals) = (true, false, Removals()) }
 
     private func ack(_ ack: Ack, _ link: SimulatedLink) {
         if let (number, before) = ackedOnLink, number == link.number {
@@ -152,15 +180,58 @@ final class Oracle {
             position >= start
         else { return }
         isSteady = true
+        countRemovals(to: position)
+        guard !isBlind else { return }
         if status.awaitedCount > 0 { return world.outside { checkAwaited(status.applied) } }
-        guard status.applied == position, state == nil || world.isLucky(1, in: 3) else { return }
+        guard status.applied == position, state == nil || world.isLucky(1, in: looksOneIn) else { return }
         world.outside { check(position) }
+    }
+
+    /// What was damaged is mended; the copy is taken for one from here on.
+    func seesAgain() { (isBlind, state) = (false, nil) }
+
+    // MARK: - the brake
+
+    private var removals = Removals()
+
+    /// Since the replica started, or was told to go on.
+    private struct Removals {
+        var count = 0
+        var through: Position?
+        var isReleased = false
+    }
+
+    /// What an operator configured, whatever the replica was given.
+    var removalLimit: RemovalLimit?
+    /// Of the store, at most.
+    private var nameCountMax = 0
+
+    func brakeReleased() { removals.isReleased = true }
+
+    private func countRemovals(to position: Position) {
+        guard let limit = removalLimit, var at = removals.through, nameCountMax > 0 else {
+            removals.through = position
+            return
+        }
+        while at.sequence < position.sequence {
+            at = Position(epoch: at.epoch, sequence: at.sequence.next)
+            guard let batch = batches[at.sequence.number], let records = try? BatchReader.records(of: batch) else {
+                continue
+            }
+            removals.count += records.count { $0.change == .remove }
+            nameCountMax += records.count { $0.change != .remove }
+        }
+        removals.through = position
+        let allowed = max(limit.countMin, Int(limit.shareMax * Double(nameCountMax)))
+        guard !removals.isReleased, removals.count > allowed else { return }
+        world.fail("\(removals.count) names are removed at \(position), and nobody was asked: \(allowed) may be")
     }
 
     private func check(_ position: Position) {
         do {
             checkCount += 1
             let found = try Self.tree(replica.layout)
+            nameCountMax = max(nameCountMax, found.count)
             if state != nil {
                 try advance(to: position)
             } else {
@@ -181,7 +252,7 @@ final class Oracle {
     /// While files are awaited, all others are as the log says, and these are of some version: a change is never made of
     /// what it does not start from.
     private func checkAwaited(_ position: Position) {
-        guard !mayBeTorn, replica.startCount == 1, state != nil else { return }
+        guard !mayBeTorn, replica.startCount == 1, state != nil, jumpCount == 0 else { return }
         do {
             checkCount += 1
             try advance(to: position)
@@ -194,6 +265,8 @@ final class Oracle {
             world.fail("at \(position): \(error)")
         }
     }
+
+    private static let batchesMax = 10_000
 
     private func know(_ path: StorePath, _ item: Item?) {
         if case .file(let digest, _, _)? = item { known[path, default: []].insert(digest) }
@@ -210,6 +283,8 @@ final class Oracle {
                 know(record.path, tree[record.path])
             }
             at = batch.position
+            // Only those that a replica can be given again are asked for again.
+            if batches.count > Self.batchesMax { batches[batch.position.sequence.number] = nil }
         }
         state = (at, tree)
     }
@@ -246,7 +321,20 @@ final class Oracle {
             guard try isNamed(directory) else { continue }
             let findings = try check.mailbox(directory).findings.filter(\.kind.isAlarm)
             if let first = findings.first { world.fail("at \(place) Cyrus would find: \(first)") }
+            try checkAnnotations(of: directory, at: place)
         }
+    }
+
+    /// An index's sum of the mailbox's annotations may be behind annotations.db, as after a crash of Cyrus; never ahead.
+    private func checkAnnotations(of directory: StorePath, at place: String) throws {
+        let roots = try StoreRoots(replica.layout)
+        let index = try IndexImage(try roots.open(directory.appending("cyrus.index")).readAll(max: 1 << 24))
+        let sum = Int(index.header.quotaAnnotationsUsed)
+        guard sum > 0 else { return }
+        let bytes = try roots.open(StorePath(.configuration, "annotations.db")).readAll(max: 1 << 24)
+        let key = annotationKey(String(decoding: directory.name, as: UTF8.self))
+        let there = try TwoskipDatabase(bytes).value(of: key)?.count ?? 0
+        if sum > there { world.fail("at \(place) \(directory) has the sum \(sum) of annotations of \(there) bytes") }
     }
 
     /// Whether mailboxes.db names it: one that it does not name yet, or no more, is no mailbox.
@@ -352,6 +440,12 @@ final class Oracle {
         }
         for root in roots.names { try walk(StorePath(root: root)) }
         return tree
+    }
+
+    /// Paths at which two stores are not one.
+    static func differences(_ one: StoreLayout, _ other: StoreLayout) throws -> Set<StorePath> {
+        let (one, other) = (try tree(one), try tree(other))
+        return Set(one.keys).union(other.keys).filter { one[$0] != other[$0] }
     }
 
     /// In words; nothing if they are equal.

@@ -5,20 +5,6 @@ import Primary
 import Replica
 import ReplicationLog
 
-/// Faults made on purpose, one at a time: each must be found within 200 seeds.
-enum Mutation: String, CaseIterable {
-    /// The replica's journal is never really flushed.
-    case dropFlush = "drop-flush"
-    /// The replica acks as flushed what it has only received.
-    case ackEarly = "ack-early"
-    /// An index is put in place before the messages that it names.
-    case indexFirst = "index-first"
-    /// A change is made of a file that is not what it starts from.
-    case skipBasis = "skip-basis"
-    /// After a crash nothing is applied again from the journal.
-    case skipReplay = "skip-replay"
-}
-
 /// One seed: two hosts, a Cyrus, faults; then peace, and a look at what came of it.
 final class Run {
     let seed: UInt64
@@ -26,15 +12,19 @@ final class Run {
 
     private let world: World
     private let scratch: String
+    /// Of simulated time; nothing: a short one.
+    private let hours: Int?
 
     /// After peace, both must be one within this.
     private static let patience = Duration.seconds(1200)
 
-    init(seed: UInt64, mutation: Mutation?, scratch: String) {
+    init(seed: UInt64, hours: Int?, mutation: Mutation?, scratch: String) {
         self.seed = seed
+        self.hours = hours
         self.scratch = scratch + "/\(seed)"
         world = World(seed: seed)
         world.mutation = mutation
+        if hours != nil { world.transcriptMax = 20_000 }
         world.scratch = self.scratch + "/"
     }
 
@@ -60,157 +50,81 @@ final class Run {
     }
 
     private func simulate() throws {
+        let scenario = hours.map { Scenario.long(world, hours: $0) } ?? Scenario.short(world)
         let network = Network(world)
         let primary = try Host(world, network, "p", .primary, in: scratch)
         let replica = try Host(world, network, "r", .replica, in: scratch)
         (primary.peer, replica.peer) = (replica, primary)
-        let oracle = Oracle(world, primary: primary, replica: replica)
-        network.tap = oracle.sent
-        replica.willStart = { [world] death in
-            if death == .kill { oracle.checkAfterKill() }
-            oracle.replicaWillStart()
-            if world.mutation == .skipReplay { Self.skipReplay(replica, to: oracle.acked) }
+        defer {
+            // What refers to each other goes, or it would stay for ever with its descriptors.
+            network.end()
+            world.atSwitch = {}
+            for host in [primary, replica] { host.letGo() }
         }
-        if world.mutation == .dropFlush { replica.volume.unflushable = "/state/journal/" }
-        if world.mutation == .ackEarly { Self.ackEarly(on: network) }
+        for host in [primary, replica] { host.settings = Host.Settings(scenario) }
+        let oracle = Oracle(world, primary: primary, replica: replica)
+        (oracle.looksOneIn, oracle.removalLimit) = (scenario.looksOneIn, scenario.removals)
+        (network.tap, network.taken) = (oracle.sent, oracle.taken)
+        replica.willStart = { [world] death in
+            if death == .kill, !oracle.isBlind { oracle.checkAfterKill() }
+            oracle.replicaWillStart()
+            if world.mutation == .skipReplay { Mutation.skipReplay(replica, to: oracle.acked) }
+        }
+        world.mutation?.make(network, replica)
         world.atSwitch = { [world] in if world.current.name == "capture" { primary.noteCatalogue() } }
         let cyrus = try CyrusModel(world, primary.layout)
-        let cyrusEnd = Flag()
-        // Which kinds of faults there are at all, so that some runs are long without a crash.
-        let isAboutAwaited = self.world.isLucky(1, in: 6)
-        let kinds = isAboutAwaited ? [7] : (0..<9).filter { _ in self.world.isLucky(1, in: 2) }
-        let operations = self.world.pick(isAboutAwaited ? 30...60 : 5...40)
-        let (world, pauses) = (world, self.world.pick(isAboutAwaited ? 1...30 : 1...200))
-        let work = Boxed(cyrus)
-        _ = try Linux.Thread.start(name: "cyrus") {
-            world.current.isOutside = true
-            do {
-                while work.value.operationCount < operations, world.failure == nil {
-                    try work.value.operate()
-                    world.sleep(.milliseconds(world.isLucky(1, in: 10) ? pauses * 50 : world.pick(0...pauses)))
-                }
-            } catch {
-                world.fail("the model of Cyrus: \(error)")
-            }
-            cyrusEnd.isSet = true
-        }
-        try disturb(primary, replica, network, oracle, kinds, until: cyrusEnd)
-        while !cyrusEnd.isSet { world.sleep(.milliseconds(5)) }
-        makePeace(primary, replica, network)
-        if world.failure == nil, kinds.count % 4 == 0, oracle.isCopy, world.mutation == nil {
-            try failOver(primary, replica, network, oracle)
-            return network.end()
+        let judge = Judge(world, primary: primary, replica: replica)
+        let attendant = Operator(world, primary: primary, replica: replica, judge, oracle)
+        let cyrusEnd = try start(cyrus, scenario)
+        try attendant.start(scenario)
+        let faults = Faults(world, primary, replica, network, oracle, scenario)
+        faults.run(until: cyrusEnd)
+        faults.makePeace()
+        if world.failure == nil, scenario.failsOver, oracle.isCopy, world.mutation == nil {
+            attendant.end()
+            return try failOver(primary, replica, network, oracle)
         }
         if world.failure == nil { awaitEquality(primary, replica, oracle) }
+        attendant.rest()
+        if world.failure == nil { awaitEquality(primary, replica, oracle) }
+        if world.failure == nil { try attendant.examine(scenario) }
+        attendant.end()
         replica.end()
         primary.end()
         if world.failure == nil { oracle.checkEqual() }
         if world.failure == nil { oracle.checkMailboxes() }
         if world.failure == nil { oracle.checkMailboxList() }
-        network.end()
-        world.atSwitch = {}
-        (primary.willStart, replica.willStart) = ({ _ in }, { _ in })
-        (primary.peer, replica.peer) = (nil, nil)
         statistics =
             "\(cyrus.operationCount) operations, \(oracle.batchCount) batches, \(oracle.checkCount) looks, "
-            + "\(primary.startCount)+\(replica.startCount) starts, \(world.switchCount) switches, "
-            + "\(Int(world.nanoseconds / 1_000_000_000)) s"
+            + "\(judge.auditCount) audits, \(judge.completeCount) of them complete, \(judge.findingCount) findings, "
+            + "\(oracle.jumpCount) jumps, \(primary.startCount)+\(replica.startCount) starts, "
+            + "\(world.switchCount) switches, \(Int(world.nanoseconds / 1_000_000_000)) s"
         world.note(statistics)
     }
 
-    // MARK: - mutations
-
-    /// The replica acks as flushed what it has received, as soon as it has.
-    private static func ackEarly(on network: Network) {
-        let applied = Boxed(Position.zero)
-        network.rewrite = { _, frame in
-            // Whatever else it is stays as it was.
-            guard case .ack(var ack)? = try? Message(decoding: frame[4...]) else { return frame }
-            applied.value = ack.applied
-            ack.flushed = ack.received
-            return Message.ack(ack).encoded()
-        }
-        network.received = { host, message, link in
-            // A damaged one is not acked.
-            guard host.role == .replica, case .batch(let bytes) = message,
-                let batch = try? SealedBatch(checking: bytes), batch.header.kind == .log,
-                let received = host.replica?.status.received, received == batch.position
-            else { return }
-            link.send(.ack(Ack(received: received, flushed: received, applied: applied.value)))
-        }
-    }
-
-    /// The replica takes all that it acked for applied.
-    private static func skipReplay(_ replica: Host, to position: Position) {
-        // A state directory without the file is a new one.
-        guard let bytes = try? Descriptor.open(replica.statePath + "/replica", for: .reading).readAll(max: 4096),
-            String(decoding: bytes, as: UTF8.self).contains("phase seeded")
-        else { return }
-        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n").map { line in
-            line.hasPrefix("applied ") ? "applied \(position)" : String(line)
-        }
-        let text = Array((lines.joined(separator: "\n") + "\n").utf8)
-        // Where it fails the mutation is not made, and not found.
-        try? AtomicFile.replace(directory: replica.statePath, name: "replica", bytes: text)
-    }
-
-    // MARK: - faults
-
-    private func disturb(
-        _ primary: Host, _ replica: Host, _ network: Network, _ oracle: Oracle, _ kinds: [Int], until end: Flag
-    ) throws {
-        primary.transfersSome = world.isLucky(1, in: 3)
-        replica.transfersSome = world.isLucky(1, in: 3)
-        if world.isLucky(1, in: 3) { network.badFrameOneIn = world.pick(10...100) }
-        world.note("faults: \(kinds)\(network.badFrameOneIn.map { ", one bad frame in \($0)" } ?? "")")
-        while !end.isSet, world.failure == nil {
-            world.sleep(.milliseconds(world.pick(1...(kinds == [7] ? 300 : 1500))))
-            guard let kind = kinds.randomElement(using: &world.chance) else { continue }
-            switch kind {
-            case 0: replica.die(.kill, afterChanges: world.pick(1...120))
-            case 1: replica.die(.power, afterChanges: world.pick(1...120))
-            case 2: primary.die(.kill, afterChanges: world.pick(1...120))
-            case 3: primary.die(.power, afterChanges: world.pick(1...120))
-            case 4:
-                world.note("the network is cut")
-                network.cut(network.links)
-            case 5: fail(world.isLucky(1, in: 2) ? primary : replica, .noSpace, oracle)
-            case 6: fail(world.isLucky(1, in: 2) ? primary : replica, .inputOutput, oracle)
-            case 7:
-                world.note("r: files of the store cannot be opened")
-                replica.fault = Host.Fault(
-                    errno: .inputOutput, calls: ["openat2"], within: "/store/", oneIn: world.pick(1...6),
-                    end: world.nanoseconds + Int64(world.pick(1...2000)) * 1_000_000)
-            default: (world.isLucky(1, in: 2) ? primary : replica).dieNow(world.isLucky(1, in: 2) ? .kill : .power)
+    /// The flag is set when Cyrus has ended.
+    private func start(_ cyrus: CyrusModel, _ scenario: Scenario) throws -> Flag {
+        let (world, work, end) = (world, Boxed(cyrus), Flag())
+        let pause = scenario.pauseMax
+        @Sendable func isDone() -> Bool {
+            switch scenario.length {
+            case .operations(let count): work.value.operationCount >= count
+            case .time(let time): world.nanoseconds >= time
             }
         }
-    }
-
-    private func fail(_ host: Host, _ errno: Errno, _ oracle: Oracle) {
-        let changing: Set<String> = ["pwrite", "mkdirat", "openat2", "renameat2", "linkat"]
-        let flushing: Set<String> = ["fdatasync", "fsync"]
-        let isSpace = errno == .noSpace
-        let calls =
-            isSpace ? changing : world.isLucky(1, in: 2) ? flushing : ["pwrite", "renameat2", "unlinkat", "pread"]
-        // What the primary's store cannot give is no fault of its daemon.
-        let within =
-            host.role == .primary || calls == flushing
-            ? "/state/" : ["/state/", "/store/"].randomElement(using: &world.chance)!
-        let oneIn = world.pick(1...30)
-        world.note("\(host.name): \(errno) from one in \(oneIn) of \(calls.sorted()) in \(within)")
-        if host.role == .replica, within == "/store/" { oracle.mayBeTorn = true }
-        host.fault = Host.Fault(
-            errno: errno, calls: calls, within: within, oneIn: oneIn,
-            end: world.nanoseconds + Int64(world.pick(1...3000)) * 1_000_000)
-    }
-
-    private func makePeace(_ primary: Host, _ replica: Host, _ network: Network) {
-        world.note("peace")
-        network.badFrameOneIn = nil
-        for host in [primary, replica] {
-            host.fault = nil
-            host.forgetDeath()
+        _ = try Linux.Thread.start(name: "cyrus") {
+            world.current.isOutside = true
+            do {
+                while !isDone(), world.failure == nil {
+                    try work.value.operate()
+                    world.sleep(.milliseconds(world.isLucky(1, in: 10) ? pause * 50 : world.pick(0...pause)))
+                }
+            } catch {
+                world.fail("the model of Cyrus: \(error)")
+            }
+            end.isSet = true
         }
+        return end
     }
 
     /// The primary is lost, the replica is promoted; the old primary comes back, hears of it, changes nothing, and becomes
@@ -225,6 +139,7 @@ final class Run {
         let epoch = max(end.epochSeen, end.applied.epoch).next
         let promoted = try world.outside { try Oracle.tree(replica.layout) }
         network.tap = { _, _, _ in }
+        network.taken = { _, _, _ in }
         world.atSwitch = {}
         try replica.revive(as: .primary, epoch)
         try primary.revive(as: .primary, Epoch(1))
@@ -274,8 +189,10 @@ final class Run {
                 continue
             }
             if goal == nil { goal = primary.positionNow(one) }
-            let status = other.status
-            if let goal, status.applied >= goal, status.awaitedCount == 0 { return }
+            // As "mailsync wait" asks: after a jump no earlier position counts.
+            if let goal, one.wait(for: goal, .applied, timeout: .milliseconds(1)), other.status.awaitedCount == 0 {
+                return
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import Seeded
 
 /// Time and threads of a simulation: one thread runs at a time, chance says which, and time goes on when all wait.
 ///
@@ -27,6 +28,8 @@ final class World: SimulatedKernel, @unchecked Sendable {
     var threadCount: Int { threads.count }
     /// What happened, for people.
     private(set) var transcript: [String] = []
+    /// Of the transcript, the last so many lines are kept, about.
+    var transcriptMax = Int.max
     private(set) var failure: String?
     var mutation: Mutation?
     /// Left out of the transcript, as it is another one each time.
@@ -36,7 +39,7 @@ final class World: SimulatedKernel, @unchecked Sendable {
 
     /// The calling thread gets the baton.
     init(seed: UInt64) {
-        chance = SeededGenerator(seed: seed)
+        chance = SeededGenerator(seed: seed &* 0x2545_f491_4f6c_dd1d)
         current = SimulatedThread(name: "driver", host: nil)
         threads[current.number] = current
         disk.now = { [unowned self] in Self.wallStart + nanoseconds }
@@ -45,6 +48,7 @@ final class World: SimulatedKernel, @unchecked Sendable {
     // MARK: - telling
 
     func note(_ text: @autoclosure () -> String) {
+        if transcript.count > transcriptMax { transcript.removeFirst(transcriptMax / 2) }
         let time = String(nanoseconds / 1000)
         transcript.append(
             String(repeating: " ", count: max(0, 12 - time.count)) + time + "  "
@@ -87,7 +91,7 @@ final class World: SimulatedKernel, @unchecked Sendable {
     }
 
     func random() -> UInt64 { chance.next() }
-    func isMutated(_ name: String) -> Bool { mutation?.rawValue == name }
+    func isMutated(_ other: Simulation.Mutation) -> Bool { mutation?.inside == other }
 
     // MARK: - threads
 
@@ -222,6 +226,10 @@ final class World: SimulatedKernel, @unchecked Sendable {
         if let errno = host.errno(of: name, path, isChange: Self.changingCalls.contains(name)) {
             throw SystemError(call: name, path: path, errno: errno)
         }
+        // Audits read when nobody else does, and meanwhile things go on.
+        if host.mayBeSlow, path.hasPrefix(host.storePath), isLucky(1, in: host.slownessOneIn) {
+            sleep(.milliseconds(pick(1...1200 / host.slownessOneIn)))
+        }
         // Between two readings of a store that is being written. Whoever reads elsewhere may hold a lock.
         if host.mayBeInterrupted, !Self.changingCalls.contains(name), path.hasPrefix(host.storePath), isLucky(1, in: 24)
         {
@@ -287,23 +295,6 @@ final class SimulatedThread {
 
     func giveBaton() { sem_post(baton) }
     func awaitBaton() { while sem_wait(baton) != 0 {} }
-}
-
-/// The same numbers for the same seed (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed &* 0x2545_f491_4f6c_dd1d }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
-    }
-
-    mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
 }
 
 extension World {

@@ -1,0 +1,116 @@
+import Formats
+import Linux
+import Store
+
+// What is nobody's: mailboxes.db, which is read before the users whose mailboxes it names and shipped after them;
+// annotations.db, which is read after the users whose indexes keep its sums; and the databases on which nothing depends.
+
+extension Capturer {
+    /// How long is waited for somebody who is writing, and how often what he writes is looked at.
+    private static let busyWait = Duration.milliseconds(30)
+    private static let busyInterval = Duration.microseconds(500)
+
+    /// All but annotations.db.
+    func readGlobals(_ round: inout CaptureRound) throws {
+        for job in round.takeGlobals(leaving: readLast) { try readGlobal(job, into: &round) }
+        // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
+        guard round.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
+        try fetchEvents()
+        // Those too that were put back: a mailbox of somebody who is still writing may be among them.
+        try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
+        // What was read already stays as it was then, and is read again in the next round.
+        let known = Set(round.capturedGlobals.map(\.path))
+        for var job in round.takeGlobals(leaving: readLast) {
+            let again = job.names.filter { known.contains(job.directory.appending($0)) }
+            if !again.isEmpty { round.note(busy: [job.only(again)], of: .none) }
+            job.names.subtract(again)
+            if !job.names.isEmpty { try readGlobal(job, into: &round) }
+        }
+    }
+
+    /// annotations.db as it is after the users whose indexes refer to it were read, with or without an event; while an
+    /// alarm holds it back, only if it was told of. Somebody who is writing there gets a moment to finish.
+    func readAnnotations(_ round: inout CaptureRound) throws {
+        guard let readLast else { return }
+        var jobs = round.takeGlobals()
+        if jobs.isEmpty, parts.status.current.alarms[readLast] == nil, try differsFromRow(readLast) {
+            jobs = [CaptureJob(readLast, since: 0)]
+        }
+        let deadline = MonotonicTime.now() + Self.busyWait
+        for job in jobs {
+            var outcome = try read([job], round)
+            while case .busy = outcome, MonotonicTime.now() < deadline {
+                _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
+                outcome = try read([job], round)
+            }
+            try note(outcome, of: job, &round, in: \.captured)
+        }
+    }
+
+    private var readLast: StorePath? { Simulation.isMutated(.annotationsFirst) ? nil : annotations }
+
+    private func isMailboxesDatabase(_ captured: Captured) -> Bool {
+        parts.roots.layout.applyRank(of: captured.path) == .mailboxes
+    }
+
+    private func readGlobal(_ job: CaptureJob, into round: inout CaptureRound) throws {
+        try note(try read([job], round), of: job, &round, in: \.capturedGlobals)
+    }
+
+    /// What was read goes to those `captured`; what was not comes again.
+    private func note(
+        _ outcome: UnitReader.Outcome, of job: CaptureJob, _ round: inout CaptureRound,
+        in captured: WritableKeyPath<CaptureRound, [Captured]>
+    ) throws {
+        switch outcome {
+        case .read(let found):
+            noteSeeds([job], found, &round)
+            audit.looked(at: job.directory, job.names)
+            round[keyPath: captured].append(contentsOf: found)
+        case .messagesFirst(let paths):
+            try shipAhead(paths, &round)
+            round.note(busy: [job], of: .none)
+        case .busy:
+            note(busy: [job], of: .none, &round)
+        }
+    }
+
+    /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
+    /// waits with them.
+    func waitForMakers(_ round: inout CaptureRound) throws {
+        guard let index = round.capturedGlobals.firstIndex(where: isMailboxesDatabase) else { return }
+        let deadline = MonotonicTime.now() + Self.busyWait
+        while try isAnyMaking(round) {
+            guard MonotonicTime.now() < deadline else {
+                let path = round.capturedGlobals.remove(at: index).path
+                let since = round.sinceOfGlobals[path.parent] ?? 0
+                return round.note(busy: [CaptureJob(path, since: since)], of: .none)
+            }
+            _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
+            let again = round.busy.filter { $0.key != .none }
+            for (owner, jobs) in again {
+                round.forgetBusy(owner)
+                round.users[owner] = jobs
+                try readUser(owner, &round)
+            }
+        }
+    }
+
+    /// Whether among what could not be read is a mailbox, or a directory, that was never shipped. That a mailbox's
+    /// directory was says nothing of what is in it.
+    private func isAnyMaking(_ round: CaptureRound) throws -> Bool {
+        for job in round.busy.values.joined() {
+            if !job.directory.isRoot, try parts.catalogue.entry(job.directory) == nil { return true }
+            for name in job.names.union(Self.mailboxNames) {
+                let path = job.directory.appending(name)
+                guard try parts.catalogue.entry(path) == nil, let status = try parts.roots.status(of: path) else {
+                    continue
+                }
+                if status.kind == .directory || Self.mailboxNames.contains(name) { return true }
+            }
+        }
+        return false
+    }
+
+    private static let mailboxNames: Set = [headerName, Array("cyrus.index".utf8)]
+}

@@ -1,0 +1,51 @@
+import Formats
+import Testing
+
+@testable import Primary
+
+@Suite struct CaptureInboxTests {
+    private let name = Hint.name(StorePath(RootName("partition-default"), "uuid/a/1."))
+    private let released = Hint.released(user: Array("alice".utf8))
+    private let cookie = Hint.cookie(1)
+
+    @Test func `a capturer at work is not woken, and finds what came`() {
+        var inbox = CaptureInbox()
+        let isWoken = inbox.add([name, released, cookie])
+        #expect(!isWoken)
+        let taken = inbox.takeAll()
+        #expect(taken.hints == [name, released, cookie])
+    }
+
+    @Test(arguments: [Urgency.whenDue, .soon, .now])
+    func `only a hint as urgent as what is awaited wakes the capturer`(_ urgency: Urgency) {
+        for hint in [name, released, cookie] {
+            var inbox = CaptureInbox()
+            inbox.awaited = urgency
+            let isWoken = inbox.add([hint])
+            let taken = inbox.takeAll(from: urgency)
+            #expect(isWoken == (hint.urgency >= urgency))
+            #expect((taken != nil) == isWoken)
+        }
+    }
+
+    @Test(arguments: [CheckRequest.Haste.withNextRound, .now])
+    func `a check ends a pause only if it is in haste`(_ haste: CheckRequest.Haste) {
+        var inbox = CaptureInbox()
+        inbox.checkRequests.append(
+            CheckRequest(
+                number: 1, audit: 1, root: .configuration, depth: .content, kind: .combined, haste: haste, listings: [],
+                deliver: { _ in }))
+        #expect(!inbox.isEmpty)
+        #expect((inbox.takeAll(from: .now) != nil) == (haste == .now))
+        if haste == .withNextRound { #expect(inbox.takeAll(from: .soon)?.checkRequests.count == 1) }
+    }
+
+    @Test func `what was taken is awaited no more`() {
+        var inbox = CaptureInbox()
+        inbox.awaited = .soon
+        _ = inbox.add([released])
+        _ = inbox.takeAll()
+        let isWoken = inbox.add([cookie])
+        #expect(!isWoken)
+    }
+}

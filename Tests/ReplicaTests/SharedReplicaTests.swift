@@ -1,0 +1,51 @@
+import Formats
+import Linux
+import Testing
+
+@testable import Replica
+
+@Suite struct SharedReplicaTests {
+    private let shared = SharedReplica(now: { Timestamp(nanoseconds: 7) })
+
+    /// A link that went and came again made of "paused" a state in which nobody resumes anything.
+    @Test func `what stands still is told until it goes on, whatever the link does`() {
+        shared.enter(.streaming)
+        shared.pauses(.apply, because: "too much would be removed")
+        shared.failed("connection reset")
+        shared.enter(.disconnected)
+        shared.enter(.catchingUp)
+        #expect(shared.status.phase == .paused)
+        #expect(shared.status.lastError?.why == "too much would be removed")
+        shared.goesOn(.apply)
+        #expect(shared.status.phase == .catchingUp)
+    }
+
+    @Test func `a batch applied means that the applier goes on, and not the intake`() {
+        shared.enter(.catchingUp)
+        shared.pauses(.apply, because: "no space")
+        shared.applied(position(1, 1), exactAt: nil, needed: [])
+        #expect(shared.status.phase == .catchingUp)
+        shared.pauses(.intake, because: "no space")
+        shared.applied(position(1, 2), exactAt: nil, needed: [])
+        #expect(shared.status.phase == .paused)
+        shared.goesOn(.intake)
+        #expect(shared.status.phase == .catchingUp)
+    }
+
+    @Test func `who stood still in the log does not in a seed`() {
+        shared.pauses(.apply, because: "too much would be removed")
+        shared.beginSeed()
+        shared.enter(.seeding)
+        #expect(shared.status.phase == .seeding)
+    }
+
+    /// Its index may have come, and a message not yet: an audit that judged it then said that the mailbox is unsound.
+    @Test func `something of a mailbox is awaited whichever of its roots it is in`() {
+        let box = StorePath(mail, "user/alice")
+        shared.applied(
+            position(1, 1), exactAt: nil, needed: [StorePath(RootName("meta-default"), "user/alice/cyrus.index")])
+        #expect(shared.isAwaiting(ofMailbox: box))
+        #expect(!shared.isAwaiting(in: box))
+        #expect(!shared.isAwaiting(ofMailbox: StorePath(mail, "user/alic")))
+    }
+}
