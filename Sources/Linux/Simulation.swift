@@ -62,7 +62,7 @@ package enum Simulation {
 
     /// What can be done wrong only where it is done.
     package enum Mutation: Sendable {
-        case indexFirst, skipBasis, claimUnproven, ignoreTold, ignoreAwaited, trimEarly, annotationsFirst
+        case indexFirst, skipBasis, claimUnproven, ignoreTold, ignoreAwaited, trimEarly, annotationsFirst, mailboxesOnce
     }
 
     /// False in the program.

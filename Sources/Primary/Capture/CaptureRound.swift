@@ -60,10 +60,14 @@ struct CaptureRound {
     /// In the order they came, so that nobody waits for ever.
     private(set) var order: [OwnerFinder.Owner] = []
     private(set) var busy: [OwnerFinder.Owner: [CaptureJob]] = [:]
+    /// Read since the last batch.
+    private var done: [OwnerFinder.Owner: [CaptureJob]] = [:]
     var captured: [Captured] = []
     private(set) var capturedBytes = 0
     /// Shipped last: nothing may refer to what is not there yet.
     var capturedGlobals: [Captured] = []
+    /// It names a mailbox that is being made, and comes in another round.
+    var isMailboxListHeld = false
     /// Since when the directories of `globals` were dirty.
     private(set) var sinceOfGlobals: [StorePath: UInt64] = [:]
     var shippedMessages: Set<StorePath> = []
@@ -119,9 +123,27 @@ struct CaptureRound {
         capturedBytes += found.reduce(0) { $0 + $1.heldBytes }
     }
 
+    mutating func noteDone(_ jobs: [CaptureJob], of owner: OwnerFinder.Owner) {
+        for job in jobs { Self.merge(job, into: &done[owner, default: []]) }
+    }
+
+    /// They are in the log.
     mutating func forgetCaptured() {
         captured = []
         capturedBytes = 0
+        for owner in done.keys where owner != .none { done[owner] = nil }
+    }
+
+    /// What is not in the log yet is to be read again.
+    mutating func readAgain() {
+        let again = done
+        done = [:]
+        captured = []
+        capturedBytes = 0
+        capturedGlobals = []
+        for (owner, jobs) in again {
+            for job in jobs { add(job, of: owner) }
+        }
     }
 }
 

@@ -12,7 +12,8 @@ import Store
 ///   1. take what is dirty
 ///   2. read mailboxes.db and the other databases that are nobody's, each under its own lock
 ///   3. wait for the events of before that, so that what those databases refer to is dirty too
-///   4. for each user: lock, read all that is dirty of theirs, unlock (`UnitReader`)
+///   4. for each user: lock, read all that is dirty of theirs, unlock (`UnitReader`); if mailboxes.db changed meanwhile,
+///      from 2 on again
 ///   5. read annotations.db, if it changed: by Cyrus's own order it may be ahead of the indexes that keep its sums, and
 ///      never behind (imap/mailbox.c, mailbox_commit)
 ///   6. encode in the order of dependence (`ApplyRank`), seal, append, flush once
@@ -51,6 +52,7 @@ final class Capturer {
     let alarm: (StorePath, String) -> Void
     private let finder: OwnerFinder
     let audit: CaptureAudit
+    let mailboxList: StorePath
     let annotations: StorePath
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
@@ -90,6 +92,7 @@ final class Capturer {
         shipper = RoundShipper(parts, epoch: epoch, shadows: shadows, alarm: alarm)
         self.alarm = alarm
         finder = OwnerFinder(roots: parts.roots)
+        mailboxList = parts.roots.layout.path(of: .mailboxes)
         annotations = parts.roots.layout.path(of: .annotations)
         audit = CaptureAudit(
             roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
@@ -241,17 +244,22 @@ final class Capturer {
             round.tellsOfUnknown = parts.isSeeding()
             reader.tellsOfUnknown = round.tellsOfUnknown
             try sort(taken, into: &round)
-            if !round.globals.isEmpty { try readGlobals(&round) }
-            for owner in round.order {
-                try readUser(owner, &round)
-                if round.capturedBytes > Self.captureBytesMax { try ship(&round) }
-            }
-            try waitForMakers(&round)
+            let deadline = MonotonicTime.now() + Self.busyWait
+            repeat { try readAll(&round) } while try isToBeReadAgain(&round, until: deadline)
             try finish(&round)
         }
         try closeChecks()
         for cookie in dirty.takeDueCookies() { parts.cookieDue(cookie, parts.journal.flushed.position) }
         parts.status.update { $0.dirtyCount = dirty.count }
+    }
+
+    private func readAll(_ round: inout CaptureRound) throws {
+        if !round.globals.isEmpty { try readGlobals(&round) }
+        for owner in round.order {
+            try readUser(owner, &round)
+            if round.capturedBytes > Self.captureBytesMax { try ship(&round) }
+        }
+        try waitForMakers(&round)
     }
 
     func sort(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
@@ -338,6 +346,7 @@ final class Capturer {
                 try shipAhead(paths, &round)
             case .read(let captured):
                 round.users[owner] = nil
+                round.noteDone(jobs, of: owner)
                 noteSeeds(jobs, captured, &round)
                 for job in jobs { audit.looked(at: job.directory, job.names) }
                 return round.add(captured)

@@ -2,19 +2,20 @@ import Formats
 import Linux
 import Store
 
-// What is nobody's: mailboxes.db, which is read before the users whose mailboxes it names and shipped after them;
+// What is nobody's: mailboxes.db, which is read before the users whose mailboxes it names, with them again if it changed
+// meanwhile, and shipped after them;
 // annotations.db, which is read after the users whose indexes keep its sums; and the databases on which nothing depends.
 
 extension Capturer {
     /// How long is waited for somebody who is writing, and how often what he writes is looked at.
-    private static let busyWait = Duration.milliseconds(30)
+    static let busyWait = Duration.milliseconds(30)
     private static let busyInterval = Duration.microseconds(500)
 
     /// All but annotations.db.
     func readGlobals(_ round: inout CaptureRound) throws {
         for job in round.takeGlobals(leaving: readLast) { try readGlobal(job, into: &round) }
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
-        guard round.capturedGlobals.contains(where: isMailboxesDatabase) else { return }
+        guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         try fetchEvents()
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
@@ -49,10 +50,6 @@ extension Capturer {
 
     private var readLast: StorePath? { Simulation.isMutated(.annotationsFirst) ? nil : annotations }
 
-    private func isMailboxesDatabase(_ captured: Captured) -> Bool {
-        parts.roots.layout.applyRank(of: captured.path) == .mailboxes
-    }
-
     private func readGlobal(_ job: CaptureJob, into round: inout CaptureRound) throws {
         try note(try read([job], round), of: job, &round, in: \.capturedGlobals)
     }
@@ -64,6 +61,7 @@ extension Capturer {
     ) throws {
         switch outcome {
         case .read(let found):
+            round.noteDone([job], of: .none)
             noteSeeds([job], found, &round)
             audit.looked(at: job.directory, job.names)
             round[keyPath: captured].append(contentsOf: found)
@@ -76,15 +74,16 @@ extension Capturer {
     }
 
     /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
-    /// waits with them.
+    /// is held back with them.
     func waitForMakers(_ round: inout CaptureRound) throws {
-        guard let index = round.capturedGlobals.firstIndex(where: isMailboxesDatabase) else { return }
+        guard let index = round.capturedGlobals.firstIndex(where: { $0.path == mailboxList }) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
-                let path = round.capturedGlobals.remove(at: index).path
-                let since = round.sinceOfGlobals[path.parent] ?? 0
-                return round.note(busy: [CaptureJob(path, since: since)], of: .none)
+                round.capturedGlobals.remove(at: index)
+                round.isMailboxListHeld = true
+                let since = round.sinceOfGlobals[mailboxList.parent] ?? 0
+                return round.note(busy: [CaptureJob(mailboxList, since: since)], of: .none)
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             let again = round.busy.filter { $0.key != .none }
@@ -94,6 +93,25 @@ extension Capturer {
                 try readUser(owner, &round)
             }
         }
+    }
+
+    /// Whether mailboxes.db is not what it was when the round began to read: a user whose mailbox was renamed or removed
+    /// since then would go into the log ahead of it, which no crash of Cyrus leaves (imap/mboxlist.c,
+    /// mboxlist_renamemailbox: the database first). Then all is to be read again, with what it tells of now. A store in
+    /// which it never rests until `deadline` is shipped as it is.
+    func isToBeReadAgain(_ round: inout CaptureRound, until deadline: MonotonicTime) throws -> Bool {
+        guard !Simulation.isMutated(.mailboxesOnce), !round.isMailboxListHeld, MonotonicTime.now() < deadline,
+            parts.status.current.alarms[mailboxList] == nil
+        else { return false }
+        if let read = round.capturedGlobals.first(where: { $0.path == mailboxList }) {
+            guard case .file(let version, _) = read.found else { return false }
+            if try parts.roots.status(of: mailboxList) == version.status { return false }
+        } else if try !differsFromRow(mailboxList) {
+            return false
+        }
+        round.readAgain()
+        round.add(CaptureJob(mailboxList, since: 0), of: .none)
+        return true
     }
 
     /// Whether among what could not be read is a mailbox, or a directory, that was never shipped. That a mailbox's

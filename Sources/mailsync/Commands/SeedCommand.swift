@@ -34,7 +34,9 @@ struct SeedCommand: RunsUntilTold {
         guard let seed = status.seed else { return }
         let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
         let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
-        let share = seed.expectedFileCount.map { " of \($0)" } ?? ""
+        // Counted when the seed began; mail has come since.
+        let expected = seed.isDone ? nil : seed.expectedFileCount.flatMap { $0 > seed.fileCount ? $0 : nil }
+        let share = expected.map { " of about \($0)" } ?? ""
         let left = seed.remaining(now: .now()).map { ", \(max(1, $0.components.seconds)) s left" } ?? ""
         let line = String(
             format: "%@: %llu%@ files, %.1f MB, %.1f MB/s, %.0f s%@", seed.isDone ? "seeded" : status.phase.rawValue,

@@ -327,7 +327,8 @@ final class CyrusModel {
         }
     }
 
-    /// No file moves: the name is in cyrus.header and mailboxes.db.
+    /// No file moves: the name is in mailboxes.db and, after that, cyrus.header (imap/mboxlist.c, mboxlist_renamemailbox).
+    /// A later name has a larger number.
     private func rename(_ index: Int) throws {
         var mailbox = mailboxes[index]
         guard mailbox.name != "user.\(mailbox.user)" else { return try deliver(index) }
@@ -337,10 +338,10 @@ final class CyrusModel {
         try locked(mailbox.user) {
             mailbox.name = name
             mailbox.modseq += 1
-            try replace(place(mailbox, "cyrus.header"), mailbox.header)
-            try commit(mailbox, records: [])
             mailboxes[index] = mailbox
             try writeDatabase()
+            try replace(place(mailbox, "cyrus.header"), mailbox.header)
+            try commit(mailbox, records: [])
         }
     }
 

@@ -29,6 +29,8 @@ enum Mutation: String, CaseIterable {
     case forgetMissed = "forget-missed"
     /// annotations.db is read before the indexes that keep sums of it.
     case annotationsFirst = "annotations-first"
+    /// mailboxes.db is not read again, whatever changed while the users' mailboxes were read.
+    case mailboxesOnce = "mailboxes-once"
     /// Nothing stops a replica that is to remove much.
     case noBrake = "no-brake"
 }
@@ -42,7 +44,7 @@ extension Mutation {
         case .alwaysEqual: Self.alwaysEqual(network)
         case .noBrake: replica.settings.removals = nil
         case .indexFirst, .skipBasis, .skipReplay, .claimUnproven, .ignoreTold, .ignoreAwaited, .trimEarly,
-            .forgetMissed, .annotationsFirst:
+            .forgetMissed, .annotationsFirst, .mailboxesOnce:
             break
         }
     }
@@ -57,6 +59,7 @@ extension Mutation {
         case .ignoreAwaited: .ignoreAwaited
         case .trimEarly: .trimEarly
         case .annotationsFirst: .annotationsFirst
+        case .mailboxesOnce: .mailboxesOnce
         case .dropFlush, .ackEarly, .skipReplay, .alwaysEqual, .forgetMissed, .noBrake: nil
         }
     }

@@ -244,6 +244,7 @@ final class Oracle {
                 return world.fail("at \(position) the replica is not what the log says: \(difference)")
             }
             if world.isLucky(1, in: 3) { try checkMailboxes(found, at: "\(position)") }
+            try checkMailboxList(against: found, at: "\(position)")
         } catch {
             world.fail("at \(position): \(error)")
         }
@@ -337,10 +338,35 @@ final class Oracle {
         if sum > there { world.fail("at \(place) \(directory) has the sum \(sum) of annotations of \(there) bytes") }
     }
 
+    /// mailboxes.db may be ahead of the mailboxes' headers, as after a crash of Cyrus; never behind, and what it names is there.
+    private func checkMailboxList(against tree: Tree, at place: String) throws {
+        let roots = try StoreRoots(replica.layout)
+        guard tree[Self.mailboxList] != nil else { return }
+        let headers = tree.keys.filter { $0.name.elementsEqual("cyrus.header".utf8) }
+        let paths = Dictionary(headers.map { (Array($0.parent.name), $0) }, uniquingKeysWith: { first, _ in first })
+        for entry in try TwoskipDatabase(try roots.open(Self.mailboxList).readAll(max: 1 << 24)).entries() {
+            guard case .uniqueID(let id, let known) = try MailboxesDatabase.decode(key: entry.key, value: entry.value),
+                let name = known.name?.internalName()
+            else { continue }
+            guard let path = paths[id] else {
+                return world.fail("at \(place) mailboxes.db names \(known.name!), of which there is no header")
+            }
+            let header = try MailboxHeader(decoding: try roots.open(path).readAll(max: 1 << 20))
+            guard let own = header.name, Self.number(of: own) > Self.number(of: name) else { continue }
+            return world.fail(
+                "at \(place) mailboxes.db still says \(known.name!) of what is \(MailboxName(internalName: own))")
+        }
+    }
+
+    private static let mailboxList = StorePath(.configuration, "mailboxes.db")
+
+    private static func number(of name: [UInt8]) -> Int {
+        Int(String(decoding: name.reversed().prefix { $0 < UInt8(ascii: ":") }.reversed(), as: UTF8.self)) ?? 0
+    }
+
     /// Whether mailboxes.db names it: one that it does not name yet, or no more, is no mailbox.
     private func isNamed(_ directory: StorePath) throws -> Bool {
-        let path = StorePath(.configuration, "mailboxes.db")
-        let database = try StoreRoots(replica.layout).open(path).readAll(max: 1 << 24)
+        let database = try StoreRoots(replica.layout).open(Self.mailboxList).readAll(max: 1 << 24)
         return database.firstRange(of: Array("I".utf8) + directory.name) != nil
     }
 
@@ -404,8 +430,8 @@ final class Oracle {
         }
     }
 
-    /// Between two batches mailboxes.db may still name a mailbox whose directory has just gone: not before all is applied.
-    func checkMailboxList() {
+    /// And quotas, and every database.
+    func checkStore() {
         world.outside {
             do {
                 let check = CyrusCheck(roots: try StoreRoots(replica.layout), standing: .atRest)

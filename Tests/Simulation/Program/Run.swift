@@ -93,7 +93,7 @@ final class Run {
         primary.end()
         if world.failure == nil { oracle.checkEqual() }
         if world.failure == nil { oracle.checkMailboxes() }
-        if world.failure == nil { oracle.checkMailboxList() }
+        if world.failure == nil { oracle.checkStore() }
         statistics =
             "\(cyrus.operationCount) operations, \(oracle.batchCount) batches, \(oracle.checkCount) looks, "
             + "\(judge.auditCount) audits, \(judge.completeCount) of them complete, \(judge.findingCount) findings, "
