@@ -25,8 +25,10 @@ extension AuditWalk {
     /// Differences of one replica.
     private struct Different {
         let replica: String
-        let directory: StorePath
+        let claimed: CheckDelivery.Expected
         let findings: [AuditFinding]
+
+        var directory: StorePath { claimed.directory }
     }
 
     /// Checks each by itself. What could not be compared comes again.
@@ -64,12 +66,18 @@ extension AuditWalk {
                     let findings = try findings(claimed, details, replica)
                     guard !findings.isEmpty else { continue }
                     open.insert(claimed.directory)
-                    different.append(Different(replica: replica, directory: claimed.directory, findings: findings))
+                    different.append(Different(replica: replica, claimed: claimed, findings: findings))
                 }
             }
         }
         note(expected.filter { !open.contains($0.directory) }, depth)
         return different
+    }
+
+    /// They were compared, and are not alike.
+    private func count(_ different: [Different]) {
+        let claimed = Dictionary(different.map { ($0.directory, $0.claimed) }, uniquingKeysWith: { first, _ in first })
+        for expected in claimed.values { count(expected) }
     }
 
     private func findings(
@@ -157,6 +165,7 @@ extension AuditWalk {
     private func report(_ different: [Different], _ depth: AuditCheck.Depth, _ plan: AuditPlan) throws {
         guard !different.isEmpty else { return }
         guard case .repair = options.repair else {
+            count(different)
             for finding in different.flatMap(\.findings) { tell(finding, .found) }
             return
         }
@@ -181,6 +190,7 @@ extension AuditWalk {
             }
             left = still
         }
+        count(left)
         let sick = Set(left.flatMap(\.findings).map(\.path))
         for finding in different.flatMap(\.findings) {
             // Nothing was tried where there is no cure.

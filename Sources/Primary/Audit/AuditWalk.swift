@@ -278,12 +278,16 @@ final class AuditWalk {
 
     func note(_ proven: [CheckDelivery.Expected], _ depth: AuditCheck.Depth) {
         for expected in proven {
-            progress.directoryCount += 1
-            progress.fileCount += expected.fileCount
-            progress.byteCount += expected.byteCount
+            count(expected)
             // Who resumes behind this one must have left nothing before it.
             if waiting.isEmpty, suspected.isEmpty, progress.isComplete { parts.proven(expected.directory, depth) }
         }
+    }
+
+    func count(_ compared: CheckDelivery.Expected) {
+        progress.directoryCount += 1
+        progress.fileCount += compared.fileCount
+        progress.byteCount += compared.byteCount
     }
 
     func unfinished(_ paths: [StorePath]) { progress.unfinished += paths }

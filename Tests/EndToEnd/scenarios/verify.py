@@ -441,7 +441,7 @@ class Verify(PairGroup):
             os.symlink('elsewhere', there)
             self.owned(there)
             kinds.append((there, 'tampered', None))
-        found, _ = self.verify(expect=(DIFFERENT,))
+        found, told = self.verify(expect=(DIFFERENT,))
         by_path = {f['path']: f for f in found}
         troubles = []
         for path, kind, _ in kinds:
@@ -459,7 +459,9 @@ class Verify(PairGroup):
         healed, _ = self.verify('--repair', expect=(DIFFERENT,))
         if any(f['outcome'] != 'healed' for f in healed):
             raise Failure('\n'.join(self.sentence(f) for f in healed if f['outcome'] != 'healed'))
-        self.verify()
+        _, clean = self.verify()
+        if told['directories'] != clean['directories']:
+            raise Failure(f'{told["directories"]} directories were compared when some differed, and {clean["directories"]} when none did')
         pair.compare_trees()
         self.judge()
         return f'{len(found)} findings'

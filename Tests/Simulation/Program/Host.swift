@@ -65,8 +65,8 @@ final class Host: @unchecked Sendable {
     private var death = Death.kill
     private var diedBy: Death?
     var fault: Fault?
-    /// Calls about the store that failed.
-    private(set) var storeFaultCount = 0
+    /// Calls that failed; of these, about the store.
+    private(set) var (faultCount, storeFaultCount) = (0, 0)
     /// Short reads and writes happen.
     var transfersSome = false
     private var catalogues: [[String: [UInt8]]] = []
@@ -368,6 +368,7 @@ final class Host: @unchecked Sendable {
             return nil
         }
         guard world.isLucky(1, in: fault.oneIn) else { return nil }
+        faultCount += 1
         if path.contains("/store/") {
             storeFaultCount += 1
             if call == "openat2" || call == "pread" { unreadPaths.insert(path) }

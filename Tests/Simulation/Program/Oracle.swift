@@ -339,9 +339,10 @@ final class Oracle {
     }
 
     /// mailboxes.db may be ahead of the mailboxes' headers, as after a crash of Cyrus; never behind, and what it names is there.
+    /// A primary whose disk fails may have an alarm of it, and ship the others.
     private func checkMailboxList(against tree: Tree, at place: String) throws {
         let roots = try StoreRoots(replica.layout)
-        guard tree[Self.mailboxList] != nil else { return }
+        guard tree[Self.mailboxList] != nil, primary.faultCount == 0 else { return }
         let headers = tree.keys.filter { $0.name.elementsEqual("cyrus.header".utf8) }
         let paths = Dictionary(headers.map { (Array($0.parent.name), $0) }, uniquingKeysWith: { first, _ in first })
         for entry in try TwoskipDatabase(try roots.open(Self.mailboxList).readAll(max: 1 << 24)).entries() {
@@ -397,6 +398,9 @@ final class Oracle {
 
     /// The copy was one, so it can be promoted.
     var isCopy: Bool { state != nil }
+
+    /// The replica was told to jump over what was trimmed, and may have: then it is no copy until that has come.
+    var isJumping: Bool { jump != nil }
 
     /// What a promotion found applied is all that was acked, and the store is exactly that.
     func checkPromoted(_ end: ReplicaEnd) {

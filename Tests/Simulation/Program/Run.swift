@@ -134,7 +134,13 @@ final class Run {
         if world.isLucky(1, in: 2) { replica.dieNow(.kill) }
         replica.end()
         guard world.failure == nil else { return }
-        let end = try replica.promote()
+        let end: ReplicaEnd
+        do {
+            end = try replica.promote()
+        } catch is NotPromotable where oracle.isJumping {
+            statistics = "no promotion in the middle of a jump"
+            return world.note(statistics)
+        }
         oracle.checkPromoted(end)
         let epoch = max(end.epochSeen, end.applied.epoch).next
         let promoted = try world.outside { try Oracle.tree(replica.layout) }
