@@ -167,11 +167,14 @@ package final class Replica: Sendable {
         }
     }
 
-    /// A root that became empty in order is not missed at the next start.
+    /// A root that became empty in order is not missed at the next start; one in which something came is known when that
+    /// is on disk, or a power cut would leave an empty one that is missed.
     private func noteRoots() throws(SystemError) {
         var record = try ReplicaRecord(in: options.state)
-        guard record.phase == .seeded else { return }
-        record.roots = try SeededRoots(layout)
+        let roots = try SeededRoots(layout)
+        guard record.phase == .seeded, roots != record.roots else { return }
+        try writer.flush()
+        record.roots = roots
         try record.save(in: options.state)
     }
 

@@ -74,10 +74,12 @@ extension AuditWalk {
         return different
     }
 
-    /// They were compared, and are not alike.
+    /// They were compared, and are not alike; another replica's may be compared again.
     private func count(_ different: [Different]) {
-        let claimed = Dictionary(different.map { ($0.directory, $0.claimed) }, uniquingKeysWith: { first, _ in first })
-        for expected in claimed.values { count(expected) }
+        for claimed in different.map(\.claimed) where !countedDifferent.contains(claimed.directory) {
+            count(claimed)
+            countedDifferent.insert(claimed.directory)
+        }
     }
 
     private func findings(

@@ -45,6 +45,8 @@ final class AuditWalk {
     var waiting: [(StorePath, AuditCheck.Depth)] = []
     var suspected: [(StorePath, AuditCheck.Depth)] = []
     var told: Set<Told> = []
+    /// Compared, and not alike at some replica.
+    var countedDifferent: Set<StorePath> = []
     private var pace: AuditPace
     private var haste = CheckRequest.Haste.withNextRound
     /// For depth `cyrus`.
@@ -285,6 +287,7 @@ final class AuditWalk {
     }
 
     func count(_ compared: CheckDelivery.Expected) {
+        guard !countedDifferent.contains(compared.directory) else { return }
         progress.directoryCount += 1
         progress.fileCount += compared.fileCount
         progress.byteCount += compared.byteCount

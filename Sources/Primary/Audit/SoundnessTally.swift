@@ -2,7 +2,7 @@ import Formats
 
 /// What each replica finds unsound in itself, looked at again and again; pure.
 ///
-/// It looks between two batches, where what is everybody's may be a batch ahead or behind of a mailbox. So a finding is what it
+/// It looks between two batches, where what is everybody's may be a batch ahead of a mailbox, and a quota behind it. So a finding is what it
 /// found each time, several times in a row, from when that replica was first asked.
 struct SoundnessTally {
     private var standings: [String: Standing] = [:]

@@ -60,8 +60,8 @@ struct CaptureRound {
     /// In the order they came, so that nobody waits for ever.
     private(set) var order: [OwnerFinder.Owner] = []
     private(set) var busy: [OwnerFinder.Owner: [CaptureJob]] = [:]
-    /// Read since the last batch.
-    private var done: [OwnerFinder.Owner: [CaptureJob]] = [:]
+    /// Read, and not in the log yet.
+    private var readJobs: [OwnerFinder.Owner: [CaptureJob]] = [:]
     var captured: [Captured] = []
     private(set) var capturedBytes = 0
     /// Shipped last: nothing may refer to what is not there yet.
@@ -123,27 +123,36 @@ struct CaptureRound {
         capturedBytes += found.reduce(0) { $0 + $1.heldBytes }
     }
 
-    mutating func noteDone(_ jobs: [CaptureJob], of owner: OwnerFinder.Owner) {
-        for job in jobs { Self.merge(job, into: &done[owner, default: []]) }
-    }
-
-    /// They are in the log.
     mutating func forgetCaptured() {
         captured = []
         capturedBytes = 0
-        for owner in done.keys where owner != .none { done[owner] = nil }
     }
 
-    /// What is not in the log yet is to be read again.
-    mutating func readAgain() {
-        let again = done
-        done = [:]
-        captured = []
-        capturedBytes = 0
+    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner) {
+        for job in jobs { Self.merge(job, into: &readJobs[owner, default: []]) }
+    }
+
+    /// What was read and is in the log now; that of nobody only when none of it is still to be shipped.
+    mutating func takeLogged() -> [CaptureJob] {
+        let waiting = capturedGlobals.isEmpty ? nil : readJobs.removeValue(forKey: .none)
+        let logged = Array(readJobs.values.joined())
+        readJobs = [:]
+        readJobs[.none] = waiting
+        return logged
+    }
+
+    /// All that was taken and is not in the log yet, as if it had never been read; what somebody was busy with, too.
+    mutating func takeBack() -> [DirtySet.Dirt] {
+        let jobs = Array(readJobs.values.joined()) + busy.values.joined()
+        (readJobs, busy) = ([:], [:])
+        forgetCaptured()
         capturedGlobals = []
-        for (owner, jobs) in again {
-            for job in jobs { add(job, of: owner) }
+        // They have rows by now, and may have changed since.
+        shippedMessages = []
+        for job in jobs {
+            for name in job.names { seeded[job.directory.appending(name)] = nil }
         }
+        return jobs.map(\.dirt).sorted { $0.since < $1.since }
     }
 }
 

@@ -58,7 +58,7 @@ final class Capturer {
     var seeds: [StorePath: PendingSeed] = [:]
     var waitingSeeds: [SeedRequest] = []
     /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
-    private var owners: [StorePath: OwnerFinder.Owner] = [:]
+    var owners: [StorePath: OwnerFinder.Owner] = [:]
     /// Until this sweep has reported, nobody knows what events did not tell of: no cookie is due before.
     private var awaitedSweep: UInt64? = Sweeper.first
     private var heldCookies: [UInt64] = []
@@ -244,8 +244,8 @@ final class Capturer {
             round.tellsOfUnknown = parts.isSeeding()
             reader.tellsOfUnknown = round.tellsOfUnknown
             try sort(taken, into: &round)
-            let deadline = MonotonicTime.now() + Self.busyWait
-            repeat { try readAll(&round) } while try isToBeReadAgain(&round, until: deadline)
+            try readAll(&round)
+            try settleMailboxList(&round)
             try finish(&round)
         }
         try closeChecks()
@@ -253,7 +253,7 @@ final class Capturer {
         parts.status.update { $0.dirtyCount = dirty.count }
     }
 
-    private func readAll(_ round: inout CaptureRound) throws {
+    func readAll(_ round: inout CaptureRound) throws {
         if !round.globals.isEmpty { try readGlobals(&round) }
         for owner in round.order {
             try readUser(owner, &round)
@@ -346,9 +346,8 @@ final class Capturer {
                 try shipAhead(paths, &round)
             case .read(let captured):
                 round.users[owner] = nil
-                round.noteDone(jobs, of: owner)
+                round.note(read: jobs, of: owner)
                 noteSeeds(jobs, captured, &round)
-                for job in jobs { audit.looked(at: job.directory, job.names) }
                 return round.add(captured)
             }
         }
@@ -390,15 +389,18 @@ final class Capturer {
         }
     }
 
-    /// Messages need no lock to be read: they never change.
+    /// Messages need no lock to be read: they never change. Nothing else goes ahead with them.
     func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
+        let others = round.captured
+        round.forgetCaptured()
+        defer { round.add(others) }
         for path in paths where !round.shippedMessages.contains(path) {
             if let found = try reader.openAhead(path) { round.add([found]) }
             round.shippedMessages.insert(path)
             audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
-            if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try ship(&round) }
+            if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try shipCaptured(&round) }
         }
-        try ship(&round)
+        try shipCaptured(&round)
     }
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
@@ -425,8 +427,13 @@ final class Capturer {
     }
 
     private func ship(_ round: inout CaptureRound) throws {
-        isCommitted = false
         try readAnnotations(&round)
+        try shipCaptured(&round)
+        for job in round.takeLogged() { audit.looked(at: job.directory, job.names) }
+    }
+
+    private func shipCaptured(_ round: inout CaptureRound) throws {
+        isCommitted = false
         if !round.captured.isEmpty { noteShipped() }
         try shipper.ship(&round)
     }

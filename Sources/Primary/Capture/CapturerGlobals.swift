@@ -8,7 +8,7 @@ import Store
 
 extension Capturer {
     /// How long is waited for somebody who is writing, and how often what he writes is looked at.
-    static let busyWait = Duration.milliseconds(30)
+    private static let busyWait = Duration.milliseconds(30)
     private static let busyInterval = Duration.microseconds(500)
 
     /// All but annotations.db.
@@ -19,12 +19,13 @@ extension Capturer {
         try fetchEvents()
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
-        // What was read already stays as it was then, and is read again in the next round.
-        let known = Set(round.capturedGlobals.map(\.path))
+        // What was read already stays as it was then; if it has changed, it is read again in the next round.
+        let known = Dictionary(round.capturedGlobals.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
         for var job in round.takeGlobals(leaving: readLast) {
-            let again = job.names.filter { known.contains(job.directory.appending($0)) }
+            let read = job.names.filter { known[job.directory.appending($0)] != nil }
+            let again = try read.filter { try !isStill(known[job.directory.appending($0)]!) }
             if !again.isEmpty { round.note(busy: [job.only(again)], of: .none) }
-            job.names.subtract(again)
+            job.names.subtract(read)
             if !job.names.isEmpty { try readGlobal(job, into: &round) }
         }
     }
@@ -61,9 +62,8 @@ extension Capturer {
     ) throws {
         switch outcome {
         case .read(let found):
-            round.noteDone([job], of: .none)
+            round.note(read: [job], of: .none)
             noteSeeds([job], found, &round)
-            audit.looked(at: job.directory, job.names)
             round[keyPath: captured].append(contentsOf: found)
         case .messagesFirst(let paths):
             try shipAhead(paths, &round)
@@ -95,23 +95,56 @@ extension Capturer {
         }
     }
 
-    /// Whether mailboxes.db is not what it was when the round began to read: a user whose mailbox was renamed or removed
-    /// since then would go into the log ahead of it, which no crash of Cyrus leaves (imap/mboxlist.c,
-    /// mboxlist_renamemailbox: the database first). Then all is to be read again, with what it tells of now. A store in
-    /// which it never rests until `deadline` is shipped as it is.
-    func isToBeReadAgain(_ round: inout CaptureRound, until deadline: MonotonicTime) throws -> Bool {
-        guard !Simulation.isMutated(.mailboxesOnce), !round.isMailboxListHeld, MonotonicTime.now() < deadline,
-            parts.status.current.alarms[mailboxList] == nil
-        else { return false }
-        if let read = round.capturedGlobals.first(where: { $0.path == mailboxList }) {
-            guard case .file(let version, _) = read.found else { return false }
-            if try parts.roots.status(of: mailboxList) == version.status { return false }
-        } else if try !differsFromRow(mailboxList) {
-            return false
+    /// Reads all again that is not in the log yet, as long as mailboxes.db changed while it was read: a user whose mailbox was
+    /// renamed or removed meanwhile would go into the log ahead of it, which no crash of Cyrus leaves (imap/mboxlist.c,
+    /// mboxlist_renamemailbox: the database first). A store in which it never rests is shipped as it is; its own event is
+    /// not waited for, so a change that is found here is none that was missed.
+    func settleMailboxList(_ round: inout CaptureRound) throws {
+        guard !Simulation.isMutated(.mailboxesOnce) else { return }
+        let deadline = MonotonicTime.now() + Self.busyWait
+        var readingCount = 1
+        while try hasMailboxListChanged(since: round) {
+            let isInTime = MonotonicTime.now() < deadline || readingCount < Self.readingsMin
+            guard isInTime, isMailboxListFree(before: deadline) else { return }
+            readingCount += 1
+            dirty.mark(mailboxList)
+            // It may be a user's name that changed.
+            owners = [:]
+            try sort(round.takeBack() + dirty.take(now: .now()), into: &round)
+            try readAll(&round)
         }
-        round.readAgain()
-        round.add(CaptureJob(mailboxList, since: 0), of: .none)
-        return true
+    }
+
+    /// Of a round that takes longer than the wait.
+    private static let readingsMin = 3
+
+    private func hasMailboxListChanged(since round: CaptureRound) throws -> Bool {
+        guard !round.isMailboxListHeld, parts.status.current.alarms[mailboxList] == nil else { return false }
+        guard let read = round.capturedGlobals.first(where: { $0.path == mailboxList }) else {
+            return try differsFromRow(mailboxList)
+        }
+        return try !isStill(read)
+    }
+
+    /// Whether the file is as it was read.
+    private func isStill(_ captured: Captured) throws -> Bool {
+        guard case .file(let version, _) = captured.found else { return true }
+        return try parts.roots.status(of: captured.path) == version.status
+    }
+
+    /// Waits for who is writing it.
+    private func isMailboxListFree(before deadline: MonotonicTime) -> Bool {
+        let locking = UnitReader.locking(parts.roots.layout.role(of: mailboxList))
+        while true {
+            do throws(SystemError) {
+                if (try parts.roots.openLocked(mailboxList, locking)) != nil { return true }
+            } catch {
+                // The reading will tell.
+                return true
+            }
+            guard MonotonicTime.now() < deadline else { return false }
+            _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
+        }
     }
 
     /// Whether among what could not be read is a mailbox, or a directory, that was never shipped. That a mailbox's

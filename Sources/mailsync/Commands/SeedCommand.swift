@@ -37,7 +37,8 @@ struct SeedCommand: RunsUntilTold {
         // Counted when the seed began; mail has come since.
         let expected = seed.isDone ? nil : seed.expectedFileCount.flatMap { $0 > seed.fileCount ? $0 : nil }
         let share = expected.map { " of about \($0)" } ?? ""
-        let left = seed.remaining(now: .now()).map { ", \(max(1, $0.components.seconds)) s left" } ?? ""
+        let remaining = expected == nil ? nil : seed.remaining(now: .now())
+        let left = remaining.map { ", \(max(1, $0.components.seconds)) s left" } ?? ""
         let line = String(
             format: "%@: %llu%@ files, %.1f MB, %.1f MB/s, %.0f s%@", seed.isDone ? "seeded" : status.phase.rawValue,
             seed.fileCount, share, Double(seed.byteCount) / 1e6, rate, seconds, left)

@@ -45,7 +45,7 @@ class Faults(PairGroup):
             s.say('RENAME', imap.quoted(new), imap.quoted(name))
             if self.turn > 1:
                 s.say('DELETE', imap.quoted(f'INBOX/f{self.turn - 1}'))
-        # not -D: a mailbox that goes for good leaves mailboxes.db a batch after its directory
+        # not -D: a mailbox that goes for good may leave its directory a batch after mailboxes.db, as after a crash of Cyrus
         self.pair.p.cyrus.tool('cyr_expire', '-X', '0')
 
     def traced(self, side, under):

@@ -400,7 +400,7 @@ final class Oracle {
     var isCopy: Bool { state != nil }
 
     /// The replica was told to jump over what was trimmed, and may have: then it is no copy until that has come.
-    var isJumping: Bool { jump != nil }
+    var isJumping: Bool { jump.map { (ackedOnLink?.ack.applied ?? .zero) < $0.consistentAfter } ?? false }
 
     /// What a promotion found applied is all that was acked, and the store is exactly that.
     func checkPromoted(_ end: ReplicaEnd) {
