@@ -20,10 +20,11 @@ extension Capturer {
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
         // What was read already stays as it was then; if it has changed, it is read again in the next round.
-        let known = Dictionary(round.capturedGlobals.map { ($0.path, $0) }, uniquingKeysWith: { first, _ in first })
+        let known = Set(round.capturedGlobals.map(\.path))
+        let isListChanged = try hasMailboxListChanged(since: round)
         for var job in round.takeGlobals(leaving: readLast) {
-            let read = job.names.filter { known[job.directory.appending($0)] != nil }
-            let again = try read.filter { try !isStill(known[job.directory.appending($0)]!) }
+            let read = job.names.filter { known.contains(job.directory.appending($0)) }
+            let again = read.filter { isListChanged || job.directory.appending($0) != mailboxList }
             if !again.isEmpty { round.note(busy: [job.only(again)], of: .none) }
             job.names.subtract(read)
             if !job.names.isEmpty { try readGlobal(job, into: &round) }
@@ -123,13 +124,9 @@ extension Capturer {
         guard let read = round.capturedGlobals.first(where: { $0.path == mailboxList }) else {
             return try differsFromRow(mailboxList)
         }
-        return try !isStill(read)
-    }
-
-    /// Whether the file is as it was read.
-    private func isStill(_ captured: Captured) throws -> Bool {
-        guard case .file(let version, _) = captured.found else { return true }
-        return try parts.roots.status(of: captured.path) == version.status
+        guard case .file(let version, _) = read.found else { return true }
+        // Each transaction makes it longer or another file, so that a status is a content.
+        return try parts.roots.status(of: mailboxList) != version.status
     }
 
     /// Waits for who is writing it.
