@@ -114,7 +114,7 @@ def reason(e):
 
 def run_all(run, groups, word='', unable=None, listing=False):
     """runs what matches `word`; `unable` is why nothing can run here; returns the exit code"""
-    counts = dict(passed=0, failed=0, skipped=0)
+    counts, again = dict(passed=0, failed=0, skipped=0), 0
     try:
         for make in groups:
             group = make(run)
@@ -128,12 +128,13 @@ def run_all(run, groups, word='', unable=None, listing=False):
                         continue
                     why = unable or ('needs --long' if test.long and not run.long else None)
                     result, notes, secs = ('skipped', [why], 0) if why else _one(group, test)
+                    if result == 'undecided':
+                        again += 1
+                        _tell('AGAIN  ', name, result, notes, secs)
+                        result, notes, secs = _one(group, test)
+                        result = 'failed' if result == 'undecided' else result
                     counts[result] += 1
-                    line = {'passed': 'ok     ', 'failed': 'FAIL   ', 'skipped': 'skip   '}[result] + name
-                    print(line + (f' ({notes[0]})' if result == 'skipped' else f' ({secs:.1f} s)'), flush=True)
-                    if result == 'failed' or result == 'passed' and notes:
-                        for x in notes:
-                            print('         ' + x[:700], flush=True)
+                    _tell({'passed': 'ok     ', 'failed': 'FAIL   ', 'skipped': 'skip   '}[result], name, result, notes, secs)
             finally:
                 group.end()
     except KeyboardInterrupt:
@@ -141,11 +142,22 @@ def run_all(run, groups, word='', unable=None, listing=False):
         counts['failed'] += 1
     if listing:
         return 0
-    print('{passed} passed, {failed} failed, {skipped} skipped'.format(**counts), flush=True)
+    tries = f', {again} tried again' if again else ''
+    print('{passed} passed, {failed} failed, {skipped} skipped'.format(**counts) + tries, flush=True)
     return 1 if counts['failed'] else 0
 
 
+def _tell(word, name, result, notes, secs):
+    print(word + name + (f' ({notes[0]})' if result == 'skipped' else f' ({secs:.1f} s)'), flush=True)
+    if result != 'skipped':
+        for x in notes:
+            print('         ' + x[:700], flush=True)
+
+
 def _one(group, test):
+    """what came of it; 'undecided' is no verdict on the program: something was not in time, or a Cyrus did not answer, as on a
+    machine that stood still. That is tried once more, and told"""
+    from pair import Failure, Late
     start, failed, notes = time.monotonic(), True, []
     try:
         with Deadline(getattr(test, 'patience', PATIENCE)):
@@ -163,7 +175,8 @@ def _one(group, test):
             notes += group.evidence()
         except Exception as again:
             notes.append(f'(no evidence: {again!r})')
-        return 'failed', notes, time.monotonic() - start
+        is_verdict = isinstance(e, Failure) and not isinstance(e, Late)
+        return 'failed' if is_verdict else 'undecided', notes, time.monotonic() - start
     finally:
         group.tear_down(failed)
 
