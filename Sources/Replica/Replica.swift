@@ -78,6 +78,8 @@ package final class Replica: Sendable {
             (status.applied, status.flushed, status.received) = (record.applied, record.applied, record.applied)
             status.epochSeen = record.epochSeen
             if record.phase != .seeded { status.phase = .unseeded }
+            // Of its last checkpoint, until it hears of more.
+            if record.isCopy, record.exactAt != 0 { status.exactAt = Timestamp(nanoseconds: record.exactAt) }
         }
     }
 
@@ -135,6 +137,11 @@ package final class Replica: Sendable {
                 try unseeded.save(in: options.state)
             }
         }
+    }
+
+    /// It has a copy, and `seedUntilConsistent` has nothing to do.
+    package var isSeeded: Bool {
+        get throws { try !options.mayOverwrite && ReplicaRecord(in: options.state).isCopy }
     }
 
     /// Seeds, and follows the log until the copy is consistent, or until `stop`. Throws `SeedNotBegun` if no peer will have it.
@@ -385,6 +392,7 @@ package final class Replica: Sendable {
     private func beginLog(after seeded: SeedUser.Seeded, _ record: ReplicaRecord) throws {
         // All files are compared, or come whole.
         try AwaitedPaths.remove(in: options.state)
+        try HeldRemovals.remove(in: options.state)
         try JournalStart.dropJournal(in: options.state)
         try JournalStart(position: seeded.start, hash: seeded.hash).save(in: options.state)
         try seeded.versions.save(in: options.state)

@@ -25,6 +25,11 @@ package struct ReplicaEnd: Sendable {
             )
         }
         let flushed = try JournalStart.openJournal(in: state, applied: record.applied).flushed
+        if record.applied < flushed.position, let why = try HeldRemovals.reason(in: state) {
+            throw NotPromotable(
+                why: "\(why): if that is right, \"mailsync resume\" while \"mailsync run\" runs lets it go on; "
+                    + "if the primary lost them, its own copy is what to mend")
+        }
         guard record.applied == flushed.position else {
             throw NotPromotable(
                 why: "it has the log up to \(flushed.position), and has only applied it up to \(record.applied): "
@@ -39,7 +44,7 @@ package struct ReplicaEnd: Sendable {
     /// Leaves what a primary begins with: the journal, which goes on, and nothing of an earlier life as a primary.
     package func prepareForPrimary(in state: String) throws {
         let directory = try Directory(state)
-        for name in ["slots", "catalogue", "catalogue-wal", "catalogue-shm", "replica", "seeded", "awaited"] {
+        for name in ["slots", "catalogue", "catalogue-wal", "catalogue-shm", "replica", "seeded", "awaited", "held"] {
             do throws(SystemError) {
                 try directory.unlink(Array(name.utf8))
             } catch {
@@ -69,8 +74,11 @@ extension Replica {
         try ReplicaRecord(in: state).checkRoots(layout)
     }
 
-    /// Applies all that is in the journal, with no link and no other thread: for a promotion when no daemon runs.
-    package static func applyJournal(in state: String, layout: StoreLayout, log: Logger) throws {
+    /// Applies all that is in the journal, with no link and no other thread: for a promotion when no daemon runs. What the
+    /// removal brake holds back stays so.
+    package static func applyJournal(
+        in state: String, layout: StoreLayout, removalLimit: RemovalLimit?, log: Logger
+    ) throws {
         let record = try ReplicaRecord(in: state)
         guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
         try record.checkRoots(layout)
@@ -80,7 +88,7 @@ extension Replica {
         shared.follow(awaiting: try AwaitedPaths(in: state, applied: record.applied))
         let writer = try StoreWriter(layout, quarantine: try Quarantine(state + "/quarantine"))
         let parts = Applier.Parts(
-            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalLimit: nil, state: state,
+            journal: journal, writer: writer, tidyUp: {}, layout: layout, removalLimit: removalLimit, state: state,
             shared: shared, log: log)
         try Applier(parts, record: record, seeded: try SeededVersions(in: state)).run()
         try writer.leave()

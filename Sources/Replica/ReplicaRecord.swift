@@ -61,6 +61,9 @@ struct ReplicaRecord: Equatable, Sendable {
 }
 
 extension ReplicaRecord {
+    /// The store is a consistent copy, which could be promoted.
+    var isCopy: Bool { phase == .seeded && applied >= consistentAfter }
+
     /// Throws `StrangeRoot` if this is a copy, and a root of `layout` is empty that was not.
     func checkRoots(_ layout: StoreLayout) throws {
         if phase == .seeded { try roots.check(layout) }

@@ -1,5 +1,6 @@
 import Formats
 import Linux
+import Replica
 import ReplicationLog
 import Store
 
@@ -20,7 +21,7 @@ struct Configuration: Sendable {
     let journalKeep: Duration
     let quarantineKeep: Duration
     /// Of a replica's files, what may be removed in an hour; nothing: no limit.
-    let removalShareMax: Double?
+    let removalLimit: RemovalLimit?
     /// Instead of imapd.conf's mboxname_lockpath.
     let lockPath: String?
 
@@ -78,7 +79,7 @@ struct Configuration: Sendable {
         scrubPeriod = scrub?.value == "off" ? nil : try Self.duration(scrub, default: .seconds(7 * 86400))
         quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
         journalKeep = try Self.duration(values.entry("journal_keep"), default: .seconds(7 * 86400))
-        removalShareMax = try Self.share(values.entry("removal_brake"), default: 0.2)
+        removalLimit = try Self.share(values.entry("removal_brake"), default: 0.2).map { RemovalLimit(shareMax: $0) }
         journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
         guard state.hasPrefix("/") else {
             throw Failure(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Linux
 import Replica
+import ReplicationLog
 
 /// The program: a list of commands.
 @main
@@ -84,6 +85,11 @@ struct Mailsync: ParsableCommand {
         case is SeedRefusal: (.configuration, nil)
         case let refusal as SeedNotBegun:
             (refusal.isRefused ? .configuration : .unavailable, refusal.hint)
+        case JournalError.damaged:
+            (
+                .dataError,
+                "\"mailsync inspect\" shows the segment; on a replica \"mailsync seed --overwrite\" makes log and copy anew"
+            )
         case is NotPromotable: (.unavailable, nil)
         default: (.systemError, nil)
         }

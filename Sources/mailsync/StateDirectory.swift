@@ -71,6 +71,15 @@ struct StateDirectory: Sendable {
 
     static let ownerHint = "run this as the user that mailsync runs as, who owns the state directory"
 
+    /// What root has made here is for the user who owns the directory, as whom the daemon runs.
+    func giveToOwner() throws(SystemError) {
+        guard geteuid() == 0, let owner = try FileStatus.of(path) else { return }
+        let directory = try Directory(path)
+        for entry in try directory.entries() {
+            try directory.setOwner(of: entry.name, to: owner.owner, group: owner.group)
+        }
+    }
+
     // MARK: - store
 
     /// Nothing was replicated yet, in either role: whatever this is for may still change.

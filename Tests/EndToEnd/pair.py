@@ -15,7 +15,8 @@ from lab.instance import OWNER, Instance
 from lab.ports import free_port
 from proxy import Wire, Wires
 
-TRY_AGAIN = 75                           # sysexits' EX_TEMPFAIL: not in time
+USAGE, UNAVAILABLE = 64, 69              # sysexits' EX_USAGE, EX_UNAVAILABLE
+TRY_AGAIN = 75                           # EX_TEMPFAIL: not in time
 POSITIONS = ('applied', 'flushed', 'received', 'shipped', 'journaled')     # each <= the next
 
 

@@ -41,6 +41,8 @@ final class Applier {
     private var isCheckpointed = true
     /// Made when something is first to be removed: it takes a walk.
     private var brake: RemovalBrake?
+    /// Why the brake held in an earlier life, and nobody has said "resume" since.
+    private var heldBefore: String?
 
     /// While there is much to apply, the primary is told this often.
     private static let ackInterval = Duration.milliseconds(20)
@@ -61,6 +63,11 @@ final class Applier {
                 segment: parts.state, why: "the log after \(record.applied), the last position applied, is not there")
         }
         self.cursor = cursor
+        if parts.removalLimit == nil {
+            try HeldRemovals.remove(in: parts.state)
+        } else {
+            heldBefore = try HeldRemovals.reason(in: parts.state)
+        }
     }
 
     /// Until the inbox says stop; then all that is flushed is applied, and a checkpoint made.
@@ -141,23 +148,28 @@ final class Applier {
             needed: needed)
     }
 
-    /// Waits, if the batch would remove too much, until the operator has looked or it is time to end.
+    /// Waits, if the batch would remove too much, until the operator has looked or it is time to end. A restart, or a promotion,
+    /// is no word of the operator's.
     private func brake(_ records: [Record]) throws {
-        let count = records.count { $0.change == .remove }
-        guard count > 0, let limit = parts.removalLimit else { return }
+        let removed = Set(records.filter { $0.change == .remove }.map(\.path))
+        guard !removed.isEmpty, let limit = parts.removalLimit else { return }
+        let count = max(removed.count, parts.writer.fileCount(below: removed))
         let now = MonotonicTime.now()
         if brake?.isOver(now: now) ?? true {
             brake = RemovalBrake(limit, storeCount: try parts.writer.nameCount(), now: now)
         }
-        while brake?.mayRemove(count) == false {
-            let why = brake?.reason(count) ?? ""
+        while heldBefore != nil || brake?.mayRemove(count) == false {
+            let why = heldBefore ?? brake?.reason(count) ?? ""
+            try outlastingShortage { try HeldRemovals.save(why, in: parts.state) }
             // Said before there was anything to look at, it was about nothing.
             parts.shared.work.update { $0.isBrakeReleased = false }
-            parts.shared.pauses(.apply, because: why)
-            parts.log.critical("paused: \(why); \"mailsync resume\" goes on")
+            parts.shared.pauses(.apply, because: "\(why): if that is right, \"mailsync resume\" goes on")
+            parts.log.critical("paused: \(why): if that is right, \"mailsync resume\" goes on")
             _ = parts.shared.work.wait { $0.isStopping || $0.isBrakeReleased }
             guard !parts.shared.work.withLock({ $0.isStopping }) else { throw BrakedAtEnd() }
             parts.shared.work.update { $0.isBrakeReleased = false }
+            heldBefore = nil
+            try HeldRemovals.remove(in: parts.state)
             brake?.release()
         }
     }

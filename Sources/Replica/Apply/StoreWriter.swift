@@ -95,6 +95,24 @@ final class StoreWriter: Sendable {
         return count
     }
 
+    /// How many files go with these names, those in directories included. What cannot be looked at counts as one.
+    func fileCount(below paths: Set<StorePath>) -> Int {
+        paths.reduce(0) { count, path in
+            var place = path
+            while !place.isRoot {
+                place = place.parent
+                if paths.contains(place) { return count }
+            }
+            guard !path.isRoot, let root = roots[path.root] else { return count }
+            do throws(SystemError) {
+                guard let status = try root.status(of: path.path) else { return count }
+                return count + (status.kind == .directory ? try nameCount(in: root, path.path) : 1)
+            } catch {
+                return count + 1
+            }
+        }
+    }
+
     private func nameCount(in root: Directory, _ path: [UInt8]) throws(SystemError) -> Int {
         var count = 0
         for entry in try root.entries(of: path) {

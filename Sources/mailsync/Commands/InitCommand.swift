@@ -30,6 +30,7 @@ struct InitCommand: ParsableCommand {
             try state.save(identity)
         }
         try changeRole(state)
+        try state.giveToOwner()
         Output.print(identity.fingerprint.description)
         Output.note("\(state.path): this end of \(configuration.store) is a \(role.rawValue)")
         Output.note("hint: \(nextStep(configuration))")
@@ -62,6 +63,13 @@ struct InitCommand: ParsableCommand {
         }
         let wanted: Role = role == .primary ? .primary : .replica
         if let old, old.role == wanted, old.fencedBy == nil { return }
+        if let epoch = old?.fencedBy, wanted == .primary {
+            throw Failure(
+                .usage, "this primary was replaced: epoch \(epoch) was promoted elsewhere",
+                hint:
+                    "\"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it a replica of that one; "
+                    + "to serve from this store all the same, give it a new state directory")
+        }
         if old?.role == .replica, wanted == .primary {
             throw Failure(
                 .usage, "this end is a replica", hint: "\"mailsync promote\" makes a primary of it")
@@ -73,7 +81,7 @@ struct InitCommand: ParsableCommand {
     private func forgetLog(_ path: String) throws {
         for name in [
             "journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded",
-            "log-start",
+            "log-start", "held",
         ] {
             let item = path + "/" + name
             if FileManager.default.fileExists(atPath: item) { try FileManager.default.removeItem(atPath: item) }

@@ -25,7 +25,11 @@ struct SeedCommand: RunsUntilTold {
         _ = try? CurrentProcess.raiseOpenFilesMax(to: 65536)  // as far as it goes
         let log = Output.makeLogger()
         let daemon = try Daemon(configuration, mayOverwrite: overwrite, log: log)
-        try await daemon.seedOnly { progress in Self.show(progress) }
+        guard try await daemon.seedOnly({ progress in Self.show(progress) }) else {
+            return Output.note(
+                "this replica was seeded before: nothing was fetched or compared. \"mailsync run\" follows the primary; "
+                    + "\"mailsync seed --overwrite\" compares all with it and makes it the same")
+        }
         Output.note("seeded: \"mailsync run\" follows the primary from here")
     }
 

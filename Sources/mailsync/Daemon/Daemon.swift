@@ -75,8 +75,9 @@ final class Daemon: Sendable {
         log.info("stopped")
     }
 
-    /// `mailsync seed`: until the copy is consistent, or stopped by a signal. `show` is called every few seconds.
-    func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws {
+    /// `mailsync seed`: until the copy is consistent, or stopped by a signal; false if it was before. `show` is called every few
+    /// seconds.
+    func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws -> Bool {
         let hold = try takeState()
         defer { withExtendedLifetime(hold) {} }
         if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
@@ -85,6 +86,7 @@ final class Daemon: Sendable {
         let control = try makeControl()
         let endpoint = try makeEndpoint()
         let replica = try makeReplica(endpoint)
+        guard try !replica.isSeeded else { return false }
         current.withLock { $0 = .replica(replica) }
         let signals = Linux.Thread.waitForTermination {
             self.isStopping.withLock { $0 = true }
@@ -109,6 +111,7 @@ final class Daemon: Sendable {
         }
         try await endpoint.stop()
         guard !isStopping.withLock({ $0 }) else { throw Failure(.tryAgain, "seed: stopped; run it again to go on") }
+        return true
     }
 
     private func takeState() throws -> StateDirectory.Hold {
@@ -294,7 +297,7 @@ final class Daemon: Sendable {
         let options = Replica.Options(
             store: configuration.store, state: state.path, peers: peers, mayOverwrite: mayOverwrite,
             quarantineKeep: configuration.quarantineKeep,
-            removalLimit: configuration.removalShareMax.map { RemovalLimit(shareMax: $0) })
+            removalLimit: configuration.removalLimit)
         return try Replica(options, layout: layout, dialer: endpoint, log: log)
     }
 

@@ -29,7 +29,9 @@ struct OfflinePromotion {
     func run() throws -> String {
         let hold = try state.hold()
         defer { withExtendedLifetime(hold) {} }
-        try Replica.applyJournal(in: state.path, layout: try configuration.layout(), log: Output.makeLogger())
+        try Replica.applyJournal(
+            in: state.path, layout: try configuration.layout(), removalLimit: configuration.removalLimit,
+            log: Output.makeLogger())
         return try Promotion(state: state).run()
     }
 }

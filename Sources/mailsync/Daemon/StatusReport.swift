@@ -291,6 +291,7 @@ extension StatusReport {
                 (
                     "replica",
                     "\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
+                        + (replica.flushed == replica.applied ? "" : ", and not all of it applied: see status there")
                 ))
             lines.append(("", replica.fingerprint))
         }

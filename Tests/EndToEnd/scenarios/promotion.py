@@ -6,7 +6,7 @@ import threading
 import time
 
 from lab import afterlife, diff, imap, processes
-from pair import TRY_AGAIN, Failure
+from pair import TRY_AGAIN, UNAVAILABLE, USAGE, Failure
 from runner import scenario
 
 from .common import PairGroup
@@ -162,6 +162,55 @@ class Promotion(PairGroup):
         self.judge()
         if not self.kept_aside(b'Subject: message split-brain\r'):
             raise Failure('the message that only the old primary had is nowhere to be found')
+
+    @scenario('a partition goes at once: the replica keeps its own, over a promotion and a restart, until it is told to go on')
+    def braked(self):
+        pair = self.make(store=['--users', 12, '--messages', 3000, '--median', 600]).start(cyrus=False)
+        partition = pair.p.cyrus.dir + '/part1/uuid'
+        there = partition.replace(pair.p.cyrus.dir, pair.r.cyrus.dir, 1)
+
+        def count():
+            return sum(len(files) for _, _, files in os.walk(there))
+
+        def is_paused():
+            return pair.r.running and pair.status('r').get('state') == 'paused'
+
+        def holds(when):
+            processes.until(is_paused, 60, f'a replica that is paused {when}')
+            if count() != before:
+                raise Failure(f'{when}: of {before} files there are {count()}')
+
+        def refuses(when):
+            done = pair.command(pair.r, 'promote', expect=(UNAVAILABLE,))
+            if 'mailsync resume' not in done.stderr:
+                raise Failure(f'{when}: promote says {done.stderr}')
+        before = count()
+        os.rename(partition, pair.p.cyrus.dir + '/away')
+        holds('when all was removed')
+        refuses('with a daemon')
+        holds('after a promotion that was refused')
+        pair.restart('r')
+        holds('after a restart')
+        pair.kill('r')
+        refuses('without a daemon')
+        pair.start_daemon('r')
+        holds('after kill -9')
+        pair.command(pair.r, 'resume')
+        pair.wait_now()
+        if count():
+            raise Failure(f'{count()} files are left after resume')
+        return f'{before} files'
+
+    @scenario('a primary that was replaced is made none again by init')
+    def no_way_around(self):
+        pair = self.promoted(kill=False)
+        self.refused(pair)
+        pair.kill('p')
+        done = pair.command(pair.p, 'init', '--role', 'primary', expect=(USAGE,))
+        if 'was replaced' not in done.stderr:
+            raise Failure(done.stderr)
+        pair.start_daemon('p')
+        return self.refused(pair)
 
     def kept_aside(self, ident):
         p = self.pair.p

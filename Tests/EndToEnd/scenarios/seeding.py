@@ -6,12 +6,12 @@ import subprocess
 import time
 
 from lab import processes
-from pair import Failure
+from pair import UNAVAILABLE, Failure
 from runner import scenario
 
 from .common import PairGroup, told
 
-CONFIGURATION, UNAVAILABLE = 78, 69
+CONFIGURATION = 78
 
 
 def files(roots):

@@ -9,12 +9,12 @@ import threading
 import time
 
 from lab import imap, processes
-from pair import Failure
+from pair import TRY_AGAIN, UNAVAILABLE, USAGE, Failure
 from runner import Skip, scenario
 
 from .common import PairGroup, told
 
-EQUAL, DIFFERENT, USAGE, UNAVAILABLE, TRY_AGAIN = 0, 1, 64, 69, 75
+EQUAL, DIFFERENT = 0, 1
 
 
 class Verify(PairGroup):

@@ -304,7 +304,7 @@ final class Host: @unchecked Sendable {
     /// As `mailsync promote` without a daemon does. Returns what it came to.
     func promote() throws -> ReplicaEnd {
         try world.outside {
-            try Replica.applyJournal(in: statePath, layout: layout, log: log)
+            try Replica.applyJournal(in: statePath, layout: layout, removalLimit: nil, log: log)
             let end = try ReplicaEnd(in: statePath)
             try end.prepareForPrimary(in: statePath)
             return end
