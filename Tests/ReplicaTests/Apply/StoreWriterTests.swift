@@ -116,6 +116,13 @@ import Testing
         #expect(try text("state/quarantine/42/partition-default/user/al/Sent/2.") == "user/al/Sent/2.")
     }
 
+    @Test func `with a directory go all files below it, each once`() throws {
+        for name in ["d/a/1.", "d/a/2.", "d/3.", "e/4."] { try put(StorePath(mail, name), "x") }
+        let paths = ["d", "d/a/1.", "d/a", "e/4.", "nothing"].map { StorePath(mail, $0) }
+        #expect(writer.fileCount(below: Set(paths)) == 4)
+        #expect(writer.fileCount(below: [StorePath(root: mail)]) == 0)
+    }
+
     @Test func `two lives of one name in one batch are both kept`() throws {
         let path = StorePath(mail, "1.")
         for text in ["one", "two", "three"] {
