@@ -78,6 +78,7 @@ package final class Primary: Sendable {
     /// removed later is told only if there is a row of it.
     private let isGrounded = Condition(false)
     private let isStopped = Atomic(false)
+    private let isEnded = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
     package init(_ options: Options, roots: StoreRoots, locks: CyrusLocks, log: Logger) throws {
@@ -133,6 +134,9 @@ package final class Primary: Sendable {
         let capturer = CapturerParts(self)
         defer {
             catalogue.close()
+            isEnded.store(true, ordering: .relaxed)
+            cookies.update { _ in }
+            acks.update { _ in }
             // It holds this primary, and with it the watches, which a later one needs.
             running.withLock { $0 = nil }
         }
@@ -353,27 +357,33 @@ package final class Primary: Sendable {
     /// The same, as far as events tell.
     private func positionOfEvents(timeout: Duration) throws(SystemError) -> Position? {
         let cookie = try watcher.makeCookie()
-        return cookies.take(timeout: timeout) { cookies in
-            guard let position = cookies[cookie] else { return nil }
-            cookies[cookie] = nil
+        return cookies.take(timeout: timeout) { cookies -> Position?? in
+            guard let position = cookies.removeValue(forKey: cookie) else { return hasEnded ? .some(nil) : nil }
             return position
-        }
+        } ?? nil
     }
+
+    /// `run` has: nothing that is waited for here comes any more.
+    package var hasEnded: Bool { isEnded.load(ordering: .relaxed) }
 
     package enum Level: String, Sendable {
         case flushed, applied
     }
 
-    /// Whether every replica has reached `position` before `timeout`; false while there is none. Blocks its thread.
+    /// Whether every replica has reached `position` before `timeout` and the end of `run`; false while there is none. Blocks its
+    /// thread.
     package func wait(for position: Position, _ level: Level, timeout: Duration) -> Bool {
-        acks.wait(timeout: timeout) { _ in
-            let all = slots.all.values
-            return !all.isEmpty
-                && all.allSatisfy { slot in
-                    !slot.isSeeding
-                        && (level == .flushed ? slot.flushed : slot.applied) >= max(position, slot.consistentAfter)
-                }
-        }
+        _ = acks.wait(timeout: timeout) { _ in hasEnded || isReached(position, level) }
+        return isReached(position, level)
+    }
+
+    private func isReached(_ position: Position, _ level: Level) -> Bool {
+        let all = slots.all.values
+        return !all.isEmpty
+            && all.allSatisfy { slot in
+                !slot.isSeeding
+                    && (level == .flushed ? slot.flushed : slot.applied) >= max(position, slot.consistentAfter)
+            }
     }
 
     // MARK: - status

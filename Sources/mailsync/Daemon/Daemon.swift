@@ -383,34 +383,64 @@ final class Daemon: Sendable {
 
     private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
         let deadline = MonotonicTime.now() + timeout
-        while case .paused = current.withLock({ $0 }), MonotonicTime.now() < deadline {
+        var current = try await outlastingPause(until: deadline)
+        while case .primary(let primary) = current {
+            let position = try await Linux.Thread.run(name: "wait-now") { () throws(SystemError) -> Position? in
+                do throws(SystemError) {
+                    return try primary.positionNow(timeout: deadline - .now())
+                } catch {
+                    guard error.isShortage else { throw error }
+                    return nil
+                }
+            }
+            if let position { return .position(position.description) }
+            guard MonotonicTime.now() < deadline else { break }
+            try await Task.sleep(for: .milliseconds(100))
+            current = try await outlastingPause(until: deadline, after: primary)
+        }
+        switch current {
+        case .primary, .paused: return .notInTime
+        case .none, .replica, .fenced: throw Failure(.unavailable, current.idleReason)
+        }
+    }
+
+    /// What this end is, once it is at work. A primary that ended for want of something is followed by another; `after` that one.
+    private func outlastingPause(until deadline: MonotonicTime, after ended: Primary? = nil) async throws -> Current {
+        while true {
+            let current = current.withLock { $0 }
+            switch current {
+            case .paused: break
+            case .none where ended != nil: break
+            case .primary(let primary) where primary === ended && primary.hasEnded: break
+            case .none, .primary, .replica, .fenced: return current
+            }
+            guard MonotonicTime.now() < deadline else { return current }
             try await Task.sleep(for: .milliseconds(100))
         }
-        let current = current.withLock { $0 }
-        if case .paused = current { return .notInTime }
-        guard case .primary(let primary) = current else {
-            throw Failure(.unavailable, current.idleReason)
-        }
-        let position = try await Linux.Thread.run(name: "wait-now") {
-            try primary.positionNow(timeout: deadline - .now())
-        }
-        return position.map { .position($0.description) } ?? .notInTime
     }
 
     private func wait(_ text: String, _ levelText: String, _ timeout: Duration) async throws -> ControlAnswer {
         guard let position = Position(text), let level = Primary.Level(rawValue: levelText) else {
             return .failed("not a position and a level: \(text) \(levelText)")
         }
-        let current = current.withLock { $0 }
+        let deadline = MonotonicTime.now() + timeout
+        var current = current.withLock { $0 }
         if case .fenced = current { throw Failure(.unavailable, current.idleReason) }
-        let isReached = try await Linux.Thread.run(name: "wait") { () -> Bool in
-            switch current {
-            case .primary(let primary): primary.wait(for: position, level, timeout: timeout)
-            case .replica(let replica): replica.wait(for: position, isApplied: level == .applied, timeout: timeout)
-            case .none, .fenced, .paused: false
+        while true {
+            let isReached = try await Linux.Thread.run(name: "wait") { [current] () -> Bool in
+                let timeout = deadline - .now()
+                return switch current {
+                case .primary(let primary): primary.wait(for: position, level, timeout: timeout)
+                case .replica(let replica): replica.wait(for: position, isApplied: level == .applied, timeout: timeout)
+                case .none, .fenced, .paused: false
+                }
             }
+            if isReached { return .reached }
+            guard case .primary(let primary) = current, primary.hasEnded, MonotonicTime.now() < deadline else {
+                return .notInTime
+            }
+            current = try await outlastingPause(until: deadline, after: primary)
         }
-        return isReached ? .reached : .notInTime
     }
 
     private func startPromotion() async throws -> ControlAnswer {
