@@ -285,7 +285,8 @@ class Verify(PairGroup):
         def verifies():
             while not stop.is_set():
                 try:
-                    found, end = self.verify(expect=(EQUAL, UNAVAILABLE, TRY_AGAIN))
+                    # On a machine that does other work besides, one takes minutes.
+                    found, end = self.verify(expect=(EQUAL, UNAVAILABLE, TRY_AGAIN), timeout=900)
                     troubles.extend(self.sentence(f) for f in found)
                     completed.append(bool(end and not end['unfinished']))
                 except Exception as e:
