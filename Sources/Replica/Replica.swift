@@ -367,6 +367,8 @@ package final class Replica: Sendable {
                     shared.failed(why)
                     log.warning("seed interrupted: \(why)")
                     try refusals.note("\(peer): \(why)")
+                case .lacksRoot(let missing):
+                    throw missing
                 }
             } catch let error as LinkFailure {
                 shared.failed("\(error)")

@@ -83,6 +83,7 @@ struct Mailsync: ParsableCommand {
         switch error {
         case is StrangeRoot: (.configuration, StrangeRoot.hint)
         case is SeedRefusal: (.configuration, nil)
+        case is MissingRoot: (.configuration, MissingRoot.hint)
         case let refusal as SeedNotBegun:
             (refusal.isRefused ? .configuration : .unavailable, refusal.hint)
         case JournalError.damaged:

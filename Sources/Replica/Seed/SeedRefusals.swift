@@ -20,6 +20,17 @@ package struct SeedNotBegun: Error, Equatable, CustomStringConvertible {
     package var description: String { "seed: \(reasons.joined(separator: "; "))" }
 }
 
+/// The primary's store has a root that this end's has not.
+package struct MissingRoot: Error, Equatable, CustomStringConvertible {
+    let name: RootName
+
+    package var description: String {
+        "seed: the primary's store has \(name), and this end's imapd.conf has none of that name"
+    }
+
+    package static let hint = "both ends name the same partitions; add it to imapd.conf here, and make its directory"
+}
+
 /// Why the peers do not seed, until it is time to give up. Pure.
 struct SeedRefusals {
     private let peerCount: Int

@@ -17,6 +17,8 @@ final class SeedUser: LinkUser {
         case seeded(Seeded)
         case closed(String)
         case refused(Refusal, String)
+        /// Trying again does not help.
+        case lacksRoot(MissingRoot)
     }
 
     struct Seeded: Sendable {
@@ -35,6 +37,7 @@ final class SeedUser: LinkUser {
         var end: SeedEnd?
         var isStopped = false
         var failure: String?
+        var missingRoot: MissingRoot?
     }
 
     /// What the workers found out.
@@ -174,7 +177,7 @@ final class SeedUser: LinkUser {
             guard let end = state.end, state.failure == nil, let welcome = welcome.withLock({ $0 }) else {
                 let why = state.failure ?? closing.withLock { $0 } ?? "interrupted"
                 link.close(because: why)
-                return ended(.closed(why))
+                return ended(state.missingRoot.map { .lacksRoot($0) } ?? .closed(why))
             }
             try finish(end, welcome)
             link.close(because: "seeded")
@@ -213,7 +216,7 @@ final class SeedUser: LinkUser {
             do {
                 try apply(batch)
             } catch {
-                queue.update { $0.failure = "\(error)" }
+                fail(error)
             }
             let left = queue.withLock { $0.batchBytes }
             let resume =
@@ -230,6 +233,7 @@ final class SeedUser: LinkUser {
         let asOf = batch.position.sequence
         var counted: (files: UInt64, bytes: UInt64) = (0, 0)
         for record in try BatchReader.records(of: batch) {
+            try checkRoot(of: record.path)
             switch try applier.apply(record, at: SequenceNumber(0)) {
             case .applied:
                 break
@@ -272,13 +276,26 @@ final class SeedUser: LinkUser {
             do {
                 link.send(.seedWant(try answer(listing)))
             } catch {
-                queue.update { $0.failure = "\(error)" }
+                fail(error)
             }
         }
     }
 
+    private func fail(_ error: any Error) {
+        queue.update { queue in
+            queue.failure = queue.failure ?? "\(error)"
+            queue.missingRoot = queue.missingRoot ?? error as? MissingRoot
+        }
+    }
+
+    /// Before anything is done about `path`.
+    private func checkRoot(of path: StorePath) throws(MissingRoot) {
+        guard layout.root(path.root) != nil else { throw MissingRoot(name: path.root) }
+    }
+
     /// Removes what the primary does not have, and tells what is here of what it has.
     private func answer(_ listing: SeedListing) throws -> SeedWant {
+        try checkRoot(of: listing.directory)
         let listed = Dictionary(listing.entries.map { ($0.name, $0) }) { first, _ in first }
         for entry in try writer.entries(of: listing.directory) ?? [] {
             guard StorePath.isName(entry.name) else { continue }

@@ -150,6 +150,23 @@ class Seeding(PairGroup):
         pair.start_daemon('r')
         self.judge()
 
+    @scenario('a replica without a partition of the primary\'s is told which, and can be mended')
+    def missing_partition(self):
+        pair = self.make(store=self.store(300)).start(cyrus=False, seed=False)
+        path = pair.r.cyrus.imapd_conf
+        with open(path) as f:
+            text = f.read()
+        with open(path, 'w') as f:
+            f.writelines(line for line in text.splitlines(True) if not line.startswith('partition-second'))
+        done = pair.command(pair.r, 'seed', expect=(CONFIGURATION,))
+        if 'has partition-second' not in done.stderr or 'hint: ' not in done.stderr:
+            raise Failure(done.stderr)
+        with open(path, 'w') as f:
+            f.write(text)
+        pair.seed()
+        pair.start_daemon('r')
+        self.judge()
+
     @scenario('Cyrus that runs on the replica is told of: check and seed refuse, status warns')
     def cyrus_there(self):
         pair = self.make(users=range(2)).start()
