@@ -151,8 +151,9 @@ final class Applier {
     /// Waits, if the batch would remove too much, until the operator has looked or it is time to end. A restart, or a promotion,
     /// is no word of the operator's.
     private func brake(_ records: [Record]) throws {
-        let removed = Set(records.filter { $0.change == .remove }.map(\.path))
-        guard !removed.isEmpty, let limit = parts.removalLimit else { return }
+        guard let limit = parts.removalLimit else { return }
+        let removed = Set(records.lazy.filter { $0.change == .remove }.map(\.path))
+        guard !removed.isEmpty else { return }
         let count = max(removed.count, parts.writer.fileCount(below: removed))
         let now = MonotonicTime.now()
         if brake?.isOver(now: now) ?? true {

@@ -81,7 +81,7 @@ struct InitCommand: ParsableCommand {
     private func forgetLog(_ path: String) throws {
         for name in [
             "journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded",
-            "log-start", "held",
+            "log-start",
         ] {
             let item = path + "/" + name
             if FileManager.default.fileExists(atPath: item) { try FileManager.default.removeItem(atPath: item) }

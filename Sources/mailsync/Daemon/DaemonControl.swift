@@ -1,0 +1,138 @@
+import Formats
+import Linux
+import Primary
+import Replica
+import Store
+import Synchronization
+
+// What a daemon answers on its control socket, whatever its role is now.
+
+extension Daemon {
+    func answer(_ request: ControlRequest) async -> ControlAnswer {
+        do {
+            switch request {
+            case .status:
+                return .status(try status())
+            case .positionNow(let timeout):
+                return try await positionNow(Self.bounded(timeout))
+            case .wait(let position, let level, let timeout):
+                return try await wait(position, level, Self.bounded(timeout))
+            case .promote:
+                return try await startPromotion()
+            case .resume:
+                guard case .replica(let replica) = current.withLock({ $0 }) else {
+                    throw Failure(.unavailable, "this end is no replica: nothing is paused")
+                }
+                guard replica.status.phase == .paused else { return .done("nothing was stopped") }
+                replica.releaseBrake()
+                return .done("going on")
+            case .verify:
+                return .failed("a verification is answered line by line")
+            case .stop:
+                stop()
+                return .done("stopping")
+            }
+        } catch {
+            return .failed("\(error)")
+        }
+    }
+
+    /// A year at most, and none for what is no number.
+    private static func bounded(_ seconds: Double) -> Duration { .seconds(seconds > 0 ? min(seconds, 31_536_000) : 0) }
+
+    private func status() throws -> StatusReport {
+        switch current.withLock({ $0 }) {
+        case .primary(let primary):
+            return StatusReport(store: configuration.store, primary: primary.status, now: .now())
+        case .replica(let replica):
+            return StatusReport(
+                store: configuration.store, replica: replica.status,
+                warning: CyrusMaster.warning(for: configuration.imapdConf), now: .now())
+        case .fenced(let epoch):
+            return StatusReport(store: configuration.store, standing: try state.standing(), fencedBy: epoch)
+        case .paused(let why):
+            return StatusReport(store: configuration.store, standing: try state.standing(), pausedBecause: why)
+        case .none:
+            throw Failure(.tryAgain, Current.none.idleReason)
+        }
+    }
+
+    private func positionNow(_ timeout: Duration) async throws -> ControlAnswer {
+        let deadline = MonotonicTime.now() + timeout
+        var current = try await outlastingPause(until: deadline)
+        while case .primary(let primary) = current {
+            let position = try await Linux.Thread.run(name: "wait-now") { () throws(SystemError) -> Position? in
+                do throws(SystemError) {
+                    return try primary.positionNow(timeout: deadline - .now())
+                } catch {
+                    guard error.isShortage else { throw error }
+                    return nil
+                }
+            }
+            if let position { return .position(position.description) }
+            guard MonotonicTime.now() < deadline else { break }
+            try await Task.sleep(for: .milliseconds(100))
+            current = try await outlastingPause(until: deadline, after: primary)
+        }
+        switch current {
+        case .primary, .paused: return .notInTime
+        case .none, .replica, .fenced: throw Failure(.unavailable, current.idleReason)
+        }
+    }
+
+    /// What this end is, once it is at work. A primary that ended for want of something is followed by another; `after` that one.
+    private func outlastingPause(until deadline: MonotonicTime, after ended: Primary? = nil) async throws -> Current {
+        while true {
+            let current = current.withLock { $0 }
+            switch current {
+            case .paused: break
+            case .none where ended != nil: break
+            case .primary(let primary) where primary === ended && primary.hasEnded: break
+            case .none, .primary, .replica, .fenced: return current
+            }
+            guard MonotonicTime.now() < deadline else { return current }
+            try await Task.sleep(for: .milliseconds(100))
+        }
+    }
+
+    private func wait(_ text: String, _ levelText: String, _ timeout: Duration) async throws -> ControlAnswer {
+        guard let position = Position(text), let level = Primary.Level(rawValue: levelText) else {
+            return .failed("not a position and a level: \(text) \(levelText)")
+        }
+        let deadline = MonotonicTime.now() + timeout
+        var current = current.withLock { $0 }
+        if case .fenced = current { throw Failure(.unavailable, current.idleReason) }
+        while true {
+            let isReached = try await Linux.Thread.run(name: "wait") { [current] () -> Bool in
+                let timeout = deadline - .now()
+                return switch current {
+                case .primary(let primary): primary.wait(for: position, level, timeout: timeout)
+                case .replica(let replica): replica.wait(for: position, isApplied: level == .applied, timeout: timeout)
+                case .none, .fenced, .paused: false
+                }
+            }
+            if isReached { return .reached }
+            guard case .primary(let primary) = current, primary.hasEnded, MonotonicTime.now() < deadline else {
+                return .notInTime
+            }
+            current = try await outlastingPause(until: deadline, after: primary)
+        }
+    }
+
+    private func startPromotion() async throws -> ControlAnswer {
+        guard case .replica(let replica) = current.withLock({ $0 }) else {
+            throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
+        }
+        try replica.checkPromotable()
+        isPromoting.withLock { $0 = true }
+        replica.stop()
+        let promotion = promotion
+        let report = try await Linux.Thread.run(name: "promote") {
+            promotion.take(timeout: .seconds(3600)) { report -> ControlAnswer? in
+                defer { report = nil }
+                return report
+            }
+        }
+        return report ?? .failed("the promotion did not finish within an hour")
+    }
+}
