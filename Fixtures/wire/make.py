@@ -228,7 +228,8 @@ def messages():
     yield "message-hello.hex", "what a replica says first", frame(1, Hex()
         .add(struct.pack(">H", 1), "protocol 1").add(string("mail-Ü".encode()), "store: mail-Ü")
         .add(b"\x01", "purpose: stream").add(position(3, 4211), "flushed 3/4211").add(PREVIOUS, "chain hash there")
-        .add(position(3, 4200), "applied 3/4200").add(struct.pack(">I", 4), "epoch seen: 4"))
+        .add(position(3, 4200), "applied 3/4200").add(struct.pack(">I", 4), "epoch seen: 4")
+        .add(leb(1), "1 rule of naming").add(string(b"hashimapspool") + string(b"yes"), "hashimapspool: yes"))
     yield "message-welcome.hex", "what a primary answers", frame(2, Hex()
         .add(struct.pack(">H", 1), "protocol 1").add(position(3, 4211), "start 3/4211").add(PREVIOUS, "chain hash there")
         .add(position(3, 4150), "consistent after 3/4150"))
@@ -237,7 +238,8 @@ def messages():
     yield "message-batch.hex", "a sealed batch, the one of batch.hex", frame(4, Hex()
         .add(plain_batch().bytes(), "all bytes of the batch"))
     yield "message-ack.hex", "how far a replica is", frame(5, Hex()
-        .add(position(3, 4213), "received").add(position(3, 4212), "flushed").add(position(3, 4211), "applied"))
+        .add(position(3, 4213), "received 3/4213")
+        .add(leb(0) + leb(1), "flushed 3/4212").add(leb(1) + leb(4099), "applied 2/4099"))
     yield "message-heartbeat.hex", "still here", frame(6, Hex()
         .add(struct.pack(">q", MTIME), "time").add(position(3, 4213), "journaled"))
     body = Hex().add(leb(2), "2 paths")
@@ -292,6 +294,8 @@ def messages():
     yield "message-place.hex", "where a replica's store is", frame(15, Hex()
         .add(string(b"mail2"), "host").add(leb(2), "2 roots").add(string(b"configdirectory") + string(b"/var/lib/cyrus"), "configdirectory")
         .add(string(b"partition-default") + string(b"/var/spool/cyrus"), "partition-default"))
+    yield "message-halted.hex", "why a replica stands still", frame(16, Hex().add(string(b"no space"), "why"))
+    yield "message-halted-no-more.hex", "it goes on", frame(16, Hex().add(string(b""), "nothing"))
 
 
 def segment_head(hash, at):

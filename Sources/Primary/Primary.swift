@@ -248,7 +248,8 @@ package final class Primary: Sendable {
     package func makeLinkUser(deposed: @escaping @Sendable (Epoch) -> Void) -> any LinkUser {
         Shipper(
             Shipper.Parts(
-                journal: journal, slots: slots, store: options.store, epoch: options.epoch, inbox: inbox,
+                journal: journal, slots: slots, store: options.store, epoch: options.epoch, naming: roots.layout.naming,
+                inbox: inbox,
                 seeder: Seeder(
                     roots: roots, journal: journal, slots: slots, inbox: inbox, isGrounded: isGrounded,
                     now: Timestamp.now, log: log),
@@ -379,11 +380,16 @@ package final class Primary: Sendable {
 
     private func isReached(_ position: Position, _ level: Level) -> Bool {
         let all = slots.all.values
-        return !all.isEmpty
-            && all.allSatisfy { slot in
-                !slot.isSeeding
-                    && (level == .flushed ? slot.flushed : slot.applied) >= max(position, slot.consistentAfter)
-            }
+        return !all.isEmpty && all.allSatisfy { Self.isReached(position, level, by: $0) }
+    }
+
+    private static func isReached(_ position: Position, _ level: Level, by slot: Slot) -> Bool {
+        !slot.isSeeding && (level == .flushed ? slot.flushed : slot.applied) >= max(position, slot.consistentAfter)
+    }
+
+    /// The replicas that have not reached `position`, by their fingerprints.
+    package func behind(_ position: Position, _ level: Level) -> [String: Slot] {
+        slots.all.filter { !Self.isReached(position, level, by: $0.value) }
     }
 
     // MARK: - status

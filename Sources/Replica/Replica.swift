@@ -250,8 +250,7 @@ package final class Replica: Sendable {
             let hello = Hello(
                 store: options.store, purpose: .stream, flushed: flushed.position, hash: flushed.hash,
                 applied: min(status.applied, shared.awaited.exact, flushed.position),
-                epochSeen: max(record.epochSeen, flushed.position.epoch)
-            )
+                epochSeen: max(record.epochSeen, flushed.position.epoch), naming: layout.naming)
             let end = await dial(turn) { ended in
                 StreamUser(
                     hello: hello, place: self.place, shared: self.shared, log: self.log, ended: ended)
@@ -342,7 +341,7 @@ package final class Replica: Sendable {
             shared.enter(.seeding)
             let hello = Hello(
                 store: options.store, purpose: isEmpty && isFirst ? .seedEmpty : .seedOver, flushed: .zero, hash: .zero,
-                applied: .zero, epochSeen: record.epochSeen)
+                applied: .zero, epochSeen: record.epochSeen, naming: layout.naming)
             let peer = options.peers[turn % options.peers.count]
             turn += 1
             let ending = Ending<SeedUser.End>()

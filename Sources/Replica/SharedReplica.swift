@@ -33,10 +33,24 @@ final class SharedReplica: Sendable {
         var askedAt = MonotonicTime.now()
         /// Who stands still, and why. A link that comes or goes meanwhile changes nothing about that.
         var standing: [Station: (why: String, since: Timestamp)] = [:]
+        /// What the primary was told of that on this link, and whether it was told anything.
+        var toldWhy: String?
+        var hasToldHalt = false
+
+        var firstStanding: (why: String, since: Timestamp)? { standing.values.min { $0.since < $1.since } }
+
+        /// Nothing if the primary knows.
+        mutating func haltToTell(again: Bool) -> Message? {
+            let why = firstStanding?.why
+            guard link != nil, why != toldWhy || again && hasToldHalt else { return nil }
+            toldWhy = why
+            hasToldHalt = true
+            return .halted(because: why)
+        }
 
         /// What is told: that something stands still hides the rest.
         var told: ReplicaStatus {
-            guard let first = standing.values.min(by: { $0.since < $1.since }) else { return status }
+            guard let first = firstStanding else { return status }
             var told = status
             (told.phase, told.since, told.lastError) = (.paused, first.since, (first.why, first.since))
             return told
@@ -71,9 +85,20 @@ final class SharedReplica: Sendable {
     func pauses(_ station: Station, because why: String) {
         failed(why)
         state.withLock { $0.standing[station] = (why, $0.standing[station]?.since ?? now()) }
+        tellHalt()
     }
 
-    func goesOn(_ station: Station) { state.withLock { $0.standing[station] = nil } }
+    func goesOn(_ station: Station) {
+        state.withLock { $0.standing[station] = nil }
+        tellHalt()
+    }
+
+    /// The primary hears why nothing goes on here, or that it does, if it does not know; `again` with each heartbeat, as what two
+    /// threads send at once may change places.
+    func tellHalt(again: Bool = false) {
+        let (link, halted) = state.withLock { ($0.link, $0.haltToTell(again: again)) }
+        if let halted { link?.send(halted) }
+    }
 
     // MARK: - the end
 
@@ -103,6 +128,8 @@ final class SharedReplica: Sendable {
     func attach(_ link: Link?) {
         let awaited = state.withLock { state in
             state.link = link
+            state.toldWhy = nil
+            state.hasToldHalt = false
             state.askedAt = .now()
             return Array(state.awaited.paths)
         }
@@ -214,5 +241,6 @@ final class SharedReplica: Sendable {
             )
         }
         link?.send(.ack(ack))
+        tellHalt()
     }
 }

@@ -29,6 +29,9 @@ struct Configuration: Sendable {
         let name: String
         let address: Address?
         let fingerprint: Fingerprint?
+
+        /// As the file has it: `peer`, or `peer.NAME`.
+        func key(_ base: String) -> String { name.isEmpty ? base : "\(base).\(name)" }
     }
 
     static let defaultFile = "/etc/mailsync.conf"

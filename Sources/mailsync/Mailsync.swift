@@ -89,7 +89,9 @@ struct Mailsync: ParsableCommand {
         case JournalError.damaged:
             (
                 .dataError,
-                "\"mailsync inspect\" shows the segment; on a replica \"mailsync seed --overwrite\" makes log and copy anew"
+                "\"mailsync inspect\" shows the segment; on a replica \"mailsync seed --overwrite\" makes log and copy anew. "
+                    + "If there is no primary any more, the copy is what was applied last: \"mailsync check --store\" "
+                    + "tells whether it is sound, and Cyrus can be started on it"
             )
         case is NotPromotable: (.unavailable, nil)
         default: (.systemError, nil)

@@ -15,7 +15,7 @@ from lab.instance import OWNER, Instance
 from lab.ports import free_port
 from proxy import Wire, Wires
 
-USAGE, UNAVAILABLE = 64, 69              # sysexits' EX_USAGE, EX_UNAVAILABLE
+USAGE, UNAVAILABLE, CONFIGURATION = 64, 69, 78    # sysexits' EX_USAGE, EX_UNAVAILABLE, EX_CONFIG
 TRY_AGAIN = 75                           # EX_TEMPFAIL: not in time
 POSITIONS = ('applied', 'flushed', 'received', 'shipped', 'journaled')     # each <= the next
 
@@ -85,6 +85,7 @@ class Pair:
             wires = {k: Wire(v) for k, v in self.peer_port.items()}
             self.wire, self.peer_port = Wires(*wires.values()), {k: w.port for k, w in wires.items()}
         self.settings = settings or {}
+        self.promotion = None            # the process that promoted last
 
     def __enter__(self):
         return self
@@ -235,7 +236,7 @@ class Pair:
 
     def promote(self):
         """the replica becomes the primary, and the primary of before what the replica was; the new one's daemon runs afterwards, and says so"""
-        self.command(self.replica, 'promote')
+        self.promotion = self.command(self.replica, 'promote')
         self.primary, self.replica = self.replica, self.primary
         if not self.primary.running:
             self.start_daemon(self.primary)

@@ -1,5 +1,7 @@
 import Formats
 import Linux
+import ReplicationLog
+import Synchronization
 import Testing
 
 @testable import Replica
@@ -18,6 +20,28 @@ import Testing
         #expect(shared.status.lastError?.why == "too much would be removed")
         shared.goesOn(.apply)
         #expect(shared.status.phase == .catchingUp)
+    }
+
+    @Test func `the primary hears of a halt once, of its end, and on a link of its own again`() {
+        let sent = SentMessages()
+        shared.attach(Link(over: sent, peer: Fingerprint(ofDER: [1])))
+        shared.tellHalt()
+        shared.tellHalt(again: true)
+        #expect(sent.halts.isEmpty)
+        shared.pauses(.apply, because: "no space")
+        shared.pauses(.apply, because: "no space")
+        #expect(sent.halts == ["no space"])
+        shared.tellHalt(again: true)
+        shared.goesOn(.apply)
+        shared.tellHalt()
+        #expect(sent.halts == ["no space", "no space", nil])
+        shared.tellHalt(again: true)
+        #expect(sent.halts == ["no space", "no space", nil, nil])
+        shared.pauses(.apply, because: "the brake")
+        let second = SentMessages()
+        shared.attach(Link(over: second, peer: Fingerprint(ofDER: [1])))
+        shared.ack()
+        #expect(second.halts == ["the brake"])
     }
 
     @Test func `a batch applied means that the applier goes on, and not the intake`() {
@@ -48,4 +72,25 @@ import Testing
         #expect(!shared.isAwaiting(in: box))
         #expect(!shared.isAwaiting(ofMailbox: StorePath(mail, "user/alic")))
     }
+}
+
+/// A link to nobody: it keeps what is sent.
+private final class SentMessages: LinkTransport {
+    private let frames = Mutex<[[UInt8]]>([])
+
+    /// What was told of halts.
+    var halts: [String?] {
+        frames.withLock { $0 }.compactMap { frame in
+            guard case .halted(let why)? = try? Message(decoding: frame[4...]) else { return nil }  // not one
+            return .some(why)
+        }
+    }
+
+    var isWritable: Bool { true }
+    var isOpen: Bool { true }
+    func write(_ head: [UInt8], _ body: [UInt8]) { frames.withLock { $0.append(head + body) } }
+    func flush() {}
+    func close() {}
+    func setReading(paused: Bool) {}
+    func onLoop(_ body: @escaping @Sendable () -> Void) { body() }
 }

@@ -8,7 +8,8 @@ import Testing
 
     /// A primary of epoch 3 whose log begins after 2/100 and ends at 3/200; epoch 3 began with 3/151.
     private let ours = Handshake.Ours(
-        store: "mail", epoch: Epoch(3), newest: position(3, 200), newestHash: hash("3/200"), oldest: position(2, 100))
+        store: "mail", epoch: Epoch(3), newest: position(3, 200), newestHash: hash("3/200"), oldest: position(2, 100),
+        naming: NamingRules(["fulldirhash": "no", "hashimapspool": "yes", "the place of index of partition-a": "x"]))
 
     private static func hashAt(_ position: Position) -> ChainHash? {
         switch (position.epoch.number, position.sequence.number) {
@@ -18,11 +19,14 @@ import Testing
     }
 
     private func hello(
-        _ flushed: Position, hash: ChainHash? = nil, purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3
+        _ flushed: Position, hash: ChainHash? = nil, purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3,
+        naming: NamingRules = NamingRules([
+            "fulldirhash": "no", "hashimapspool": "yes", "the place of index of partition-b": "y",
+        ])
     ) -> Hello {
         Hello(
             store: "mail", purpose: purpose, flushed: flushed, hash: hash ?? Self.hash(flushed.description),
-            applied: flushed, epochSeen: Epoch(epochSeen))
+            applied: flushed, epochSeen: Epoch(epochSeen), naming: naming)
     }
 
     private enum Short: Equatable {
@@ -42,6 +46,19 @@ import Testing
     @Test(arguments: [position(3, 200), position(3, 199), position(3, 151), position(2, 150), position(2, 100)])
     func `a replica anywhere in the kept log is streamed to`(_ flushed: Position) {
         #expect(answer(hello(flushed)) == .stream)
+    }
+
+    @Test(arguments: [Hello.Purpose.stream, .seedEmpty, .seedOver])
+    func `a replica whose Cyrus would look elsewhere gets nothing`(_ purpose: Hello.Purpose) {
+        let other = hello(position(3, 200), purpose: purpose, naming: NamingRules(["hashimapspool": "no"]))
+        #expect(answer(other) == .refuse(.otherNaming))
+        guard case .refuse(_, let text) = Handshake.answer(to: other, ours: ours, hashAt: Self.hashAt) else { return }
+        #expect(text.hasPrefix("hashimapspool: yes on the primary, no on the replica"))
+    }
+
+    @Test func `a newer primary fences one whose files are named otherwise`() {
+        let other = hello(.zero, purpose: .fence, epochSeen: 4, naming: NamingRules(["hashimapspool": "no"]))
+        #expect(answer(other) == .deposed(by: 4))
     }
 
     @Test(arguments: [position(2, 99), position(1, 5), .zero])

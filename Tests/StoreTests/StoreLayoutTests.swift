@@ -1,4 +1,5 @@
 import Formats
+import Foundation
 import Store
 import Testing
 
@@ -53,6 +54,29 @@ import Testing
         #expect(layout.rules.runtime.isEmpty)
         #expect(layout.userLock(utf8("alice")) == utf8("/run/cyrus/lock/q/*U*alice.lock"))
         #expect(layout.mailboxLock(uniqueID: utf8("wwcn")) == utf8("/run/cyrus/lock/w/wwcn.lock"))
+    }
+
+    @Test(arguments: [
+        ("hashimapspool: no", "hashimapspool"), ("fulldirhash: yes", "fulldirhash"),
+        ("virtdomains: userid", "virtdomains"), ("deletedprefix: GONE", "deletedprefix"),
+        ("mboxlist_db_path: /var/lib/cyrus/m.db", "mboxlist_db_path"),
+        ("metadir-index-default: /meta", "the place of annotations of partition-default"),
+        ("metapartition_files: header\nmetapartition-default: /meta", "the place of header of partition-default"),
+        ("archivepartition-news: /slow", "the place of archivecache of partition-news"),
+    ])
+    func `ends that would look for files in different places`(_ option: String, _ name: String) throws {
+        let lines = debian.split(separator: "\n").filter { $0 != "hashimapspool: true" || !option.hasPrefix("hashima") }
+        let other = try layout(lines.joined(separator: "\n") + "\n" + option + "\n")
+        let difference = try layout(debian).naming.difference(from: other.naming)
+        #expect(difference?.option == name)
+        #expect(difference?.here != difference?.there)
+    }
+
+    @Test func `ends that keep the same files in other directories, one with a partition more`() throws {
+        let other = try layout(
+            debian.replacingOccurrences(of: "/var/", with: "/srv/")
+                + "partition-more: /more\nmetadir-index-more: /meta\n")
+        #expect(try layout(debian).naming.difference(from: other.naming) == nil)
     }
 
     @Test func `a path belongs to the innermost root and a walk passes inner roots by`() throws {

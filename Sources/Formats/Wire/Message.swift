@@ -37,6 +37,8 @@ package enum Message: Equatable, Sendable {
     case auditReport(number: UInt32, text: [UInt8])
     /// Replica to primary, once, when it follows the log: where its store is.
     case place(Place)
+    /// Replica to primary, when it changes: why nothing is applied or taken in; nothing when it goes on.
+    case halted(because: String?)
 
     /// Told in `hello` and `welcome`; ends of different numbers refuse each other.
     package static let protocolVersion: UInt16 = 1
@@ -57,6 +59,7 @@ package struct Hello: Equatable, Sendable {
     package var applied: Position
     /// The highest epoch this end has ever seen: a primary below it is fenced.
     package var epochSeen: Epoch
+    package var naming: NamingRules
 
     package enum Purpose: UInt8, Sendable {
         /// Follow the log.
@@ -70,7 +73,8 @@ package struct Hello: Equatable, Sendable {
     }
 
     package init(
-        store: String, purpose: Purpose, flushed: Position, hash: ChainHash, applied: Position, epochSeen: Epoch
+        store: String, purpose: Purpose, flushed: Position, hash: ChainHash, applied: Position, epochSeen: Epoch,
+        naming: NamingRules
     ) {
         self.store = store
         self.purpose = purpose
@@ -78,6 +82,7 @@ package struct Hello: Equatable, Sendable {
         self.hash = hash
         self.applied = applied
         self.epochSeen = epochSeen
+        self.naming = naming
     }
 }
 
@@ -111,6 +116,8 @@ package enum Refusal: UInt8, Sendable {
     case trimmed = 6
     /// Something failed at this end.
     case failed = 7
+    /// The ends' Cyrus look for files in different places.
+    case otherNaming = 8
 }
 
 /// Invariant: applied <= flushed <= received.
@@ -202,7 +209,7 @@ package struct SeedEnd: Equatable, Sendable {
 extension Message {
     private enum Kind: UInt8 {
         case hello = 1, welcome, refuse, batch, ack, heartbeat, resend, seedListing, seedWant, seedEnd
-        case verdict, auditRequest, auditReport, seedPlan, place
+        case verdict, auditRequest, auditReport, seedPlan, place, halted
     }
 
     /// Bytes of a frame, its head included; a longer one is refused before it is read.
@@ -241,6 +248,7 @@ extension Message {
             writer.write(raw: hello.hash.bytes)
             writer.write(hello.applied)
             writer.write(hello.epochSeen.number)
+            hello.naming.encode(into: &writer)
         case .welcome(let welcome):
             writer.write(welcome.version)
             writer.write(welcome.start)
@@ -253,8 +261,8 @@ extension Message {
             writer.write(raw: bytes)
         case .ack(let ack):
             writer.write(ack.received)
-            writer.write(ack.flushed)
-            writer.write(ack.applied)
+            writer.write(ack.flushed, behind: ack.received)
+            writer.write(ack.applied, behind: ack.flushed)
         case .heartbeat(let time, let journaled):
             writer.write(time)
             writer.write(journaled)
@@ -289,6 +297,8 @@ extension Message {
             writer.write(string: text)
         case .place(let place):
             place.encode(into: &writer)
+        case .halted(let why):
+            writer.write(string: (why ?? "").utf8.prefix(Self.textBytesMax))
         }
     }
 
@@ -347,17 +357,13 @@ extension Message {
             return .welcome(welcome)
         case .refuse:
             let number = try reader.read(UInt8.self, "refuse: reason")
-            let text = try reader.readString(max: textBytesMax, "refuse: text")
-            return .refuse(Refusal(rawValue: number) ?? .failed, text: String(decoding: text, as: UTF8.self))
+            return .refuse(Refusal(rawValue: number) ?? .failed, text: try text(from: &reader, "refuse: text"))
         case .batch:
             return .batch(Array(try reader.read(raw: reader.remainingCount, "batch")))
         case .ack:
             let received = try reader.readPosition("ack: received")
-            let flushed = try reader.readPosition("ack: flushed")
-            let applied = try reader.readPosition("ack: applied")
-            guard applied <= flushed, flushed <= received else {
-                throw MalformedBytes("ack", at: 0, "applied \(applied), flushed \(flushed), received \(received)")
-            }
+            let flushed = try reader.readPosition(behind: received, "ack: flushed")
+            let applied = try reader.readPosition(behind: flushed, "ack: applied")
             return .ack(Ack(received: received, flushed: flushed, applied: applied))
         case .heartbeat:
             let time = try reader.read(Int64.self, "heartbeat: time")
@@ -390,7 +396,16 @@ extension Message {
             return .auditReport(number: number, text: Array(try reader.readString(max: auditBytesMax, "audit: text")))
         case .place:
             return .place(try Place(decoding: &reader))
+        case .halted:
+            let why = try text(from: &reader, "halted: why")
+            return .halted(because: why.isEmpty ? nil : why)
         }
+    }
+
+    /// For the operator's terminal, which no peer is to command.
+    private static func text(from reader: inout ByteReader, _ what: String) throws(MalformedBytes) -> String {
+        let bytes = try reader.readString(max: textBytesMax, what)
+        return String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: "?") : $0 }, as: UTF8.self)
     }
 
     private static func hello(from reader: inout ByteReader) throws(MalformedBytes) -> Hello {
@@ -403,7 +418,7 @@ extension Message {
         var hello = Hello(
             store: store, purpose: purpose, flushed: try reader.readPosition("hello: flushed"),
             hash: try reader.readChainHash("hello: hash"), applied: try reader.readPosition("hello: applied"),
-            epochSeen: try reader.readEpoch("hello: epoch seen"))
+            epochSeen: try reader.readEpoch("hello: epoch seen"), naming: try NamingRules(decoding: &reader))
         hello.version = version
         return hello
     }
@@ -463,6 +478,7 @@ extension Message {
         case .auditRequest: .auditRequest
         case .auditReport: .auditReport
         case .place: .place
+        case .halted: .halted
         }
     }
 }

@@ -65,6 +65,15 @@ extension ByteWriter {
         write(position.epoch.number)
         write(position.sequence.number)
     }
+
+    /// Two bytes, mostly: how many epochs `position` is behind `front`, and how many batches; or, in an earlier epoch,
+    /// its sequence number. A position that is not behind makes counts that no reader takes.
+    package mutating func write(_ position: Position, behind front: Position) {
+        let epochs = front.epoch.number &- position.epoch.number
+        write(count: UInt64(epochs))
+        let sequence = position.sequence.number
+        write(count: epochs == 0 ? front.sequence.number &- sequence : sequence)
+    }
 }
 
 extension ByteReader {
@@ -73,6 +82,17 @@ extension ByteReader {
         let number = try read(UInt64.self, what())
         guard number <= UInt64(Int64.max) else { throw MalformedBytes(what(), at: offset, "\(number) is no batch") }
         return Position(epoch: epoch, sequence: SequenceNumber(number))
+    }
+
+    /// A position of which only the way back from `front` was written.
+    package mutating func readPosition(
+        behind front: Position, _ what: @autoclosure () -> String
+    ) throws(MalformedBytes) -> Position {
+        let epochs = try readCount(max: UInt64(front.epoch.number), what())
+        let number = try readCount(max: epochs == 0 ? front.sequence.number : UInt64(Int64.max), what())
+        return Position(
+            epoch: Epoch(front.epoch.number - UInt32(epochs)),
+            sequence: SequenceNumber(epochs == 0 ? front.sequence.number - number : number))
     }
 
     /// Half of the numbers there are: what was read has a next one.

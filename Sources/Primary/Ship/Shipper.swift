@@ -15,6 +15,7 @@ final class Shipper: LinkUser {
         let slots: Slots
         let store: String
         let epoch: Epoch
+        let naming: NamingRules
         let inbox: Condition<CaptureInbox>
         let seeder: Seeder
         /// Whether what is removed from now on would be told.
@@ -92,6 +93,8 @@ final class Shipper: LinkUser {
             parts.desk.answered(name, verdict)
         case .place(let place):
             parts.desk.note(place, of: name)
+        case .halted(let why):
+            parts.slots.halted(name, because: why)
         case .auditRequest(let number, let text):
             audit(number, text, on: link)
         case .welcome, .batch, .seedListing, .seedPlan, .seedEnd, .auditReport:
@@ -143,7 +146,7 @@ final class Shipper: LinkUser {
         let missed = hello.flushed < oldest ? parts.missed(link.peer.description) : nil
         let ours = Handshake.Ours(
             store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest,
-            knownSince: missed?.since)
+            knownSince: missed?.since, naming: parts.naming)
         var failure: SystemError?
         let answer = Handshake.answer(to: hello, ours: ours) { position in
             do throws(JournalError) {

@@ -72,12 +72,14 @@ final class StreamUser: LinkUser {
             shared.update { $0.journaled = max($0.journaled, journaled) }
             if shared.status.applied >= journaled { shared.enter(.streaming) }
             shared.ack()
+            shared.tellHalt(again: true)
         case .refuse(let refusal, let text):
             state.withLock { $0.refusal = (refusal, text) }
             link.close(because: text)
         case .auditReport(let number, let text):
             shared.audits.arrived(number, text)
-        case .hello, .ack, .resend, .seedListing, .seedWant, .seedPlan, .seedEnd, .verdict, .auditRequest, .place:
+        case .hello, .ack, .resend, .seedListing, .seedWant, .seedPlan, .seedEnd, .verdict, .auditRequest, .place,
+            .halted:
             link.refuse(.failed, "a primary does not say that in a stream")
         }
     }

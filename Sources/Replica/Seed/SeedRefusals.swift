@@ -52,7 +52,8 @@ struct SeedRefusals {
         if let refusal { refusals.append(refusal) }
         guard areFinal, reasons.count >= peerCount else { return }
         throw SeedNotBegun(
-            reasons: reasons, isRefused: refusals.contains { $0 == .wrongStore || $0 == .wrongVersion }, hint: hint)
+            reasons: reasons, isRefused: refusals.contains { [.wrongStore, .wrongVersion, .otherNaming].contains($0) },
+            hint: hint)
     }
 
     private var hint: String? {

@@ -12,6 +12,15 @@ package struct Slot: Equatable, Sendable {
     /// Nothing: not since the daemon started.
     package var lastHeard: Timestamp?
     package var isSeeding = false
+    /// Why the replica, which is connected, applies nothing or takes nothing in; in its words.
+    package var haltedBecause: String?
+
+    package enum State: String, Sendable { case disconnected, seeding, paused, connected }
+
+    package var state: State {
+        guard isConnected else { return .disconnected }
+        return isSeeding ? .seeding : haltedBecause == nil ? .connected : .paused
+    }
 }
 
 /// The slots of a primary, one for each replica, named by its fingerprint; kept on disk, so that the log which an
@@ -75,7 +84,14 @@ package final class Slots: Sendable {
 
     package func heard(_ name: String, now: Timestamp) { slots.withLock { $0[name]?.lastHeard = now } }
 
-    package func disconnect(_ name: String) { slots.withLock { $0[name]?.isConnected = false } }
+    package func halted(_ name: String, because why: String?) { slots.withLock { $0[name]?.haltedBecause = why } }
+
+    package func disconnect(_ name: String) {
+        slots.withLock { slots in
+            slots[name]?.isConnected = false
+            slots[name]?.haltedBecause = nil
+        }
+    }
 
     /// On disk on return.
     package func save() throws(SystemError) {

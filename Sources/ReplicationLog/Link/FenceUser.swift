@@ -9,7 +9,8 @@ package final class FenceUser: LinkUser {
     /// `ended` is called once, with the link; true if the other end knows now.
     package init(store: String, epoch: Epoch, ended: @escaping @Sendable (_ isFenced: Bool) -> Void) {
         hello = Hello(
-            store: store, purpose: .fence, flushed: .zero, hash: .zero, applied: .zero, epochSeen: epoch)
+            store: store, purpose: .fence, flushed: .zero, hash: .zero, applied: .zero, epochSeen: epoch,
+            naming: NamingRules())
         self.ended = ended
     }
 

@@ -14,10 +14,11 @@ package enum Handshake {
         package var oldest: Position
         /// What the trimmed log was about is known from here on, for this replica; nothing if it lacks none of it.
         package var knownSince: Position?
+        package var naming: NamingRules
 
         package init(
             store: String, epoch: Epoch?, newest: Position, newestHash: ChainHash, oldest: Position,
-            knownSince: Position? = nil
+            knownSince: Position? = nil, naming: NamingRules
         ) {
             self.store = store
             self.epoch = epoch
@@ -25,6 +26,7 @@ package enum Handshake {
             self.newestHash = newestHash
             self.oldest = oldest
             self.knownSince = knownSince
+            self.naming = naming
         }
     }
 
@@ -68,6 +70,13 @@ package enum Handshake {
                 .fenced,
                 text: "epoch \(hello.epochSeen) was promoted elsewhere; the primary that was asked is of epoch \(epoch)"
             )
+        }
+        if let difference = ours.naming.difference(from: hello.naming) {
+            return .refuse(
+                .otherNaming,
+                text: "\(difference.option): \(difference.here) on the primary, \(difference.there) on the replica: "
+                    + "Cyrus there would not find what is replicated; let both ends' imapd.conf say the same, "
+                    + "and start mailsync again where it was changed")
         }
         switch hello.purpose {
         case .seedEmpty: return .seed(overCopy: false)

@@ -28,7 +28,6 @@ struct CheckCommand: ParsableCommand {
         var check = HostCheck(configuration: configuration)
         check.checkState()
         try check.checkStore()
-        check.checkPeers()
         check.checkCyrus()
         for line in check.facts { Output.print(line) }
         for problem in check.problems {
@@ -62,6 +61,13 @@ struct HostCheck {
             let standing = try state.standing()
             try state.check(store: configuration.store, in: configuration.file)
             facts.append("role: \(standing.role == .primary ? "primary, epoch \(standing.epoch)" : "replica")")
+            if let epoch = standing.fencedBy {
+                problem(
+                    "this primary was replaced: epoch \(epoch) was promoted elsewhere",
+                    mend:
+                        "leave Cyrus stopped here, and make it a replica of the new primary: README.md, \"The way back\""
+                )
+            }
             if standing.role == .primary, configuration.listen == nil {
                 problem(
                     "\(configuration.file): listen: is missing",
@@ -69,6 +75,7 @@ struct HostCheck {
             }
             let identity = try state.identity()
             facts.append("fingerprint: \(identity.fingerprint)")
+            checkPeers(identity.fingerprint, standing.role)
             let key = try FileStatus.of(state.path + "/key.pem")
             if let key, key.mode & 0o077 != 0 {
                 problem("\(state.path)/key.pem: others may read it", mend: "chmod 600 \(state.path)/key.pem")
@@ -81,17 +88,24 @@ struct HostCheck {
         checkRoom(state.path, "state")
     }
 
-    mutating func checkPeers() {
-        let addresses = configuration.peers.compactMap(\.address)
-        let fingerprints = configuration.peers.compactMap(\.fingerprint)
-        if fingerprints.isEmpty {
+    private mutating func checkPeers(_ own: Fingerprint, _ role: Role) {
+        let (file, peers) = (configuration.file, configuration.peers)
+        if !peers.contains(where: { $0.fingerprint != nil }) {
             problem(
-                "\(configuration.file): peer_fingerprint: is missing",
+                "\(file): peer_fingerprint: is missing",
                 mend: "add what \"mailsync fingerprint\" prints on the other end")
-        }
-        if isReplica, addresses.isEmpty {
+        } else if let peer = peers.first(where: { $0.address != nil && $0.fingerprint == nil }) {
             problem(
-                "\(configuration.file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
+                "\(file): \(peer.key("peer_fingerprint")): is missing, so \(peer.key("peer")) is not connected to",
+                mend: "add what \"mailsync fingerprint\" prints there, or take \(peer.key("peer")) out")
+        }
+        if let peer = peers.first(where: { $0.fingerprint == own }) {
+            problem(
+                "\(file): \(peer.key("peer_fingerprint")): is this end's own",
+                mend: "give what \"mailsync fingerprint\" prints on the other end")
+        }
+        if role == .replica, !peers.contains(where: { $0.address != nil }) {
+            problem("\(file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
         }
     }
 

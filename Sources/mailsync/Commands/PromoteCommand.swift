@@ -36,6 +36,11 @@ struct ResumeCommand: ParsableCommand {
 
     func run() throws {
         let state = try common.readState()
+        guard try state.standing().role == .replica else {
+            throw Failure(
+                .usage, "this end is no replica: nothing is stopped here",
+                hint: "run \"mailsync resume\" on the replica")
+        }
         switch try ControlClient(path: state.controlSocket).ask(.resume) {
         case .done(let text): Output.print(text)
         case .failed(let why): throw Failure(.unavailable, why)

@@ -30,6 +30,11 @@ struct WaitCommand: ParsableCommand {
     func run() throws {
         let state = try common.readState()
         let client = ControlClient(path: state.controlSocket)
+        if now, try state.standing().role == .replica {
+            throw Failure(
+                .usage, "this end is a replica: only the primary knows what was written before now",
+                hint: "run it there, or wait here for a --position")
+        }
         let start = Date()
         let goal: String
         if let position {
@@ -37,7 +42,7 @@ struct WaitCommand: ParsableCommand {
         } else {
             switch try client.ask(.positionNow(timeoutSeconds: timeout), timeout: .seconds(timeout + 10)) {
             case .position(let position): goal = position
-            case .notInTime: throw Failure(.tryAgain, "not in time: what was written is not in the log yet")
+            case .notInTime(let why): throw Failure(.tryAgain, "not in time: \(why)")
             case .failed(let why): throw Failure(.unavailable, why)
             case .status, .reached, .done: throw Failure(.bug, "the daemon answered another question")
             }
@@ -46,7 +51,8 @@ struct WaitCommand: ParsableCommand {
         let request = ControlRequest.wait(position: goal, level: level.rawValue, timeoutSeconds: left)
         switch try client.ask(request, timeout: .seconds(left + 10)) {
         case .reached: Output.print(goal)
-        case .notInTime: throw Failure(.tryAgain, "not in time: \(goal) is not \(level.rawValue) everywhere")
+        case .notInTime(let why):
+            throw Failure(.tryAgain, "not in time: \(goal) is not \(level.rawValue) everywhere: \(why)")
         case .failed(let why): throw Failure(.unavailable, why)
         case .status, .position, .done: throw Failure(.bug, "the daemon answered another question")
         }

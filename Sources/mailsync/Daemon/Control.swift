@@ -23,7 +23,7 @@ enum ControlAnswer: Codable, Sendable {
     case status(StatusReport)
     case position(String)
     case reached
-    case notInTime
+    case notInTime(why: String)
     case done(String)
     case failed(String)
 }

@@ -99,7 +99,7 @@ final class Daemon: Sendable {
             group.addTask {
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .seconds(isatty(2) == 1 ? 0.5 : 5))  // cancelled is the end of it
-                    show(replica.status)
+                    if replica.status.seed?.isDone != true { show(replica.status) }
                 }
             }
             defer {

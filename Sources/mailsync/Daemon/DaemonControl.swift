@@ -2,6 +2,7 @@ import Formats
 import Linux
 import Primary
 import Replica
+import ReplicationLog
 import Store
 import Synchronization
 
@@ -75,7 +76,8 @@ extension Daemon {
             current = try await outlastingPause(until: deadline, after: primary)
         }
         switch current {
-        case .primary, .paused: return .notInTime
+        case .primary: return .notInTime(why: "what was written is not in the log yet")
+        case .paused: return .notInTime(why: current.idleReason)
         case .none, .replica, .fenced: throw Failure(.unavailable, current.idleReason)
         }
     }
@@ -113,7 +115,7 @@ extension Daemon {
             }
             if isReached { return .reached }
             guard case .primary(let primary) = current, primary.hasEnded, MonotonicTime.now() < deadline else {
-                return .notInTime
+                return .notInTime(why: current.lacks(position, level))
             }
             current = try await outlastingPause(until: deadline, after: primary)
         }
@@ -124,6 +126,7 @@ extension Daemon {
             throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
         }
         try replica.checkPromotable()
+        let warning = Promotion.warning(before: replica.status, now: .now())
         isPromoting.withLock { $0 = true }
         replica.stop()
         let promotion = promotion
@@ -133,6 +136,29 @@ extension Daemon {
                 return report
             }
         }
-        return report ?? .failed("the promotion did not finish within an hour")
+        guard case .done(let text)? = report, let warning else {
+            return report ?? .failed("the promotion did not finish within an hour")
+        }
+        return .done("\(text)\n\(warning)")
+    }
+}
+
+extension Daemon.Current {
+    /// Who is not at `position` yet, and why as far as it is known here.
+    fileprivate func lacks(_ position: Position, _ level: Primary.Level) -> String {
+        switch self {
+        case .primary(let primary):
+            let behind = primary.behind(position, level).sorted { $0.key < $1.key }.map { name, slot in
+                "\(name) is \(slot.state.rawValue), \(level.rawValue) \(level == .flushed ? slot.flushed : slot.applied)"
+                    + (slot.haltedBecause.map { ": \($0)" } ?? "")
+            }
+            return behind.isEmpty ? "no replica has ever connected" : behind.joined(separator: "; ")
+        case .replica(let replica):
+            let status = replica.status
+            return "this end is \(status.phase.rawValue), "
+                + "\(level.rawValue) \(level == .flushed ? status.flushed : status.applied)"
+        case .none, .fenced, .paused:
+            return idleReason
+        }
     }
 }

@@ -74,6 +74,8 @@ struct StatusReport: Codable, Sendable {
         var applied: String
         var lagBatches: UInt64
         var lastHeard: String?
+        /// Why it stands still, in its own words; nothing while it goes on.
+        var pausedBecause: String?
     }
 
     struct Watch: Codable, Sendable {
@@ -149,10 +151,10 @@ extension StatusReport {
         replicas = status.replicas.sorted { $0.key < $1.key }.map { name, replica in
             Replica(
                 fingerprint: name,
-                state: replica.slot.isSeeding ? "seeding" : replica.slot.isConnected ? "connected" : "disconnected",
+                state: replica.slot.state.rawValue,
                 shipped: "\(replica.shipped)", flushed: "\(replica.slot.flushed)", applied: "\(replica.slot.applied)",
                 lagBatches: Self.distance(from: replica.slot.flushed, to: status.journaled),
-                lastHeard: replica.slot.lastHeard?.iso8601)
+                lastHeard: replica.slot.lastHeard?.iso8601, pausedBecause: replica.slot.haltedBecause)
         }
         watch = Watch(
             directories: status.watch.watched, unwatchedDirectories: status.watch.unwatched,
@@ -268,6 +270,12 @@ extension StatusReport.Capture {
 }
 
 extension StatusReport {
+    /// Why not all that a replica has is in its store.
+    private static func reason(_ replica: Replica) -> String {
+        if let why = replica.pausedBecause { return ": \(why)" }
+        return replica.flushed == replica.applied ? "" : ", and not all of it applied: see status there"
+    }
+
     /// Fits a screen.
     var text: String {
         var lines: [(String, String)] = [
@@ -291,7 +299,7 @@ extension StatusReport {
                 (
                     "replica",
                     "\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
-                        + (replica.flushed == replica.applied ? "" : ", and not all of it applied: see status there")
+                        + Self.reason(replica)
                 ))
             lines.append(("", replica.fingerprint))
         }
@@ -326,7 +334,7 @@ extension StatusReport {
             for alarm in capture.alarms.prefix(5) { lines.append(("alarm", "\(alarm.path): \(alarm.why)")) }
             if capture.alarms.count > 5 { lines.append(("", "and \(capture.alarms.count - 5) more (--json)")) }
         }
-        if let audit { lines.append(("audit", audit.text)) }
+        if let audit { lines.append(("scrub", audit.text)) }
         if let awaitedFiles, awaitedFiles > 0 { lines.append(("awaited", "\(awaitedFiles) files asked for whole")) }
         for warning in warnings ?? [] { lines.append(("warning", warning)) }
         if let lastError { lines.append(("last error", "\(lastError.at): \(lastError.why)")) }

@@ -3,12 +3,12 @@ import os
 import shutil
 
 from lab import imap, processes
-from pair import TRY_AGAIN, Failure
+from pair import CONFIGURATION, TRY_AGAIN, UNAVAILABLE, USAGE, Failure
 from runner import Skip, scenario
 
 from .common import PairGroup
 
-CONFIGURATION, UNAVAILABLE, USAGE, NO_SUCH_POSITION = 78, 69, 64, 1_000_000
+NO_SUCH_POSITION = 1_000_000
 
 
 class Commands(PairGroup):
@@ -63,18 +63,30 @@ class Commands(PairGroup):
         epoch, sequence = self.pair.positions('p')['journaled']
         for level in ('flushed', 'applied'):
             self.pair.command(self.pair.p, 'wait', '--position', f'{epoch}/{sequence}', '--level', level, '--timeout', '10')
-        self.pair.command(self.pair.p, 'wait', '--position', f'{epoch}/{sequence + NO_SUCH_POSITION}', '--timeout', '1', expect=(TRY_AGAIN,))
+        there = self.pair.command(self.pair.r, 'fingerprint').stdout.strip()
+        for side, who in ((self.pair.p, f'{there} is connected, flushed {epoch}/'), (self.pair.r, 'this end is streaming, flushed')):
+            done = self.pair.command(side, 'wait', '--position', f'{epoch}/{sequence + NO_SUCH_POSITION}', '--timeout', '1', expect=(TRY_AGAIN,))
+            if who not in done.stderr:
+                raise Failure(f'{side.name}: {done.stderr}')
 
     @scenario('check finds a configuration that cannot work')
     def check(self):
         side = self.pair.p
         other = self.copy_of(side, imapd_conf=side.cyrus.dir + '/etc/none.conf')
         self.with_configuration(side, other, 'check', expect=(CONFIGURATION,))
+        own = self.pair.command(side, 'fingerprint').stdout.strip()
+        self.mistake(side, "peer_fingerprint: is this end's own", CONFIGURATION, self.copy_of(side, peer_fingerprint=own), 'check')
+        third = self.copy_of(side, **{'peer.third': '127.0.0.1:9'})
+        self.mistake(side, 'peer_fingerprint.third: is missing', CONFIGURATION, third, 'check')
 
     @scenario('wrong calls exit with 64')
     def usage(self):
         self.pair.command(self.pair.p, 'wait', '--nonsense', expect=(USAGE,))
         self.pair.command(self.pair.p, 'nonsense', expect=(USAGE,))
+        for side, command in ((self.pair.r, ['wait', '--now']), (self.pair.p, ['resume'])):
+            done = self.pair.command(side, *command, expect=(USAGE,))
+            if 'hint: run it there' not in done.stderr and 'on the replica' not in done.stderr:
+                raise Failure(f'{command}: {done.stderr}')
 
     def mistake(self, side, word, status, path, *arguments):
         """`arguments` with the configuration `path` end with `status`, and with words that have `word` and a hint"""

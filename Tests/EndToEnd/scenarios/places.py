@@ -3,12 +3,10 @@ import os
 import random
 
 from lab import imap
-from pair import Failure
+from pair import CONFIGURATION, Failure
 from runner import scenario
 
 from .common import PairGroup
-
-CONFIGURATION = 78
 
 
 class Places(PairGroup):

@@ -6,7 +6,7 @@ import threading
 import time
 
 from lab import afterlife, diff, imap, processes
-from pair import TRY_AGAIN, UNAVAILABLE, USAGE, Failure
+from pair import CONFIGURATION, TRY_AGAIN, UNAVAILABLE, USAGE, Failure
 from runner import scenario
 
 from .common import PairGroup
@@ -130,9 +130,12 @@ class Promotion(PairGroup):
         pair.start_daemon('p')
         return self.refused(pair)
 
-    @scenario('the old primary is refused while it is still at work')
+    @scenario('the old primary is refused while it is still at work, and promote tells that it is')
     def fenced_at_once(self):
-        return self.refused(self.promoted(kill=False))
+        pair = self.promoted(kill=False)
+        if 'the old primary was heard of' not in pair.promotion.stdout:
+            raise Failure(f'promote: {pair.promotion.stdout}')
+        return self.refused(pair)
 
     @scenario('the old primary stays refused after a restart')
     def fenced_for_good(self):
@@ -187,6 +190,9 @@ class Promotion(PairGroup):
         before = count()
         os.rename(partition, pair.p.cyrus.dir + '/away')
         holds('when all was removed')
+        told = pair.status('p')['replicas'][0]
+        if told['state'] != 'paused' or 'mailsync resume' not in told.get('pausedBecause', ''):
+            raise Failure(f'the primary tells of the replica: {told}')
         refuses('with a daemon')
         holds('after a promotion that was refused')
         pair.restart('r')
@@ -199,6 +205,9 @@ class Promotion(PairGroup):
         pair.wait_now()
         if count():
             raise Failure(f'{count()} files are left after resume')
+        told = pair.status('p')['replicas'][0]
+        if told['state'] != 'connected' or 'pausedBecause' in told:
+            raise Failure(f'after resume the primary tells of the replica: {told}')
         return f'{before} files'
 
     @scenario('a primary that was replaced is made none again by init')
@@ -209,6 +218,9 @@ class Promotion(PairGroup):
         done = pair.command(pair.p, 'init', '--role', 'primary', expect=(USAGE,))
         if 'was replaced' not in done.stderr:
             raise Failure(done.stderr)
+        done = pair.command(pair.p, 'check', expect=(CONFIGURATION,))
+        if 'was replaced' not in done.stderr:
+            raise Failure(f'check: {done.stderr}')
         pair.start_daemon('p')
         return self.refused(pair)
 

@@ -6,12 +6,10 @@ import subprocess
 import time
 
 from lab import processes
-from pair import UNAVAILABLE, Failure
+from pair import CONFIGURATION, UNAVAILABLE, Failure
 from runner import scenario
 
 from .common import PairGroup, told
-
-CONFIGURATION = 78
 
 
 def files(roots):
@@ -147,6 +145,31 @@ class Seeding(PairGroup):
             raise Failure('what was there is gone')
         os.unlink(mine)
         pair.seed()
+        pair.start_daemon('r')
+        self.judge()
+
+    @scenario('a replica whose Cyrus would look for files elsewhere is refused, told why, and can be mended')
+    def other_naming(self):
+        pair = self.make(store=self.store(300)).start(cyrus=False, seed=False)
+
+        def rewrite(old, new):
+            with open(pair.r.cyrus.imapd_conf) as f:
+                text = f.read()
+            if old not in text:
+                raise Failure(f'{pair.r.cyrus.imapd_conf}: no {old!r}')
+            with open(pair.r.cyrus.imapd_conf, 'w') as f:
+                f.write(text.replace(old, new))
+        rewrite('hashimapspool: true', 'hashimapspool: false')
+        done = pair.command(pair.r, 'seed', expect=(CONFIGURATION,))
+        if 'hashimapspool: yes on the primary, no on the replica' not in done.stderr:
+            raise Failure(done.stderr)
+        rewrite('hashimapspool: false', 'hashimapspool: true')
+        pair.seed()
+        rewrite('hashimapspool: true', 'hashimapspool: true\nmboxlist_db_path: ' + pair.r.cyrus.dir + '/conf/elsewhere.db')
+        pair.start_daemon('r')
+        processes.until(lambda: 'mboxlist_db_path: ' in pair.status('r').get('lastError', {}).get('why', ''), 30, 'a status that tells why it is refused')
+        pair.kill('r')
+        rewrite('\nmboxlist_db_path: ' + pair.r.cyrus.dir + '/conf/elsewhere.db', '')
         pair.start_daemon('r')
         self.judge()
 

@@ -52,7 +52,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [0, 16, 255] as [UInt8]) func `an unknown kind is refused`(_ kind: UInt8) {
+    @Test(arguments: [0, 17, 255] as [UInt8]) func `an unknown kind is refused`(_ kind: UInt8) {
         #expect(throws: MalformedBytes("message: kind", at: 0, "unknown kind \(kind)")) {
             try Message(decoding: [kind])
         }
@@ -67,6 +67,15 @@ import Testing
     @Test func `a long text of a refusal is cut, so that the other end takes it`() throws {
         let frame = Message.refuse(.failed, text: String(repeating: "x", count: 10_000)).encoded()
         #expect(try Message(frame: frame) == .refuse(.failed, text: String(repeating: "x", count: 4096)))
+    }
+
+    @Test func `what a peer says for the operator commands no terminal`() throws {
+        for message in [Message.refuse(.failed, text: "a\u{1b}[2Jb\n"), .halted(because: "a\u{1b}[2Jb\n")] {
+            switch try Message(frame: message.encoded()) {
+            case .refuse(_, let text), .halted(let text?): #expect(text == "a?[2Jb?")
+            case let other: Issue.record("\(other)")
+            }
+        }
     }
 
     @Test func `an ack that goes backwards is refused`() {

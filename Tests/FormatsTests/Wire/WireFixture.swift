@@ -178,7 +178,8 @@ enum WireFixture {
             .hello(
                 Hello(
                     store: "mail-Ü", purpose: .stream, flushed: position(3, 4211), hash: previous,
-                    applied: position(3, 4200), epochSeen: Epoch(4)))
+                    applied: position(3, 4200), epochSeen: Epoch(4),
+                    naming: NamingRules(["hashimapspool": "yes"])))
         ),
         (
             "welcome",
@@ -186,7 +187,7 @@ enum WireFixture {
         ),
         ("refuse", .refuse(.fenced, text: "epoch 4 was promoted elsewhere")),
         ("batch", .batch((try? bytes("batch")) ?? [])),  // a missing file fails the tests of batch.hex
-        ("ack", .ack(Ack(received: position(3, 4213), flushed: position(3, 4212), applied: position(3, 4211)))),
+        ("ack", .ack(Ack(received: position(3, 4213), flushed: position(3, 4212), applied: position(2, 4099)))),
         ("heartbeat", .heartbeat(timeNanoseconds: mtime, journaled: position(3, 4213))),
         ("resend", .resend([StorePath(mail, "uuid/7/4/74d3/cyrus.index"), StorePath(root: .configuration)])),
         (
@@ -263,6 +264,8 @@ enum WireFixture {
                     host: "mail2",
                     roots: [.configuration: utf8("/var/lib/cyrus"), mail: utf8("/var/spool/cyrus")]))
         ),
+        ("halted", .halted(because: "no space")),
+        ("halted-no-more", .halted(because: nil)),
     ]
 }
 

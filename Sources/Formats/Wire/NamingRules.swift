@@ -1,0 +1,43 @@
+/// What an end's imapd.conf says of where files are: where its Cyrus looks for what the other end has.
+///
+///     count, of each: option, or what follows from several (count, bytes), value (count, bytes)
+package struct NamingRules: Equatable, Sendable {
+    package var values: [String: String]
+
+    package init(_ values: [String: String] = [:]) { self.values = values }
+
+    package struct Difference: Equatable, Sendable {
+        package let option: String
+        package let here: String
+        package let there: String
+    }
+
+    /// The first by name that both ends know and that is not the same; a partition may be at one end only.
+    package func difference(from other: NamingRules) -> Difference? {
+        for (option, here) in values.sorted(by: { $0.key < $1.key }) {
+            if let there = other.values[option], there != here {
+                return Difference(option: option, here: here, there: there)
+            }
+        }
+        return nil
+    }
+
+    private static let countMax: UInt64 = 1 << 16
+
+    func encode(into writer: inout ByteWriter) {
+        writer.write(count: UInt64(values.count))
+        for (option, value) in values.sorted(by: { $0.key < $1.key }) {
+            writer.write(string: option.utf8)
+            writer.write(string: value.utf8)
+        }
+    }
+
+    init(decoding reader: inout ByteReader) throws(MalformedBytes) {
+        values = [:]
+        for _ in 0..<(try reader.readCount(max: Self.countMax, "naming: count")) {
+            let option = try reader.readString(max: StorePath.pathBytesMax, "naming: option")
+            let value = try reader.readString(max: StorePath.pathBytesMax, "naming: value")
+            values[String(decoding: option, as: UTF8.self)] = String(decoding: value, as: UTF8.self)
+        }
+    }
+}
