@@ -11,9 +11,6 @@ from lab import imap
 from lab.ports import free_port
 from tools import Ended
 
-# what a delivery loses to an audit that goes on all the while: windows of so many seconds, in turn, each after a moment
-WINDOW, SETTLED = 4, .6
-
 STORE_ROOTS = ('conf', 'part1', 'part2', 'sieve')
 
 
@@ -109,38 +106,3 @@ def differences(b):
             if b.o.own_network:
                 b.add(row, 'wire', 'KB', name, (wire - less) / 1e3)
         p.command(p.p, 'verify', expect=(0,), timeout=900)
-
-
-def deliver(port, users, counts, number):
-    """delivers to anybody, on and on, and counts"""
-    rng, made = random.Random(number), 0
-    while True:
-        with contextlib.suppress(EOFError, OSError), imap.Lmtp(port) as l:     # lmtpd ends after so many messages
-            while True:
-                made += 1
-                l.deliver([imap.user(rng.randrange(users))], imap.message(rng, f'beside-{number}-{made}'))
-                counts[number] += 1
-
-
-def beside(b):
-    """four clients deliver through a real Cyrus all the while; `verify` back to back at its default rate beside them for a moment, and not"""
-    p = b.pair(('--users', 80, '--messages', 20000))
-    p.wait_now(patience=180)
-    counts = multiprocessing.Array('Q', 4)
-    clients = [multiprocessing.Process(target=deliver, args=(p.p.cyrus.port['lmtp'], 8, counts, n), daemon=True) for n in range(4)]
-    for c in clients:
-        c.start()
-    try:
-        for _, name in b.turns(['without verify', 'verify back to back']):
-            follow = p.background(p.p, 'verify', '--follow', '--json') if name != 'without verify' else None
-            time.sleep(SETTLED)
-            before, begun = sum(counts), time.monotonic()
-            time.sleep(WINDOW)
-            b.add('LMTP, 4 connections', 'rate', 'deliveries/s', name, (sum(counts) - before) / (time.monotonic() - begun), 'without verify')
-            if follow:
-                follow.terminate()                           # SIGINT is ignored where this runs in a shell's background
-                follow.wait(60)
-    finally:
-        for c in clients:
-            c.kill()
-    b.done(p)

@@ -11,6 +11,7 @@ import threading
 import time
 
 import audit
+import beside
 import cyrus_sync
 import tools
 from lab import diff, imap, processes
@@ -485,5 +486,5 @@ def memory(b):
         b.add(f'memory, {b.messages} messages', metric, 'MB', 'primary, started again', value)
 
 
-ROWS = {'seed': seed, 'verify': audit.verify, 'differences': audit.differences, 'beside': audit.beside, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory,
+ROWS = {'seed': seed, 'verify': audit.verify, 'differences': audit.differences, 'beside': beside.verify, 'daemons': beside.daemons, 'lag': lag, 'sync': cyrus_sync.sync, 'wire': wire, 'db': database, 'memory': memory,
         'sustained': sustained}
