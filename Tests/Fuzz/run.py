@@ -5,6 +5,9 @@ usage: run.py PROGRAM [TARGET...]      FUZZ_SECONDS=60 each; FUZZ_JOBS at a time
 
 A finding is kept in .build-fuzz/found/TARGET/; `mailsync-fuzz TARGET FILE` shows it again. Once mended it goes to
 Fixtures/fuzz/TARGET/, from where it is tried each time.
+
+FUZZ_KEEP=1 keeps in Fixtures/fuzz/TARGET.hex, an input a line, the shortest inputs that reach all that was reached, so
+that the next run begins there. They are few and short on purpose: KEPT_BYTES of each target.
 """
 import concurrent.futures
 import glob
@@ -18,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 FIXTURES = f'{ROOT}/Fixtures'
 WORK = f'{ROOT}/.build-fuzz'
+KEPT_BYTES = 16384
 
 
 def read(path):
@@ -71,13 +75,38 @@ def seeds():
     }
 
 
+def kept(target):
+    """what earlier runs came by"""
+    path = f'{FIXTURES}/fuzz/{target}.hex'
+    if not os.path.exists(path):
+        return []
+    with open(path) as f:
+        return [bytes.fromhex(line) for line in f]
+
+
+def keep(program, target, corpus):
+    """of all inputs those that libFuzzer needs to reach as much, the shortest first"""
+    least = f'{WORK}/least/{target}'
+    shutil.rmtree(least, ignore_errors=True)
+    os.makedirs(least)
+    subprocess.run([program, target, '-merge=1', '-timeout=5', least, corpus], capture_output=True, check=True, timeout=600)
+    room, lines = KEPT_BYTES, []
+    for data in sorted((read(p) for p in glob.glob(f'{least}/*')), key=lambda d: (len(d), d)):
+        room -= len(data)
+        if room < 0:
+            break
+        lines.append(data.hex() + '\n')
+    with open(f'{FIXTURES}/fuzz/{target}.hex', 'w') as f:
+        f.writelines(lines)
+
+
 def fuzz(program, target, inputs, seconds):
     corpus, found = f'{WORK}/corpus/{target}', f'{WORK}/found/{target}/'
     shutil.rmtree(corpus, ignore_errors=True)
     os.makedirs(corpus)
     os.makedirs(found, exist_ok=True)
     before = set(os.listdir(found))
-    for n, data in enumerate(inputs + [read(p) for p in sorted(glob.glob(f'{FIXTURES}/fuzz/{target}/*'))]):
+    for n, data in enumerate(inputs + kept(target) + [read(p) for p in sorted(glob.glob(f'{FIXTURES}/fuzz/{target}/*'))]):
         with open(f'{corpus}/{n}', 'wb') as f:
             f.write(data)
     argv = [program, target, f'-max_total_time={seconds}', '-timeout=5', '-rss_limit_mb=1024', '-max_len=32768', '-print_final_stats=1',
@@ -89,6 +118,8 @@ def fuzz(program, target, inputs, seconds):
     cover = re.findall(r'cov: (\d+)', done.stderr)
     line = f'{target}: {counts.get("number_of_executed_units", "?")} runs, {cover[-1] if cover else "?"} edges, {counts.get("peak_rss_mb", "?")} MiB'
     if done.returncode == 0 and not new:
+        if os.environ.get('FUZZ_KEEP'):
+            keep(program, target, corpus)
         return True, line
     why = [x for x in done.stderr.splitlines() if 'Fatal error' in x or 'ERROR' in x or 'Precondition' in x][:3]
     return False, '\n  '.join([f'{line}: exit {done.returncode}', *(found + n for n in new), *why])

@@ -1,6 +1,7 @@
 """The small commands: what they say, and how they exit."""
 import os
 import shutil
+import subprocess
 
 from lab import imap, processes
 from pair import CONFIGURATION, TRY_AGAIN, UNAVAILABLE, USAGE, Failure
@@ -8,7 +9,7 @@ from runner import Skip, scenario
 
 from .common import PairGroup
 
-NO_SUCH_POSITION = 1_000_000
+DATA_ERROR, NO_SUCH_POSITION = 65, 1_000_000
 
 
 class Commands(PairGroup):
@@ -169,24 +170,54 @@ class Commands(PairGroup):
         if done.returncode == 0:
             raise Failure('seed succeeded on the primary')
 
+    @scenario('init by root leaves what it makes to the owner of the state directory')
+    def init_by_root(self):
+        side = self.pair.r
+        state = side.cyrus.dir + '/by-root'
+        side.cyrus.own_directory(state, 0o700)
+        owner = os.stat(state).st_uid
+        if os.geteuid() or not owner:
+            raise Skip('needs root, and a daemon that is not')
+        argv = [self.pair.program, 'init', '--config', self.copy_of(side, state=state), '--role', 'replica']
+        subprocess.run(argv, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        strange = [n for n in os.listdir(state) if os.stat(f'{state}/{n}').st_uid != owner]
+        if strange:
+            raise Failure(f'not of user {owner}: {strange}')
+
+    @staticmethod
+    def segments(side):
+        """those of the journal that have something in them"""
+        journal = side.state + '/journal'
+        return [s for s in sorted(f'{journal}/{n}' for n in os.listdir(journal)) if os.path.getsize(s) > 1000]
+
+    @staticmethod
+    def flip(path, to=None):
+        """one bit, in the middle of what is written"""
+        with open(path, 'rb') as f:
+            b = bytearray(f.read())
+        b[len(b.rstrip(b'\0')) // 2] ^= 1
+        with open(to or path, 'r+b' if not to else 'wb') as f:
+            f.write(b)
+
+    @scenario('a journal that is damaged before its end: 65, and what to do')
+    def damaged_journal(self):
+        side = self.pair.r
+        self.pair.kill(side)
+        self.flip(self.segments(side)[-1])
+        done = self.pair.command(side, 'run', expect=(DATA_ERROR,))
+        self.flip(self.segments(side)[-1])
+        self.pair.start_daemon(side)
+        if 'mailsync seed --overwrite' not in done.stderr:
+            raise Failure(done.stderr)
+        self.pair.wait_now()
+        self.judge()
+
     @scenario('inspect reads the journal of both ends, and notices a flipped bit')
     def inspect(self):
-        found = 0
         for side in (self.pair.p, self.pair.r):
-            journal = side.state + '/journal'
-            segments = sorted(f'{journal}/{n}' for n in os.listdir(journal)) if os.path.isdir(journal) else []
-            segments = [s for s in segments if os.path.getsize(s) > 1000]
-            if not segments:
-                continue
-            found += 1
+            segments = self.segments(side)
             self.pair.command(side, 'inspect', *segments, expect=(0, 1), bare=True)
             damaged = side.cyrus.dir + '/damaged-segment'
-            with open(segments[-1], 'rb') as f:
-                b = bytearray(f.read())
-            with open(damaged, 'wb') as f:
-                b[len(b.rstrip(b'\0')) // 2] ^= 1
-                f.write(b)
+            self.flip(segments[-1], to=damaged)
             os.chmod(damaged, 0o644)
             self.pair.command(side, 'inspect', damaged, expect=(1,), bare=True)
-        if not found:
-            raise Skip('no segments in state/journal')
