@@ -1,13 +1,10 @@
 """The row about `mailsync verify`: equal stores compared to the last byte, and to the last name."""
-import contextlib
 import json
-import multiprocessing
 import os
 import random
 import time
 
 import tools
-from lab import imap
 from lab.ports import free_port
 from tools import Ended
 

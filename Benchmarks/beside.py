@@ -6,6 +6,7 @@ import time
 
 import tools
 from lab import imap
+from tools import Ended
 
 # so many seconds in turn, each after a moment
 WINDOW, SETTLED = 4, .6
@@ -38,6 +39,7 @@ class Clients:
     def __exit__(self, *_):
         for c in self.processes:
             c.kill()
+            c.join()
 
     def window(self, b, name, reference, daemons=()):
         """the next seconds go to `name`'s account, and to that of `daemons`: (end, process)"""
@@ -47,6 +49,8 @@ class Clients:
         before = now()
         time.sleep(WINDOW)
         done, secs, *cpu = (y - x for x, y in zip(before, now()))
+        if not done:
+            raise Ended(f'no delivery in {WINDOW} s')
         row = f'LMTP, {len(self.counts)} connections'
         b.add(row, 'rate', 'deliveries/s', name, done / secs, reference)
         for who, used in zip(('machine', *(end for end, _ in daemons)), cpu):
@@ -81,7 +85,7 @@ def daemons(b):
                 if not p.side(side).running:
                     p.start_daemon(side)
             if name == 'both ends here':
-                tools.barrier(p)
+                tools.barrier(p, 'applied')
             elif ends[name]:
                 tools.running(p)
                 tools.ask(p.p, {'positionNow': {'timeoutSeconds': 60}}, 70)

@@ -74,6 +74,16 @@ package struct ByteReader {
         return try read(raw: Int(count), what())
     }
 
+    /// A count of at most `max`, then as many bytes of UTF-8, for an operator: no peer is to command the terminal, so its control
+    /// characters are question marks.
+    package mutating func readWords(max: Int, _ what: @autoclosure () -> String) throws(MalformedBytes) -> String {
+        let text = String(decoding: try readString(max: max, what()), as: UTF8.self)
+        guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return text }
+        var words = String.UnicodeScalarView()
+        words.append(contentsOf: text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 })
+        return String(words)
+    }
+
     package func expectEnd(_ what: @autoclosure () -> String) throws(MalformedBytes) {
         guard isAtEnd else { throw MalformedBytes(what(), at: offset, "\(remainingCount) bytes too many") }
     }

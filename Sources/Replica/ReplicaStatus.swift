@@ -13,6 +13,8 @@ package struct ReplicaStatus: Sendable {
     package var epochSeen = Epoch(0)
     /// The store is as the primary's was then; nothing while it is not consistent yet.
     package var exactAt: Timestamp?
+    /// Whether a primary is connected.
+    package var isLinked = false
     /// When the primary was heard of last.
     package var lastHeard: Timestamp?
     /// Files that were asked for whole and have not come yet.

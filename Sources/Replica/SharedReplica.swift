@@ -33,25 +33,16 @@ final class SharedReplica: Sendable {
         var askedAt = MonotonicTime.now()
         /// Who stands still, and why. A link that comes or goes meanwhile changes nothing about that.
         var standing: [Station: (why: String, since: Timestamp)] = [:]
-        /// What the primary was told of that on this link, and whether it was told anything.
-        var toldWhy: String?
-        var hasToldHalt = false
+        /// What the primary was told of that.
+        var toldPause: String?
 
         var firstStanding: (why: String, since: Timestamp)? { standing.values.min { $0.since < $1.since } }
 
-        /// Nothing if the primary knows.
-        mutating func haltToTell(again: Bool) -> Message? {
-            let why = firstStanding?.why
-            guard link != nil, why != toldWhy || again && hasToldHalt else { return nil }
-            toldWhy = why
-            hasToldHalt = true
-            return .halted(because: why)
-        }
-
         /// What is told: that something stands still hides the rest.
         var told: ReplicaStatus {
-            guard let first = firstStanding else { return status }
             var told = status
+            told.isLinked = link != nil
+            guard let first = firstStanding else { return told }
             (told.phase, told.since, told.lastError) = (.paused, first.since, (first.why, first.since))
             return told
         }
@@ -85,19 +76,26 @@ final class SharedReplica: Sendable {
     func pauses(_ station: Station, because why: String) {
         failed(why)
         state.withLock { $0.standing[station] = (why, $0.standing[station]?.since ?? now()) }
-        tellHalt()
+        tellPause()
     }
 
     func goesOn(_ station: Station) {
         state.withLock { $0.standing[station] = nil }
-        tellHalt()
+        tellPause()
     }
 
-    /// The primary hears why nothing goes on here, or that it does, if it does not know; `again` with each heartbeat, as what two
-    /// threads send at once may change places.
-    func tellHalt(again: Bool = false) {
-        let (link, halted) = state.withLock { ($0.link, $0.haltToTell(again: again)) }
-        if let halted { link?.send(halted) }
+    /// The primary hears why nothing goes on here, or that it does again; nothing where it was told.
+    private func tellPause() {
+        if state.withLock({ $0.firstStanding?.why != $0.toldPause }) { repeatPause() }
+    }
+
+    /// Whatever the primary was told: on a new link it knows nothing, and what two threads send at once may change places.
+    func repeatPause() {
+        let (link, why) = state.withLock { state in
+            state.toldPause = state.firstStanding?.why
+            return (state.link, state.toldPause)
+        }
+        link?.send(.paused(because: why))
     }
 
     // MARK: - the end
@@ -128,8 +126,6 @@ final class SharedReplica: Sendable {
     func attach(_ link: Link?) {
         let awaited = state.withLock { state in
             state.link = link
-            state.toldWhy = nil
-            state.hasToldHalt = false
             state.askedAt = .now()
             return Array(state.awaited.paths)
         }
@@ -240,7 +236,7 @@ final class SharedReplica: Sendable {
                 state.link, Ack(received: max(state.status.received, flushed), flushed: flushed, applied: applied)
             )
         }
+        tellPause()
         link?.send(.ack(ack))
-        tellHalt()
     }
 }

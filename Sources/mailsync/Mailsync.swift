@@ -90,8 +90,8 @@ struct Mailsync: ParsableCommand {
             (
                 .dataError,
                 "\"mailsync inspect\" shows the segment; on a replica \"mailsync seed --overwrite\" makes log and copy anew. "
-                    + "If there is no primary any more, the copy is what was applied last: \"mailsync check --store\" "
-                    + "tells whether it is sound, and Cyrus can be started on it"
+                    + "A replica without a primary has a copy that may be in the midst of a batch: "
+                    + "\"mailsync check --store\" tells what Cyrus would not have left so, before you start it there"
             )
         case is NotPromotable: (.unavailable, nil)
         default: (.systemError, nil)

@@ -85,7 +85,6 @@ class Pair:
             wires = {k: Wire(v) for k, v in self.peer_port.items()}
             self.wire, self.peer_port = Wires(*wires.values()), {k: w.port for k, w in wires.items()}
         self.settings = settings or {}
-        self.promotion = None            # the process that promoted last
 
     def __enter__(self):
         return self
@@ -236,11 +235,12 @@ class Pair:
 
     def promote(self):
         """the replica becomes the primary, and the primary of before what the replica was; the new one's daemon runs afterwards, and says so"""
-        self.promotion = self.command(self.replica, 'promote')
+        done = self.command(self.replica, 'promote')
         self.primary, self.replica = self.replica, self.primary
         if not self.primary.running:
             self.start_daemon(self.primary)
         processes.until(self.says_primary, 15, f'{self.primary.name}: a status that says primary after promote', every=.05)
+        return done
 
     def says_primary(self):
         done = self.command(self.primary, 'status', '--json', expect=None)

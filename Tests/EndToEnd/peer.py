@@ -8,7 +8,7 @@ import struct
 
 from pair import Failure
 
-VERSION = 1
+VERSION = 2
 HELLO, WELCOME, REFUSE, BATCH, ACK, HEARTBEAT, RESEND = 1, 2, 3, 4, 5, 6, 7
 STREAM, SEED_EMPTY, SEED_OVER, FENCE = 1, 2, 3, 4
 HEAD = 64
@@ -89,7 +89,7 @@ def text(data):
 
 
 def hello(store, version=VERSION, purpose=STREAM, at=(0, 0), hash=bytes(32), epoch=0):
-    return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) + struct.pack('>I', epoch)
+    return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) + struct.pack('>I', epoch) + b'\0'
 
 
 class Impostor:

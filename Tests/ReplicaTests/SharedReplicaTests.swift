@@ -22,26 +22,23 @@ import Testing
         #expect(shared.status.phase == .catchingUp)
     }
 
-    @Test func `the primary hears of a halt once, of its end, and on a link of its own again`() {
+    @Test func `the primary hears of a pause once, of its end, and again when it may not know`() {
         let sent = SentMessages()
         shared.attach(Link(over: sent, peer: Fingerprint(ofDER: [1])))
-        shared.tellHalt()
-        shared.tellHalt(again: true)
-        #expect(sent.halts.isEmpty)
-        shared.pauses(.apply, because: "no space")
-        shared.pauses(.apply, because: "no space")
-        #expect(sent.halts == ["no space"])
-        shared.tellHalt(again: true)
-        shared.goesOn(.apply)
-        shared.tellHalt()
-        #expect(sent.halts == ["no space", "no space", nil])
-        shared.tellHalt(again: true)
-        #expect(sent.halts == ["no space", "no space", nil, nil])
-        shared.pauses(.apply, because: "the brake")
-        let second = SentMessages()
-        shared.attach(Link(over: second, peer: Fingerprint(ofDER: [1])))
         shared.ack()
-        #expect(second.halts == ["the brake"])
+        #expect(sent.pauses.isEmpty)
+        shared.pauses(.apply, because: "no space")
+        shared.pauses(.apply, because: "no space")
+        shared.ack()
+        #expect(sent.pauses == ["no space"])
+        shared.repeatPause()
+        shared.applied(position(1, 1), exactAt: nil, needed: [])
+        shared.ack()
+        #expect(sent.pauses == ["no space", "no space", nil])
+        shared.pauses(.intake, because: "the brake")
+        shared.goesOn(.intake)
+        shared.repeatPause()
+        #expect(sent.pauses == ["no space", "no space", nil, "the brake", nil, nil])
     }
 
     @Test func `a batch applied means that the applier goes on, and not the intake`() {
@@ -78,10 +75,10 @@ import Testing
 private final class SentMessages: LinkTransport {
     private let frames = Mutex<[[UInt8]]>([])
 
-    /// What was told of halts.
-    var halts: [String?] {
+    /// What was told of pauses.
+    var pauses: [String?] {
         frames.withLock { $0 }.compactMap { frame in
-            guard case .halted(let why)? = try? Message(decoding: frame[4...]) else { return nil }  // not one
+            guard case .paused(let why)? = try? Message(decoding: frame[4...]) else { return nil }  // not one
             return .some(why)
         }
     }

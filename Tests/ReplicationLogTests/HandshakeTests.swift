@@ -9,7 +9,7 @@ import Testing
     /// A primary of epoch 3 whose log begins after 2/100 and ends at 3/200; epoch 3 began with 3/151.
     private let ours = Handshake.Ours(
         store: "mail", epoch: Epoch(3), newest: position(3, 200), newestHash: hash("3/200"), oldest: position(2, 100),
-        naming: NamingRules(["fulldirhash": "no", "hashimapspool": "yes", "the place of index of partition-a": "x"]))
+        naming: NamingRules(["fulldirhash": "no", "hashimapspool": "yes", "partition-a": "x"]))
 
     private static func hashAt(_ position: Position) -> ChainHash? {
         switch (position.epoch.number, position.sequence.number) {
@@ -21,7 +21,7 @@ import Testing
     private func hello(
         _ flushed: Position, hash: ChainHash? = nil, purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3,
         naming: NamingRules = NamingRules([
-            "fulldirhash": "no", "hashimapspool": "yes", "the place of index of partition-b": "y",
+            "fulldirhash": "no", "hashimapspool": "yes", "partition-b": "y",
         ])
     ) -> Hello {
         Hello(
@@ -119,7 +119,7 @@ import Testing
     @Test func `versions are compared first, then stores, and nothing is told of a wrong one`() {
         var other = hello(position(9, 9), epochSeen: 9)
         other.store = "shop"
-        other.version = 2
+        other.version = Message.protocolVersion + 1
         #expect(answer(other) == .refuse(.wrongVersion))
         other.version = Message.protocolVersion
         #expect(answer(other) == .refuse(.wrongStore))

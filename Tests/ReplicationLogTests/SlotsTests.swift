@@ -65,4 +65,23 @@ import Testing
         try directory.put(utf8("a 1/2 1/1 0/0\nb 1/2 1/1\nc 1/x 1/1 0/0\n\nd 3/4 3/4 3/5\n"), at: "slots")
         #expect(try Slots(in: directory.path).all.keys.sorted() == ["a", "d"])
     }
+
+    @Test func `why a replica is paused is kept until it says otherwise, and shown as its state while it is connected`()
+        throws
+    {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 4), isSeeding: false, now: then)
+        #expect(slots.all["a"]?.state == .connected)
+        slots.paused("a", because: "no space")
+        #expect(slots.all["a"]?.state == .paused)
+        slots.disconnect("a")
+        #expect(slots.all["a"]?.state == .disconnected)
+        #expect(slots.all["a"]?.pausedBecause == "no space")
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 4), isSeeding: true, now: then)
+        #expect(slots.all["a"]?.state == .seeding)
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 4), isSeeding: false, now: then)
+        #expect(slots.all["a"]?.state == .paused)
+        slots.paused("a", because: nil)
+        #expect(slots.all["a"]?.state == .connected)
+    }
 }

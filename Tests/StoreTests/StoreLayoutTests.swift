@@ -60,23 +60,36 @@ import Testing
         ("hashimapspool: no", "hashimapspool"), ("fulldirhash: yes", "fulldirhash"),
         ("virtdomains: userid", "virtdomains"), ("deletedprefix: GONE", "deletedprefix"),
         ("mboxlist_db_path: /var/lib/cyrus/m.db", "mboxlist_db_path"),
-        ("metadir-index-default: /meta", "the place of annotations of partition-default"),
-        ("metapartition_files: header\nmetapartition-default: /meta", "the place of header of partition-default"),
-        ("archivepartition-news: /slow", "the place of archivecache of partition-news"),
+        ("metadir-index-default: /meta", "metapartition_files: annotations of partition-default"),
+        (
+            "metapartition_files: header\nmetapartition-default: /meta",
+            "metapartition_files: header of partition-default"
+        ),
+        ("partition-more: /var/spool/cyrus/mail", "metapartition_files: annotations of partition-more"),
+        ("quota_db: twoskip", "quota_db"),
+        ("unixhierarchysep: yes", "unixhierarchysep"),
     ])
-    func `ends that would look for files in different places`(_ option: String, _ name: String) throws {
-        let lines = debian.split(separator: "\n").filter { $0 != "hashimapspool: true" || !option.hasPrefix("hashima") }
+    func `ends that would look for files in different places`(_ option: String, _ expected: String) throws {
+        let name = option.prefix { $0 != ":" }
+        let lines = debian.split(separator: "\n").filter { !$0.hasPrefix(name) }
         let other = try layout(lines.joined(separator: "\n") + "\n" + option + "\n")
-        let difference = try layout(debian).naming.difference(from: other.naming)
-        #expect(difference?.option == name)
+        let apart = try layout(debian + "partition-more: /more\n").naming
+        let difference = apart.difference(from: other.naming)
+        #expect(difference?.option == expected)
         #expect(difference?.here != difference?.there)
     }
 
-    @Test func `ends that keep the same files in other directories, one with a partition more`() throws {
-        let other = try layout(
-            debian.replacingOccurrences(of: "/var/", with: "/srv/")
-                + "partition-more: /more\nmetadir-index-more: /meta\n")
+    @Test(arguments: [
+        "", "partition-more: /more\nmetadir-index-more: /meta\n", "archivepartition-news: /slow\n",
+        "metapartition_files: squat expunge\nmetapartition-default: /meta\n",
+        "fulldirhash: no\nvirtdomains: off\ndeletedprefix: DELETED\nmboxlist_db: twoskip\nquota_db: quotalegacy\n",
+        "defaultdomain: x.org\n",
+        "mboxlist_db_path: /srv/lib/cyrus/mailboxes.db\n", "sync_host: mail9\n",
+    ])
+    func `ends that keep the same files in other directories`(_ more: String) throws {
+        let other = try layout(debian.replacingOccurrences(of: "/var/", with: "/srv/") + more)
         #expect(try layout(debian).naming.difference(from: other.naming) == nil)
+        #expect(other.naming.difference(from: try layout(debian).naming) == nil)
     }
 
     @Test func `a path belongs to the innermost root and a walk passes inner roots by`() throws {

@@ -37,11 +37,11 @@ package enum Message: Equatable, Sendable {
     case auditReport(number: UInt32, text: [UInt8])
     /// Replica to primary, once, when it follows the log: where its store is.
     case place(Place)
-    /// Replica to primary, when it changes: why nothing is applied or taken in; nothing when it goes on.
-    case halted(because: String?)
+    /// Replica to primary, when it changes and with each heartbeat: why nothing is applied or taken in; nothing while it goes on.
+    case paused(because: String?)
 
     /// Told in `hello` and `welcome`; ends of different numbers refuse each other.
-    package static let protocolVersion: UInt16 = 1
+    package static let protocolVersion: UInt16 = 2
 }
 
 package enum Role: UInt8, Sendable {
@@ -83,6 +83,14 @@ package struct Hello: Equatable, Sendable {
         self.applied = applied
         self.epochSeen = epochSeen
         self.naming = naming
+    }
+
+    /// Of another version, of which nothing else is known.
+    init(ofVersion version: UInt16) {
+        self.init(
+            store: "", purpose: .stream, flushed: .zero, hash: .zero, applied: .zero, epochSeen: Epoch(0),
+            naming: NamingRules())
+        self.version = version
     }
 }
 
@@ -209,7 +217,7 @@ package struct SeedEnd: Equatable, Sendable {
 extension Message {
     private enum Kind: UInt8 {
         case hello = 1, welcome, refuse, batch, ack, heartbeat, resend, seedListing, seedWant, seedEnd
-        case verdict, auditRequest, auditReport, seedPlan, place, halted
+        case verdict, auditRequest, auditReport, seedPlan, place, paused
     }
 
     /// Bytes of a frame, its head included; a longer one is refused before it is read.
@@ -297,7 +305,7 @@ extension Message {
             writer.write(string: text)
         case .place(let place):
             place.encode(into: &writer)
-        case .halted(let why):
+        case .paused(let why):
             writer.write(string: (why ?? "").utf8.prefix(Self.textBytesMax))
         }
     }
@@ -357,7 +365,8 @@ extension Message {
             return .welcome(welcome)
         case .refuse:
             let number = try reader.read(UInt8.self, "refuse: reason")
-            return .refuse(Refusal(rawValue: number) ?? .failed, text: try text(from: &reader, "refuse: text"))
+            return .refuse(
+                Refusal(rawValue: number) ?? .failed, text: try reader.readWords(max: textBytesMax, "refuse: text"))
         case .batch:
             return .batch(Array(try reader.read(raw: reader.remainingCount, "batch")))
         case .ack:
@@ -396,31 +405,28 @@ extension Message {
             return .auditReport(number: number, text: Array(try reader.readString(max: auditBytesMax, "audit: text")))
         case .place:
             return .place(try Place(decoding: &reader))
-        case .halted:
-            let why = try text(from: &reader, "halted: why")
-            return .halted(because: why.isEmpty ? nil : why)
+        case .paused:
+            let why = try reader.readWords(max: textBytesMax, "paused: why")
+            return .paused(because: why.isEmpty ? nil : why)
         }
-    }
-
-    /// For the operator's terminal, which no peer is to command.
-    private static func text(from reader: inout ByteReader, _ what: String) throws(MalformedBytes) -> String {
-        let bytes = try reader.readString(max: textBytesMax, what)
-        return String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: "?") : $0 }, as: UTF8.self)
     }
 
     private static func hello(from reader: inout ByteReader) throws(MalformedBytes) -> Hello {
         let version = try reader.read(UInt16.self, "hello: version")
-        let store = String(decoding: try reader.readString(max: 255, "hello: store"), as: UTF8.self)
+        guard version == protocolVersion else {
+            // What follows may be anything, and the version is all that the answer is about.
+            _ = try reader.read(raw: reader.remainingCount, "hello")
+            return Hello(ofVersion: version)
+        }
+        let store = try reader.readWords(max: 255, "hello: store")
         let purposeNumber = try reader.read(UInt8.self, "hello: purpose")
         guard let purpose = Hello.Purpose(rawValue: purposeNumber) else {
             throw MalformedBytes("hello: purpose", at: reader.offset, "unknown purpose \(purposeNumber)")
         }
-        var hello = Hello(
+        return Hello(
             store: store, purpose: purpose, flushed: try reader.readPosition("hello: flushed"),
             hash: try reader.readChainHash("hello: hash"), applied: try reader.readPosition("hello: applied"),
             epochSeen: try reader.readEpoch("hello: epoch seen"), naming: try NamingRules(decoding: &reader))
-        hello.version = version
-        return hello
     }
 
     private static func listing(from reader: inout ByteReader) throws(MalformedBytes) -> SeedListing {
@@ -478,7 +484,7 @@ extension Message {
         case .auditRequest: .auditRequest
         case .auditReport: .auditReport
         case .place: .place
-        case .halted: .halted
+        case .paused: .paused
         }
     }
 }

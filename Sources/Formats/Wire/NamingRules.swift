@@ -35,9 +35,8 @@ package struct NamingRules: Equatable, Sendable {
     init(decoding reader: inout ByteReader) throws(MalformedBytes) {
         values = [:]
         for _ in 0..<(try reader.readCount(max: Self.countMax, "naming: count")) {
-            let option = try reader.readString(max: StorePath.pathBytesMax, "naming: option")
-            let value = try reader.readString(max: StorePath.pathBytesMax, "naming: value")
-            values[String(decoding: option, as: UTF8.self)] = String(decoding: value, as: UTF8.self)
+            let option = try reader.readWords(max: StorePath.pathBytesMax, "naming: option")
+            values[option] = try reader.readWords(max: StorePath.pathBytesMax, "naming: value")
         }
     }
 }

@@ -93,8 +93,8 @@ final class Shipper: LinkUser {
             parts.desk.answered(name, verdict)
         case .place(let place):
             parts.desk.note(place, of: name)
-        case .halted(let why):
-            parts.slots.halted(name, because: why)
+        case .paused(let why):
+            parts.slots.paused(name, because: why)
         case .auditRequest(let number, let text):
             audit(number, text, on: link)
         case .welcome, .batch, .seedListing, .seedPlan, .seedEnd, .auditReport:

@@ -66,20 +66,21 @@ final class StreamUser: LinkUser {
             shared.attach(link)
             link.send(.place(place))
             shared.ack()
+            shared.repeatPause()
         case .batch(let bytes):
             take(bytes, from: link)
         case .heartbeat(_, let journaled):
             shared.update { $0.journaled = max($0.journaled, journaled) }
             if shared.status.applied >= journaled { shared.enter(.streaming) }
             shared.ack()
-            shared.tellHalt(again: true)
+            shared.repeatPause()
         case .refuse(let refusal, let text):
             state.withLock { $0.refusal = (refusal, text) }
             link.close(because: text)
         case .auditReport(let number, let text):
             shared.audits.arrived(number, text)
         case .hello, .ack, .resend, .seedListing, .seedWant, .seedPlan, .seedEnd, .verdict, .auditRequest, .place,
-            .halted:
+            .paused:
             link.refuse(.failed, "a primary does not say that in a stream")
         }
     }

@@ -123,7 +123,7 @@ final class SeedUser: LinkUser {
             link.close(because: text)
         case .auditReport:
             break
-        case .hello, .ack, .resend, .seedWant, .verdict, .auditRequest, .place, .halted:
+        case .hello, .ack, .resend, .seedWant, .verdict, .auditRequest, .place, .paused:
             link.refuse(.failed, "a primary does not say that in a seed")
         }
     }

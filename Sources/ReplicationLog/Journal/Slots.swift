@@ -12,14 +12,14 @@ package struct Slot: Equatable, Sendable {
     /// Nothing: not since the daemon started.
     package var lastHeard: Timestamp?
     package var isSeeding = false
-    /// Why the replica, which is connected, applies nothing or takes nothing in; in its words.
-    package var haltedBecause: String?
+    /// Why the replica applied nothing, or took nothing in, when it was heard last; in its words.
+    package var pausedBecause: String?
 
     package enum State: String, Sendable { case disconnected, seeding, paused, connected }
 
     package var state: State {
         guard isConnected else { return .disconnected }
-        return isSeeding ? .seeding : haltedBecause == nil ? .connected : .paused
+        return isSeeding ? .seeding : pausedBecause == nil ? .connected : .paused
     }
 }
 
@@ -62,7 +62,7 @@ package final class Slots: Sendable {
         slots.withLock {
             $0[name] = Slot(
                 flushed: flushed, applied: applied, consistentAfter: $0[name]?.consistentAfter ?? .zero,
-                isConnected: true, lastHeard: now, isSeeding: isSeeding)
+                isConnected: true, lastHeard: now, isSeeding: isSeeding, pausedBecause: $0[name]?.pausedBecause)
         }
     }
 
@@ -84,14 +84,9 @@ package final class Slots: Sendable {
 
     package func heard(_ name: String, now: Timestamp) { slots.withLock { $0[name]?.lastHeard = now } }
 
-    package func halted(_ name: String, because why: String?) { slots.withLock { $0[name]?.haltedBecause = why } }
+    package func paused(_ name: String, because why: String?) { slots.withLock { $0[name]?.pausedBecause = why } }
 
-    package func disconnect(_ name: String) {
-        slots.withLock { slots in
-            slots[name]?.isConnected = false
-            slots[name]?.haltedBecause = nil
-        }
-    }
+    package func disconnect(_ name: String) { slots.withLock { $0[name]?.isConnected = false } }
 
     /// On disk on return.
     package func save() throws(SystemError) {

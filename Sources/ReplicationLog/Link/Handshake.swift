@@ -75,8 +75,8 @@ package enum Handshake {
             return .refuse(
                 .otherNaming,
                 text: "\(difference.option): \(difference.here) on the primary, \(difference.there) on the replica: "
-                    + "Cyrus there would not find what is replicated; let both ends' imapd.conf say the same, "
-                    + "and start mailsync again where it was changed")
+                    + "Cyrus there would not find what is replicated; give the replica's imapd.conf the primary's value, "
+                    + "and start mailsync there again")
         }
         switch hello.purpose {
         case .seedEmpty: return .seed(overCopy: false)

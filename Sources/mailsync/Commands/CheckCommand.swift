@@ -57,8 +57,10 @@ struct HostCheck {
 
     mutating func checkState() {
         let state = StateDirectory(path: configuration.state)
+        var (own, role): (Fingerprint?, Role?) = (nil, nil)
         do {
             let standing = try state.standing()
+            role = standing.role
             try state.check(store: configuration.store, in: configuration.file)
             facts.append("role: \(standing.role == .primary ? "primary, epoch \(standing.epoch)" : "replica")")
             if let epoch = standing.fencedBy {
@@ -75,7 +77,7 @@ struct HostCheck {
             }
             let identity = try state.identity()
             facts.append("fingerprint: \(identity.fingerprint)")
-            checkPeers(identity.fingerprint, standing.role)
+            own = identity.fingerprint
             let key = try FileStatus.of(state.path + "/key.pem")
             if let key, key.mode & 0o077 != 0 {
                 problem("\(state.path)/key.pem: others may read it", mend: "chmod 600 \(state.path)/key.pem")
@@ -85,21 +87,21 @@ struct HostCheck {
         } catch {
             problem("\(error)", mend: "make \(state.path) readable for this user")
         }
+        checkPeers(own, role)
         checkRoom(state.path, "state")
     }
 
-    private mutating func checkPeers(_ own: Fingerprint, _ role: Role) {
+    private mutating func checkPeers(_ own: Fingerprint?, _ role: Role?) {
         let (file, peers) = (configuration.file, configuration.peers)
         if !peers.contains(where: { $0.fingerprint != nil }) {
             problem(
                 "\(file): peer_fingerprint: is missing",
                 mend: "add what \"mailsync fingerprint\" prints on the other end")
-        } else if let peer = peers.first(where: { $0.address != nil && $0.fingerprint == nil }) {
-            problem(
-                "\(file): \(peer.key("peer_fingerprint")): is missing, so \(peer.key("peer")) is not connected to",
-                mend: "add what \"mailsync fingerprint\" prints there, or take \(peer.key("peer")) out")
         }
-        if let peer = peers.first(where: { $0.fingerprint == own }) {
+        for peer in peers where peer.fingerprint == nil {
+            facts.append("\(peer.key("peer")): no fingerprint of its own: whoever has one of the others is taken there")
+        }
+        if let own, let peer = peers.first(where: { $0.fingerprint == own }) {
             problem(
                 "\(file): \(peer.key("peer_fingerprint")): is this end's own",
                 mend: "give what \"mailsync fingerprint\" prints on the other end")

@@ -81,17 +81,13 @@ struct OfflineVerify {
             }
             try walk.checkAtRest()
         } catch let failure as ManifestWalk.Failure {
-            throw Failure(.tryAgain, "\(failure)", hint: Self.restHint)
-        } catch let error as SystemError where error.errno == .noEntry {
-            throw Failure(.tryAgain, "\(error)", hint: Self.restHint)
+            throw Failure(.tryAgain, "\(failure)", hint: "nothing may write there meanwhile")
         }
         Output.print(
             "\(entryCount) entries, \(byteCount) bytes compared with the manifest of \(manifest.value("made") ?? "?"), "
                 + "signed by \(manifest.signer): \(findingCount == 0 ? "equal" : "\(findingCount) findings")")
         if findingCount > 0 { throw ExitCode(ExitStatus.differences.rawValue) }
     }
-
-    private static let restHint = "nothing may write there meanwhile"
 
     private mutating func tell(_ kind: String, _ path: StorePath, _ why: String) {
         findingCount += 1

@@ -32,13 +32,15 @@ struct ResumeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "resume", abstract: "Let a replica go on that stopped because too much would be removed.")
 
+    static let noReplica = "this end is no replica: nothing is paused"
+
     @OptionGroup var common: CommonOptions
 
     func run() throws {
         let state = try common.readState()
         guard try state.standing().role == .replica else {
             throw Failure(
-                .usage, "this end is no replica: nothing is stopped here",
+                .usage, Self.noReplica,
                 hint: "run \"mailsync resume\" on the replica")
         }
         switch try ControlClient(path: state.controlSocket).ask(.resume) {

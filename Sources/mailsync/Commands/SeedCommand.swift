@@ -25,29 +25,40 @@ struct SeedCommand: RunsUntilTold {
         _ = try? CurrentProcess.raiseOpenFilesMax(to: 65536)  // as far as it goes
         let log = Output.makeLogger()
         let daemon = try Daemon(configuration, mayOverwrite: overwrite, log: log)
-        guard try await daemon.seedOnly({ progress in Self.show(progress) }) else {
+        guard let end = try await daemon.seedOnly({ progress in Self.show(progress) }) else {
             return Output.note(
                 "this replica was seeded before: nothing was fetched or compared. \"mailsync run\" follows the primary; "
                     + "\"mailsync seed --overwrite\" compares all with it and makes it the same")
         }
-        Output.note("seeded: \"mailsync run\" follows the primary from here")
+        if let seed = end.seed { Self.write("seeded: " + Self.amount(seed), isLast: true) }
+        Output.note("\"mailsync run\" follows the primary from here")
+    }
+
+    private static func show(_ status: ReplicaStatus) {
+        guard let seed = status.seed else { return }
+        guard !seed.isDone else {
+            return write("all files are here; applied \(status.applied), and the log that came has \(status.flushed)")
+        }
+        // Counted when the seed began; mail has come since.
+        let expected = seed.expectedFileCount.flatMap { $0 > seed.fileCount ? $0 : nil }
+        let left =
+            expected == nil ? nil : seed.remaining(now: .now()).map { ", \(max(1, $0.components.seconds)) s left" }
+        let share = expected.map { ", of about \($0) files" } ?? ""
+        write("\(status.phase.rawValue): \(amount(seed))\(share)\(left ?? "")")
+    }
+
+    private static func amount(_ seed: SeedProgress) -> String {
+        let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
+        let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
+        return String(
+            format: "%llu files, %.1f MB, %.1f MB/s, %.0f s", seed.fileCount, Double(seed.byteCount) / 1e6, rate,
+            seconds)
     }
 
     /// A line that is written over on a terminal, else one every few seconds.
-    private static func show(_ status: ReplicaStatus) {
-        guard let seed = status.seed else { return }
-        let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
-        let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
-        // Counted when the seed began; mail has come since.
-        let expected = seed.isDone ? nil : seed.expectedFileCount.flatMap { $0 > seed.fileCount ? $0 : nil }
-        let share = expected.map { " of about \($0)" } ?? ""
-        let remaining = expected == nil ? nil : seed.remaining(now: .now())
-        let left = remaining.map { ", \(max(1, $0.components.seconds)) s left" } ?? ""
-        let line = String(
-            format: "%@: %llu%@ files, %.1f MB, %.1f MB/s, %.0f s%@", seed.isDone ? "seeded" : status.phase.rawValue,
-            seed.fileCount, share, Double(seed.byteCount) / 1e6, rate, seconds, left)
+    private static func write(_ line: String, isLast: Bool = false) {
         if isatty(2) == 1 {
-            try? StandardStream.error.write("\r\u{1b}[K\(line)\(seed.isDone ? "\n" : "")")  // only progress
+            try? StandardStream.error.write("\r\u{1b}[K\(line)\(isLast ? "\n" : "")")  // only progress
         } else {
             Output.note(line)
         }

@@ -9,6 +9,8 @@ struct WaitCommand: ParsableCommand {
 
     enum Level: String, ExpressibleByArgument, CaseIterable { case flushed, applied }
 
+    static let onReplica = "this end is a replica: only the primary knows what was written before now"
+
     @OptionGroup var common: CommonOptions
     @Flag(help: "All that was written to the store before this call (on the primary).")
     var now = false
@@ -32,7 +34,7 @@ struct WaitCommand: ParsableCommand {
         let client = ControlClient(path: state.controlSocket)
         if now, try state.standing().role == .replica {
             throw Failure(
-                .usage, "this end is a replica: only the primary knows what was written before now",
+                .usage, Self.onReplica,
                 hint: "run it there, or wait here for a --position")
         }
         let start = Date()

@@ -38,7 +38,7 @@ final class Daemon: Sendable {
             switch self {
             case .none: "the daemon is just starting or ending"
             case .primary: "this end is a primary"
-            case .replica: "this end is a replica: only the primary knows what was written before now"
+            case .replica: WaitCommand.onReplica
             case .fenced(let epoch): "this primary was replaced: epoch \(epoch) was promoted elsewhere"
             case .paused(let why): "paused: \(why)"
             }
@@ -75,9 +75,9 @@ final class Daemon: Sendable {
         log.info("stopped")
     }
 
-    /// `mailsync seed`: until the copy is consistent, or stopped by a signal; false if it was before. `show` is called every few
+    /// `mailsync seed`: until the copy is consistent, or stopped by a signal; nothing if it was before. `show` is called every few
     /// seconds.
-    func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws -> Bool {
+    func seedOnly(_ show: @escaping @Sendable (ReplicaStatus) -> Void) async throws -> ReplicaStatus? {
         let hold = try takeState()
         defer { withExtendedLifetime(hold) {} }
         if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
@@ -86,7 +86,7 @@ final class Daemon: Sendable {
         let control = try makeControl()
         let endpoint = try makeEndpoint()
         let replica = try makeReplica(endpoint)
-        guard try !replica.isSeeded else { return false }
+        guard try !replica.isSeeded else { return nil }
         current.withLock { $0 = .replica(replica) }
         let signals = Linux.Thread.waitForTermination {
             self.isStopping.withLock { $0 = true }
@@ -99,7 +99,7 @@ final class Daemon: Sendable {
             group.addTask {
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .seconds(isatty(2) == 1 ? 0.5 : 5))  // cancelled is the end of it
-                    if replica.status.seed?.isDone != true { show(replica.status) }
+                    show(replica.status)
                 }
             }
             defer {
@@ -107,11 +107,10 @@ final class Daemon: Sendable {
                 group.cancelAll()
             }
             try await replica.seedUntilConsistent()
-            show(replica.status)
         }
         try await endpoint.stop()
         guard !isStopping.withLock({ $0 }) else { throw Failure(.tryAgain, "seed: stopped; run it again to go on") }
-        return true
+        return replica.status
     }
 
     private func takeState() throws -> StateDirectory.Hold {

@@ -22,9 +22,9 @@ extension Daemon {
                 return try await startPromotion()
             case .resume:
                 guard case .replica(let replica) = current.withLock({ $0 }) else {
-                    throw Failure(.unavailable, "this end is no replica: nothing is paused")
+                    throw Failure(.unavailable, ResumeCommand.noReplica)
                 }
-                guard replica.status.phase == .paused else { return .done("nothing was stopped") }
+                guard replica.status.phase == .paused else { return .done("nothing was paused") }
                 replica.releaseBrake()
                 return .done("going on")
             case .verify:
@@ -115,7 +115,7 @@ extension Daemon {
             }
             if isReached { return .reached }
             guard case .primary(let primary) = current, primary.hasEnded, MonotonicTime.now() < deadline else {
-                return .notInTime(why: current.lacks(position, level))
+                return .notInTime(why: current.delay(position, level))
             }
             current = try await outlastingPause(until: deadline, after: primary)
         }
@@ -126,7 +126,7 @@ extension Daemon {
             throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
         }
         try replica.checkPromotable()
-        let warning = Promotion.warning(before: replica.status, now: .now())
+        let warning = Promotion.warning(before: replica.status)
         isPromoting.withLock { $0 = true }
         replica.stop()
         let promotion = promotion
@@ -144,19 +144,21 @@ extension Daemon {
 }
 
 extension Daemon.Current {
-    /// Who is not at `position` yet, and why as far as it is known here.
-    fileprivate func lacks(_ position: Position, _ level: Primary.Level) -> String {
+    /// Who is not at `position` yet, and why, as far as it is known here.
+    fileprivate func delay(_ position: Position, _ level: Primary.Level) -> String {
         switch self {
         case .primary(let primary):
             let behind = primary.behind(position, level).sorted { $0.key < $1.key }.map { name, slot in
-                "\(name) is \(slot.state.rawValue), \(level.rawValue) \(level == .flushed ? slot.flushed : slot.applied)"
-                    + (slot.haltedBecause.map { ": \($0)" } ?? "")
+                let at = level == .flushed ? slot.flushed : slot.applied
+                let why = at < position ? slot.pausedBecause : "its copy is consistent at \(slot.consistentAfter)"
+                return "\(name) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
             }
             return behind.isEmpty ? "no replica has ever connected" : behind.joined(separator: "; ")
         case .replica(let replica):
             let status = replica.status
+            let why = status.phase == .paused ? status.lastError?.why : nil
             return "this end is \(status.phase.rawValue), "
-                + "\(level.rawValue) \(level == .flushed ? status.flushed : status.applied)"
+                + "\(level.rawValue) \(level == .flushed ? status.flushed : status.applied)\(why.map { ": \($0)" } ?? "")"
         case .none, .fenced, .paused:
             return idleReason
         }

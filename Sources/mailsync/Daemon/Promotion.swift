@@ -6,16 +6,12 @@ import Replica
 struct Promotion {
     let state: StateDirectory
 
-    /// A primary that is heard of lives; nothing if this one was silent for a while.
-    static func warning(before status: ReplicaStatus, now: Timestamp) -> String? {
-        guard let heard = status.lastHeard, now - heard < silenceMin, status.phase != .disconnected else { return nil }
-        let seconds = max(0, (now - heard).components.seconds)
-        return "the old primary was heard of \(seconds) s ago: stop Cyrus there, if it still runs; "
+    /// A primary that is connected lives.
+    static func warning(before status: ReplicaStatus) -> String? {
+        guard status.isLinked else { return nil }
+        return "the old primary was connected until now: stop Cyrus there, if it still runs; "
             + "what it takes in from now on is in its own store only"
     }
-
-    /// Heartbeats come every 5 seconds; after 20 the other end is taken for gone.
-    private static let silenceMin = Duration.seconds(20)
 
     /// Returns what the operator must know. The state directory is held, and no replica runs.
     func run() throws -> String {

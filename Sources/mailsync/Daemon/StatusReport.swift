@@ -154,7 +154,7 @@ extension StatusReport {
                 state: replica.slot.state.rawValue,
                 shipped: "\(replica.shipped)", flushed: "\(replica.slot.flushed)", applied: "\(replica.slot.applied)",
                 lagBatches: Self.distance(from: replica.slot.flushed, to: status.journaled),
-                lastHeard: replica.slot.lastHeard?.iso8601, pausedBecause: replica.slot.haltedBecause)
+                lastHeard: replica.slot.lastHeard?.iso8601, pausedBecause: replica.slot.pausedBecause)
         }
         watch = Watch(
             directories: status.watch.watched, unwatchedDirectories: status.watch.unwatched,

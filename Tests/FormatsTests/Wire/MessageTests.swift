@@ -69,10 +69,21 @@ import Testing
         #expect(try Message(frame: frame) == .refuse(.failed, text: String(repeating: "x", count: 4096)))
     }
 
+    @Test func `of a hello of another version the version is read, whatever follows`() throws {
+        for version in [UInt8(0), 1, 3] {
+            guard case .hello(let hello) = try Message(decoding: [1, 0, version, 0xff, 0xff]) else {
+                Issue.record("no hello")
+                return
+            }
+            #expect(hello.version == version)
+        }
+        #expect(throws: MalformedBytes.self) { try Message(decoding: [1, 0, 2, 0xff, 0xff]) }
+    }
+
     @Test func `what a peer says for the operator commands no terminal`() throws {
-        for message in [Message.refuse(.failed, text: "a\u{1b}[2Jb\n"), .halted(because: "a\u{1b}[2Jb\n")] {
+        for message in [Message.refuse(.failed, text: "ü\u{1b}[2J\u{9b}b\n"), .paused(because: "ü\u{1b}[2J\u{9b}b\n")] {
             switch try Message(frame: message.encoded()) {
-            case .refuse(_, let text), .halted(let text?): #expect(text == "a?[2Jb?")
+            case .refuse(_, let text), .paused(let text?): #expect(text == "ü?[2J?b?")
             case let other: Issue.record("\(other)")
             }
         }
@@ -134,7 +145,7 @@ import Testing
         #expect(throws: Never.self) { try Message(decoding: listing("a")) }
         #expect(throws: Never.self) { try Message(decoding: want("a")) }
         let purpose = body(1) {
-            $0.write(UInt16(1))
+            $0.write(Message.protocolVersion)
             $0.write(string: utf8("s"))
             $0.write(UInt8(5))
         }

@@ -264,8 +264,8 @@ enum WireFixture {
                     host: "mail2",
                     roots: [.configuration: utf8("/var/lib/cyrus"), mail: utf8("/var/spool/cyrus")]))
         ),
-        ("halted", .halted(because: "no space")),
-        ("halted-no-more", .halted(because: nil)),
+        ("paused", .paused(because: "no space")),
+        ("goes-on", .paused(because: nil)),
     ]
 }
 

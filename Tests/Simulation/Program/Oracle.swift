@@ -85,7 +85,7 @@ final class Oracle {
             hasAwaited = true
             world.note("\(host.name): asks for \(paths.count): \(paths.prefix(3))")
         case .heartbeat, .seedListing, .seedWant, .seedPlan, .verdict, .auditRequest, .auditReport, .place: break
-        case .halted(let why): world.note("\(host.name): \(why.map { "stands still: \($0)" } ?? "goes on")")
+        case .paused(let why): if let why { world.note("\(host.name): tells that it is paused: \(why)") }
         }
     }
 
