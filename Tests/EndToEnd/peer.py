@@ -92,6 +92,11 @@ def hello(store, version=VERSION, purpose=STREAM, at=(0, 0), hash=bytes(32), epo
     return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) + struct.pack('>I', epoch) + b'\0'
 
 
+def flushed(ack):
+    """the sequence number that is on the replica's disk, if that is of the epoch received last and not far behind"""
+    return struct.unpack('>Q', ack[4:12])[0] - ack[13]
+
+
 class Impostor:
     """Listens where the primary did, with its key; each replica that comes is met by `meet(talk, at, hash)`."""
 

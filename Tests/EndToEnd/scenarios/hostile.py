@@ -52,7 +52,7 @@ class Hostile(PairGroup):
         newest = pair.positions('p')['journaled']
         for word, hello in (
                 ('store is "mail1", the replica', peer.hello(b'other')),
-                ('run one version on both ends', peer.hello(b'mail1', version=2)),
+                ('run one version on both ends', peer.hello(b'mail1', version=peer.VERSION + 1)),
                 ('was promoted elsewhere', peer.hello(b'mail1', epoch=7)),
                 ('ahead of this log', peer.hello(b'mail1', at=(1, 1 << 40))),
                 ('forked from this one', peer.hello(b'mail1', at=newest, hash=b'\1' * 32))):
@@ -181,8 +181,7 @@ class Hostile(PairGroup):
                 batch, _ = peer.batch((at[0], at[1] + 1), hash, odd, 8)
                 talk.say(peer.BATCH, batch)
                 while True:                                  # until it is flushed; what fails is awaited, and not acked as applied
-                    body = talk.hear_until(peer.ACK)[1]
-                    if struct.unpack('>IQ', body[12:24])[1] > at[1]:
+                    if peer.flushed(talk.hear_until(peer.ACK)[1]) > at[1]:
                         break
                 processes.until(lambda: 'partition-nowhere/a' in '\n'.join(pair.r.log_tail(40)), 15, 'the last of them in the log')
         if os.listdir(outside) != ['x'] or open(f'{outside}/x').read() != 'precious':
