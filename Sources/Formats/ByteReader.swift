@@ -74,14 +74,12 @@ package struct ByteReader {
         return try read(raw: Int(count), what())
     }
 
-    /// A count of at most `max`, then as many bytes of UTF-8, for an operator: no peer is to command the terminal, so its control
-    /// characters are question marks.
-    package mutating func readWords(max: Int, _ what: @autoclosure () -> String) throws(MalformedBytes) -> String {
+    /// A count of at most `max`, then as many bytes of UTF-8. What is none is replaced; if the text is longer than `max` bytes then,
+    /// it is refused.
+    package mutating func readText(max: Int, _ what: @autoclosure () -> String) throws(MalformedBytes) -> String {
         let text = String(decoding: try readString(max: max, what()), as: UTF8.self)
-        guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return text }
-        var words = String.UnicodeScalarView()
-        words.append(contentsOf: text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 })
-        return String(words)
+        guard text.utf8.count <= max else { throw MalformedBytes(what(), at: offset, "no UTF-8") }
+        return text
     }
 
     package func expectEnd(_ what: @autoclosure () -> String) throws(MalformedBytes) {

@@ -28,6 +28,13 @@ package struct ByteWriter {
         bytes.append(contentsOf: piece)
     }
 
+    /// A count, then as many bytes of UTF-8: as much of `text` as fits into `max`, in whole characters.
+    package mutating func write(text: String, max: Int) {
+        var cut = text[...]
+        while cut.utf8.count > max { cut.removeLast() }
+        write(string: cut.utf8)
+    }
+
     /// Puts `value` over what stands at `offset`.
     package mutating func overwrite<Value: FixedWidthInteger>(_ value: Value, at offset: Int) {
         withUnsafeBytes(of: value.bigEndian) { bytes.replaceSubrange(offset..<offset + $0.count, with: $0) }

@@ -342,6 +342,9 @@ package final class Primary: Sendable {
 
     // MARK: - waiting
 
+    /// Throws `MovedRoot` if the store's roots are not where they were.
+    package func checkRoots() throws { try roots.checkPlaces() }
+
     /// The position at which everything is in the log that was written before this call; nothing after `timeout`.
     ///
     /// Blocks its thread. Where events were lost, at the start too, or a directory is not watched, it takes a sweep.

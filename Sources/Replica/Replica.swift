@@ -93,6 +93,9 @@ package final class Replica: Sendable {
 
     package var status: ReplicaStatus { shared.status }
 
+    /// Why the removal brake holds a part of the log; nothing if it does not.
+    package func heldReason() throws -> String? { try HeldRemovals.reason(in: options.state) }
+
     /// The operator has looked: what the brake stopped goes on.
     package func releaseBrake() { shared.work.update { $0.isBrakeReleased = true } }
 

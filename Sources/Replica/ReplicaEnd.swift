@@ -7,6 +7,9 @@ package import Store
 
 /// How far a replica that has stopped came: what a promotion starts from.
 package struct ReplicaEnd: Sendable {
+    /// What becomes of the part of the log that the removal brake holds back.
+    package enum HeldLog: String, Codable, Sendable { case kept, discarded }
+
     package let applied: Position
     package let epochSeen: Epoch
     /// The primary's clock at the last batch applied.
@@ -15,7 +18,9 @@ package struct ReplicaEnd: Sendable {
     package let awaited: [StorePath]
 
     /// Throws `NotPromotable` if the store is no consistent copy.
-    package init(in state: String) throws {
+    ///
+    /// What the removal brake holds stands against it, unless it is `discarded`, with all of the log behind it.
+    package init(in state: String, _ held: HeldLog = .kept) throws {
         let record = try ReplicaRecord(in: state)
         guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
         guard record.applied >= record.consistentAfter else {
@@ -25,12 +30,18 @@ package struct ReplicaEnd: Sendable {
             )
         }
         let flushed = try JournalStart.openJournal(in: state, applied: record.applied).flushed
-        if record.applied < flushed.position, let why = try HeldRemovals.reason(in: state) {
-            throw NotPromotable(
-                why: "\(why): if that is right, \"mailsync resume\" while \"mailsync run\" runs lets it go on; "
-                    + "if the primary lost them, its own copy is what to mend")
+        var isWhole = record.applied == flushed.position
+        if !isWhole, let why = try HeldRemovals.reason(in: state) {
+            guard held == .discarded else {
+                throw NotPromotable(
+                    why: "\(why): if that is right, \"mailsync resume\" while \"mailsync run\" runs lets it go on; "
+                        + "if the primary lost them, \"mailsync promote --discard-held\" makes a primary of this copy as it is, "
+                        + "without them and all that came after")
+            }
+            try JournalStart.cutJournal(in: state, after: record.applied)
+            isWhole = true
         }
-        guard record.applied == flushed.position else {
+        guard isWhole else {
             throw NotPromotable(
                 why: "it has the log up to \(flushed.position), and has only applied it up to \(record.applied): "
                     + "\"mailsync status\" tells what it waits for")

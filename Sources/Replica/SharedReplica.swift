@@ -143,10 +143,12 @@ final class SharedReplica: Sendable {
         }
     }
 
-    /// The same of a mailbox's files, which may be in several roots.
-    func isAwaiting(ofMailbox directory: StorePath) -> Bool {
+    /// The same of a mailbox's files, which may be in several roots, but for `other`.
+    func isAwaiting(ofMailbox directory: StorePath, but other: StorePath? = nil) -> Bool {
         state.withLock { state in
-            state.awaited.paths.contains { $0.parent.path == directory.path || $0.path == directory.path }
+            state.awaited.paths.contains {
+                $0 != other && ($0.parent.path == directory.path || $0.path == directory.path)
+            }
         }
     }
 

@@ -32,6 +32,17 @@ package final class StoreRoots: Sendable {
     /// Sorted.
     package let names: [RootName]
 
+    /// Throws `MovedRoot` if the path of a root leads elsewhere than when this was made.
+    package func checkPlaces() throws {
+        for root in layout.roots {
+            guard let opened = try roots[root.name]?.descriptor.status() else { continue }
+            let now = try FileStatus.of(root.path)
+            guard now?.inode == opened.inode, now?.device == opened.device else {
+                throw MovedRoot(name: root.name, path: root.path, isThere: now != nil)
+            }
+        }
+    }
+
     /// Whether what is at `path`, or below it, is a part of what travels.
     package func isShipped(_ path: StorePath) -> Bool {
         isShipped(path, as: layout.role(of: path))
@@ -124,4 +135,19 @@ package final class StoreRoots: Sendable {
             owner: status.owner == owner ? nil : status.owner, group: status.group == group ? nil : status.group,
             attributes: attributes.map { Metadata.Attribute(name: $0.name, value: $0.value) })
     }
+}
+
+/// A root was moved, unmounted or mounted over while it was watched: what is written there now is seen by nobody.
+package struct MovedRoot: Error, Equatable, CustomStringConvertible {
+    let name: RootName
+    let path: String
+    let isThere: Bool
+
+    package var description: String {
+        "\(name): \(path): is \(isThere ? "another directory than when this began" : "not there any more"): "
+            + "what is written there is not replicated"
+    }
+
+    package static let hint =
+        "put it back, or see that all of it is in its new place; then start mailsync again, which compares all"
 }

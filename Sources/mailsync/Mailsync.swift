@@ -3,6 +3,7 @@ import Foundation
 import Linux
 import Replica
 import ReplicationLog
+import Store
 
 /// The program: a list of commands.
 @main
@@ -82,6 +83,7 @@ struct Mailsync: ParsableCommand {
     private static func ending(of error: any Error) -> (ExitStatus, hint: String?) {
         switch error {
         case is StrangeRoot: (.configuration, StrangeRoot.hint)
+        case is MovedRoot: (.configuration, MovedRoot.hint)
         case is SeedRefusal: (.configuration, nil)
         case is MissingRoot: (.configuration, MissingRoot.hint)
         case let refusal as SeedNotBegun:

@@ -14,10 +14,22 @@ enum Output {
 
     private static func write(_ text: String, to stream: StandardStream) {
         do throws(SystemError) {
-            try stream.write(text)
+            try stream.write(plain(text, keeping: "\n"))
         } catch {
             // The reader has gone; there is nobody to tell.
         }
+    }
+
+    /// Names of files are any bytes, and a peer says what it likes: what could command the terminal, or begin a line that looks like
+    /// one of ours, is shown as in `\x1B`.
+    static func plain(_ text: String, keeping kept: Unicode.Scalar? = nil) -> String {
+        func isOdd(_ scalar: Unicode.Scalar) -> Bool {
+            scalar.properties.generalCategory == .control && scalar != kept
+        }
+        guard text.unicodeScalars.contains(where: isOdd) else { return text }
+        return text.unicodeScalars.map { scalar in
+            isOdd(scalar) ? String(format: "\\x%02X", scalar.value) : String(scalar)
+        }.joined()
     }
 
     static func makeLogger() -> Logger { Logger(label: "mailsync") { _ in LineLogHandler() } }
@@ -45,6 +57,6 @@ struct LineLogHandler: LogHandler {
             }
         let isJournal = ProcessInfo.processInfo.environment["JOURNAL_STREAM"] != nil
         let time = isJournal ? level : Timestamp.now().iso8601 + " \(event.level): "
-        try? StandardStream.error.write("\(time)mailsync: \(event.message)\n")  // nobody to tell
+        try? StandardStream.error.write("\(time)mailsync: \(Output.plain("\(event.message)"))\n")  // nobody to tell
     }
 }

@@ -233,9 +233,9 @@ class Pair:
     def stop_primary_cyrus(self):
         self.primary.cyrus.stop()
 
-    def promote(self):
+    def promote(self, *arguments):
         """the replica becomes the primary, and the primary of before what the replica was; the new one's daemon runs afterwards, and says so"""
-        done = self.command(self.replica, 'promote')
+        done = self.command(self.replica, 'promote', *arguments)
         self.primary, self.replica = self.replica, self.primary
         if not self.primary.running:
             self.start_daemon(self.primary)

@@ -6,8 +6,8 @@ usage: run.py PROGRAM [TARGET...]      FUZZ_SECONDS=60 each; FUZZ_JOBS at a time
 A finding is kept in .build-fuzz/found/TARGET/; `mailsync-fuzz TARGET FILE` shows it again. Once mended it goes to
 Fixtures/fuzz/TARGET/, from where it is tried each time.
 
-FUZZ_KEEP=1 keeps in Fixtures/fuzz/TARGET.hex, an input a line, the shortest inputs that reach all that was reached, so
-that the next run begins there. They are few and short on purpose: KEPT_BYTES of each target.
+FUZZ_KEEP=1 keeps in Fixtures/fuzz/TARGET.hex, an input a line, the shortest inputs of those that reached something new, so
+that the next run begins there. They are few on purpose: KEPT_BYTES of each target.
 """
 import concurrent.futures
 import glob
@@ -84,14 +84,10 @@ def kept(target):
         return [bytes.fromhex(line) for line in f]
 
 
-def keep(program, target, corpus):
-    """of all inputs those that libFuzzer needs to reach as much, the shortest first"""
-    least = f'{WORK}/least/{target}'
-    shutil.rmtree(least, ignore_errors=True)
-    os.makedirs(least)
-    subprocess.run([program, target, '-merge=1', '-timeout=5', least, corpus], capture_output=True, check=True, timeout=600)
+def keep(target, corpus, known):
+    """of what libFuzzer added to a corpus, but not what it is given again anyway"""
     room, lines = KEPT_BYTES, []
-    for data in sorted((read(p) for p in glob.glob(f'{least}/*')), key=lambda d: (len(d), d)):
+    for data in sorted({read(p) for p in glob.glob(f'{corpus}/*')} - known, key=lambda d: (len(d), d)):
         room -= len(data)
         if room < 0:
             break
@@ -119,7 +115,7 @@ def fuzz(program, target, inputs, seconds):
     line = f'{target}: {counts.get("number_of_executed_units", "?")} runs, {cover[-1] if cover else "?"} edges, {counts.get("peak_rss_mb", "?")} MiB'
     if done.returncode == 0 and not new:
         if os.environ.get('FUZZ_KEEP'):
-            keep(program, target, corpus)
+            keep(target, corpus, set(inputs))
         return True, line
     why = [x for x in done.stderr.splitlines() if 'Fatal error' in x or 'ERROR' in x or 'Precondition' in x][:3]
     return False, '\n  '.join([f'{line}: exit {done.returncode}', *(found + n for n in new), *why])

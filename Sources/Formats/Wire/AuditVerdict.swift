@@ -122,7 +122,7 @@ extension AuditVerdict {
             for place in places { writer.write(count: UInt64(place)) }
         case .lost(let why):
             writer.write(UInt8(5))
-            writer.write(string: why.utf8.prefix(4096))
+            writer.write(text: why, max: Self.whyBytesMax)
         case .range(let range):
             writer.write(UInt8(6))
             writer.write(range.owners.rawValue)
@@ -141,18 +141,19 @@ extension AuditVerdict {
         writer.write(count: UInt64(told.count))
         for item in told {
             writer.write(item.path)
-            writer.write(string: item.why.utf8.prefix(4096))
+            writer.write(text: item.why, max: Self.whyBytesMax)
         }
     }
 
     /// More are not told at once.
     private static let unsoundMax = 1024
+    private static let whyBytesMax = 4096
 
     private static func unsound(from reader: inout ByteReader) throws(MalformedBytes) -> [Unsound] {
         var found: [Unsound] = []
         for _ in 0..<(try reader.readCount(max: UInt64(unsoundMax), "verdict: unsound")) {
             let path = try reader.readStorePath("verdict: unsound")
-            let why = String(decoding: try reader.readString(max: 4096, "verdict: why"), as: UTF8.self)
+            let why = try reader.readText(max: whyBytesMax, "verdict: why")
             found.append(Unsound(path: path, why: why))
         }
         return found
@@ -205,7 +206,7 @@ extension AuditVerdict {
             }
             outcome = .brokenLinks(places)
         case 5:
-            outcome = .lost(why: String(decoding: try reader.readString(max: 4096, "verdict: why"), as: UTF8.self))
+            outcome = .lost(why: try reader.readText(max: Self.whyBytesMax, "verdict: why"))
         case 6:
             outcome = .range(try Self.range(from: &reader))
         case 7:

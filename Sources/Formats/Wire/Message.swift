@@ -264,7 +264,7 @@ extension Message {
             writer.write(welcome.consistentAfter)
         case .refuse(let refusal, let text):
             writer.write(refusal.rawValue)
-            writer.write(string: text.utf8.prefix(Self.textBytesMax))
+            writer.write(text: text, max: Self.textBytesMax)
         case .batch(let bytes):
             writer.write(raw: bytes)
         case .ack(let ack):
@@ -306,7 +306,7 @@ extension Message {
         case .place(let place):
             place.encode(into: &writer)
         case .paused(let why):
-            writer.write(string: (why ?? "").utf8.prefix(Self.textBytesMax))
+            writer.write(text: why ?? "", max: Self.textBytesMax)
         }
     }
 
@@ -366,7 +366,7 @@ extension Message {
         case .refuse:
             let number = try reader.read(UInt8.self, "refuse: reason")
             return .refuse(
-                Refusal(rawValue: number) ?? .failed, text: try reader.readWords(max: textBytesMax, "refuse: text"))
+                Refusal(rawValue: number) ?? .failed, text: try reader.readText(max: textBytesMax, "refuse: text"))
         case .batch:
             return .batch(Array(try reader.read(raw: reader.remainingCount, "batch")))
         case .ack:
@@ -406,7 +406,7 @@ extension Message {
         case .place:
             return .place(try Place(decoding: &reader))
         case .paused:
-            let why = try reader.readWords(max: textBytesMax, "paused: why")
+            let why = try reader.readText(max: textBytesMax, "paused: why")
             return .paused(because: why.isEmpty ? nil : why)
         }
     }
@@ -418,7 +418,7 @@ extension Message {
             _ = try reader.read(raw: reader.remainingCount, "hello")
             return Hello(ofVersion: version)
         }
-        let store = try reader.readWords(max: 255, "hello: store")
+        let store = try reader.readText(max: 255, "hello: store")
         let purposeNumber = try reader.read(UInt8.self, "hello: purpose")
         guard let purpose = Hello.Purpose(rawValue: purposeNumber) else {
             throw MalformedBytes("hello: purpose", at: reader.offset, "unknown purpose \(purposeNumber)")

@@ -35,8 +35,8 @@ package struct NamingRules: Equatable, Sendable {
     init(decoding reader: inout ByteReader) throws(MalformedBytes) {
         values = [:]
         for _ in 0..<(try reader.readCount(max: Self.countMax, "naming: count")) {
-            let option = try reader.readWords(max: StorePath.pathBytesMax, "naming: option")
-            values[option] = try reader.readWords(max: StorePath.pathBytesMax, "naming: value")
+            let option = try reader.readText(max: StorePath.pathBytesMax, "naming: option")
+            values[option] = try reader.readText(max: StorePath.pathBytesMax, "naming: value")
         }
     }
 }

@@ -33,7 +33,7 @@ package struct Place: Equatable, Sendable {
     }
 
     package func encode(into writer: inout ByteWriter) {
-        writer.write(string: host.utf8.prefix(Self.hostBytesMax))
+        writer.write(text: host, max: Self.hostBytesMax)
         writer.write(count: UInt64(roots.count))
         for (name, path) in roots.sorted(by: { $0.key < $1.key }) {
             writer.write(string: name.name.utf8)
@@ -42,10 +42,10 @@ package struct Place: Equatable, Sendable {
     }
 
     package init(decoding reader: inout ByteReader) throws(MalformedBytes) {
-        host = String(decoding: try reader.readString(max: Self.hostBytesMax, "place: host"), as: UTF8.self)
+        host = try reader.readText(max: Self.hostBytesMax, "place: host")
         roots = [:]
         for _ in 0..<(try reader.readCount(max: Self.rootCountMax, "place: roots")) {
-            let name = RootName(String(decoding: try reader.readString(max: 255, "place: root"), as: UTF8.self))
+            let name = RootName(try reader.readText(max: 255, "place: root"))
             roots[name] = Array(try reader.readString(max: StorePath.pathBytesMax, "place: path"))
         }
     }

@@ -281,7 +281,7 @@ extension ByteReader {
 
     /// Refuses what could point outside its root.
     package mutating func readStorePath(_ what: @autoclosure () -> String) throws(MalformedBytes) -> StorePath {
-        let root = String(decoding: try readString(max: 255, what()), as: UTF8.self)
+        let root = try readText(max: 255, what())
         let path = try readString(max: StorePath.pathBytesMax, what())
         guard let good = StorePath(root: RootName(root), path: path) else {
             throw MalformedBytes(what(), at: offset, "not a path below a root")

@@ -385,17 +385,20 @@ final class Capturer {
             let messages = jobs[index].names.filter { isMessage(directory.appending($0)) }
             guard messages.count > UnitReader.openMessagesMax else { continue }
             try shipAhead(messages.map { directory.appending($0) }, &round)
-            jobs[index].names.subtract(messages)
+            jobs[index].names.subtract(messages.filter { round.shippedMessages.contains(directory.appending($0)) })
         }
     }
 
-    /// Messages need no lock to be read: they never change. Nothing else goes ahead with them.
+    /// Messages need no lock to be read: they never change. Nothing else goes ahead with them, and none that is gone: the index
+    /// that says so comes with it.
     func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
         let others = round.captured
         round.forgetCaptured()
         defer { round.add(others) }
         for path in paths where !round.shippedMessages.contains(path) {
-            if let found = try reader.openAhead(path) { round.add([found]) }
+            let found = try reader.openAhead(path)
+            if found?.isGone == true { continue }
+            if let found { round.add([found]) }
             round.shippedMessages.insert(path)
             audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
             if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try shipCaptured(&round) }

@@ -95,8 +95,11 @@ final class UnitReader {
                 mutable.append((path, role))
             }
         }
-        // The events of one transaction come one by one: those of the others may not have been read yet.
-        if mutable.contains(where: { Self.mailboxRoles.contains($0.role) }) {
+        // The events of one transaction come one by one, and what was busy waits for its turn: the others may not have been
+        // read yet. A message that is gone must not go without the index that says so.
+        if try mutable.contains(where: { Self.mailboxRoles.contains($0.role) })
+            || messages.keys.contains(where: { try status(of: $0) == nil })
+        {
             try addMailboxFiles(of: directory, to: &mutable)
         }
         for (path, role) in mutable.sorted(by: { Self.readOrder($0.role) < Self.readOrder($1.role) }) {
@@ -110,10 +113,12 @@ final class UnitReader {
         }
         let wanted = messages.filter { !shippedAlready.contains($0.key) }
         var opened: [Captured] = []
+        var openCount = 0
         for (path, guid) in wanted {
             guard let found = try open(path, guid: guid) else { continue }
             opened.append(found)
-            if opened.count > Self.openMessagesMax { return .messagesFirst(Array(wanted.keys)) }
+            if !found.isGone { openCount += 1 }
+            if openCount > Self.openMessagesMax { return .messagesFirst(Array(wanted.keys)) }
         }
         return .read(captured + opened)
     }

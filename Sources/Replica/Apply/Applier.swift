@@ -133,7 +133,11 @@ final class Applier {
                 continue
             }
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
-            if let path = try apply(item, position.sequence, mode) { needed.append(path) }
+            if mode == .steady, lacksWhatIsNamed(by: item, needed) {
+                needed.append(item.path)
+            } else if let path = try apply(item, position.sequence, mode) {
+                needed.append(path)
+            }
         }
         if position == replayEnd {
             needed += try applier.settle()
@@ -146,6 +150,15 @@ final class Applier {
         parts.shared.applied(
             position, exactAt: position >= record.consistentAfter ? Timestamp(nanoseconds: record.exactAt) : nil,
             needed: needed)
+    }
+
+    /// Whether this is an index, and a message or another file of its mailbox could not be written: the index of before agrees
+    /// with what is there, and both are asked for.
+    private func lacksWhatIsNamed(by item: Record, _ needed: [StorePath]) -> Bool {
+        guard item.isOfContent, parts.layout.role(of: item.path) == .index else { return false }
+        let mailbox = item.path.parent
+        return needed.contains { $0.parent.path == mailbox.path }
+            || parts.shared.isAwaiting(ofMailbox: mailbox, but: item.path)
     }
 
     /// Waits, if the batch would remove too much, until the operator has looked or it is time to end. A restart, or a promotion,

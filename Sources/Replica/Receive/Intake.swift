@@ -26,7 +26,7 @@ struct Intake {
             }
             guard let work else { continue }
             if !work.arrived.isEmpty {
-                try append(work.arrived)
+                guard try append(work.arrived) else { return }
                 shared.update {
                     $0.journalBytes = journal.byteCount
                     $0.lagBytes = journal.byteCount(after: $0.applied)
@@ -52,8 +52,8 @@ struct Intake {
         }
     }
 
-    /// Waits while the disk is full: nothing was acked, so nothing is lost.
-    private func append(_ arrived: [SharedReplica.Arrived]) throws {
+    /// Waits while the disk is full: nothing was acked, so nothing is lost. False if it was time to end before there was room.
+    private func append(_ arrived: [SharedReplica.Arrived]) throws -> Bool {
         var rest = arrived[...]
         while let next = rest.first {
             do throws(JournalError) {
@@ -67,10 +67,11 @@ struct Intake {
                 shared.pauses(.intake, because: "\(error)")
                 log.error("paused: \(error): \(system.shortageHint), it goes on by itself")
                 let isStopping = shared.work.wait(timeout: .seconds(1)) { $0.isStopping }
-                if isStopping { throw error }
+                if isStopping { return false }
             }
         }
         try journal.flush()
         shared.goesOn(.intake)
+        return true
     }
 }

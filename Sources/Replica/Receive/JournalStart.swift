@@ -41,6 +41,17 @@ struct JournalStart {
         return try open()
     }
 
+    /// The log ends at `position`, on disk too, when this returns; it begins there as well. A crash before leaves it as it was.
+    static func cutJournal(in state: String, after position: Position) throws {
+        let journal = try openJournal(in: state, applied: position)
+        guard let hash = try journal.hash(at: position) else {
+            throw JournalError.damaged(segment: state + "/journal", why: "the log does not tell of \(position)")
+        }
+        try JournalStart(position: position, hash: hash).save(in: state)
+        try dropJournal(in: state)
+        _ = try openJournal(in: state, applied: position)
+    }
+
     /// Its segments are gone, on disk too, when this returns; the newest first, so that what a crash leaves is a log.
     static func dropJournal(in state: String) throws(SystemError) {
         let path = state + "/journal"

@@ -87,6 +87,9 @@ struct HostCheck {
         } catch {
             problem("\(error)", mend: "make \(state.path) readable for this user")
         }
+        if access(state.path, W_OK) != 0, FileManager.default.fileExists(atPath: state.path) {
+            problem("state: \(state.path): this user may not write there", mend: StateDirectory.ownerHint)
+        }
         checkPeers(own, role)
         checkRoom(state.path, "state")
     }
@@ -98,7 +101,7 @@ struct HostCheck {
                 "\(file): peer_fingerprint: is missing",
                 mend: "add what \"mailsync fingerprint\" prints on the other end")
         }
-        for peer in peers where peer.fingerprint == nil {
+        for peer in peers where peer.fingerprint == nil && peers.contains(where: { $0.fingerprint != nil }) {
             facts.append("\(peer.key("peer")): no fingerprint of its own: whoever has one of the others is taken there")
         }
         if let own, let peer = peers.first(where: { $0.fingerprint == own }) {

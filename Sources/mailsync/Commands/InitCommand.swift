@@ -72,7 +72,10 @@ struct InitCommand: ParsableCommand {
         }
         if old?.role == .replica, wanted == .primary {
             throw Failure(
-                .usage, "this end is a replica", hint: "\"mailsync promote\" makes a primary of it")
+                .usage, "this end is a replica",
+                hint:
+                    "\"mailsync promote\" makes a primary of it. If that was a slip, and nothing was ever seeded here, "
+                    + "remove \(state.path) and begin again")
         }
         if old != nil { try forgetLog(state.path) }
         try state.save(StateDirectory.Standing(role: wanted, epoch: Epoch(wanted == .primary ? 1 : 0), fencedBy: nil))

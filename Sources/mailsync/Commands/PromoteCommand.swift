@@ -1,6 +1,8 @@
 import ArgumentParser
 import Formats
 import Foundation
+import Replica
+import Store
 
 struct PromoteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -8,21 +10,30 @@ struct PromoteCommand: ParsableCommand {
         abstract: "Make a primary of this replica: apply all it has, start a new epoch, fence the old primary.")
 
     @OptionGroup var common: CommonOptions
+    @Flag(
+        help:
+            "Leave out what the removal brake holds, and all of the log behind it: the primary has lost much of its store."
+    )
+    var discardHeld = false
 
     func run() throws {
         let configuration = try common.read()
+        let held: ReplicaEnd.HeldLog = discardHeld ? .discarded : .kept
         let state = try common.readState()
         guard try state.standing().role == .replica else {
             throw Failure(.usage, "this end is the primary already")
         }
+        if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
+            throw Failure(.configuration, warning, hint: "stop it, promote, and start it again")
+        }
         do {
-            switch try ControlClient(path: state.controlSocket).ask(.promote, timeout: .seconds(3600)) {
+            switch try ControlClient(path: state.controlSocket).ask(.promote(held: held), timeout: .seconds(3600)) {
             case .done(let report): Output.print(report)
             case .failed(let why): throw Failure(.unavailable, why)
             case .status, .position, .reached, .notInTime: throw Failure(.bug, "the daemon answered another question")
             }
         } catch let failure as Failure where failure.status == .unavailable && failure.why.hasPrefix("no daemon") {
-            Output.print(try OfflinePromotion(configuration: configuration, state: state).run())
+            Output.print(try OfflinePromotion(configuration: configuration, state: state, held: held).run())
         }
         Output.note("hint: Cyrus can be started here; \"mailsync run\" serves replicas of this end")
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Linux
+import Replica
 import Synchronization
 
 /// What the commands say to the daemon, one JSON object on one line, and its answer likewise.
@@ -11,7 +12,7 @@ enum ControlRequest: Codable, Sendable {
     case positionNow(timeoutSeconds: Double)
     /// Whether a position was reached, `applied` or `flushed`.
     case wait(position: String, level: String, timeoutSeconds: Double)
-    case promote
+    case promote(held: ReplicaEnd.HeldLog)
     /// Goes on after the removal brake.
     case resume
     /// Answered by many lines (`VerifyLine`), not by one.

@@ -20,7 +20,7 @@ final class Daemon: Sendable {
     private let mayOverwrite: Bool
     let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
-    let isPromoting = Mutex(false)
+    let wantedPromotion = Mutex<Promotion?>(nil)
     /// What became of a promotion, for who asked for it.
     let promotion = Condition<ControlAnswer?>(nil)
 
@@ -134,9 +134,13 @@ final class Daemon: Sendable {
                 } else {
                     try await servePrimaryUntilShort(standing)
                 }
-            case .replica: try await serveReplica()
+            case .replica:
+                do { try await serveReplica() } catch {
+                    guard endPromotion(error) else { throw error }
+                    continue
+                }
             }
-            if isPromoting.withLock({ $0 }) { promote() }
+            promote()
         }
     }
 
@@ -200,6 +204,7 @@ final class Daemon: Sendable {
             group.addTask {
                 while true {
                     try await Task.sleep(for: .seconds(5))
+                    try primary.checkRoots()
                     try primary.trim()
                 }
             }
@@ -312,12 +317,12 @@ final class Daemon: Sendable {
 
     // MARK: - promotion
 
-    /// The replica has applied all it could. If that is not all it had, it goes on as a replica.
+    /// The replica has applied all it could, if it was told to. If that is not all it had, it goes on as a replica.
     private func promote() {
-        isPromoting.withLock { $0 = false }
+        guard let wanted = wantedPromotion.withLock({ $0.take() }) else { return }
         let answer: ControlAnswer
         do {
-            let report = try Promotion(state: state).run()
+            let report = try wanted.run()
             log.notice("\(report)")
             log.notice(
                 "this process may write the store as it did before: start it again when it suits, and it may not")
@@ -327,6 +332,14 @@ final class Daemon: Sendable {
             answer = .failed("\(error)")
         }
         promotion.update { $0 = answer }
+    }
+
+    /// The replica could not even end as a promotion needs it: who asked is told. Whether it can go on as a replica.
+    private func endPromotion(_ error: any Error) -> Bool {
+        guard wantedPromotion.withLock({ $0.take() }) != nil else { return false }
+        log.error("not promoted: \(error)")
+        promotion.update { $0 = .failed("this replica cannot be promoted: \(error)") }
+        return (error as? SystemError)?.isShortage ?? false
     }
 }
 

@@ -18,15 +18,10 @@ extension Daemon {
                 return try await positionNow(Self.bounded(timeout))
             case .wait(let position, let level, let timeout):
                 return try await wait(position, level, Self.bounded(timeout))
-            case .promote:
-                return try await startPromotion()
+            case .promote(let held):
+                return try await startPromotion(held)
             case .resume:
-                guard case .replica(let replica) = current.withLock({ $0 }) else {
-                    throw Failure(.unavailable, ResumeCommand.noReplica)
-                }
-                guard replica.status.phase == .paused else { return .done("nothing was paused") }
-                replica.releaseBrake()
-                return .done("going on")
+                return try await resume()
             case .verify:
                 return .failed("a verification is answered line by line")
             case .stop:
@@ -62,6 +57,7 @@ extension Daemon {
         let deadline = MonotonicTime.now() + timeout
         var current = try await outlastingPause(until: deadline)
         while case .primary(let primary) = current {
+            try primary.checkRoots()
             let position = try await Linux.Thread.run(name: "wait-now") { () throws(SystemError) -> Position? in
                 do throws(SystemError) {
                     return try primary.positionNow(timeout: deadline - .now())
@@ -121,13 +117,36 @@ extension Daemon {
         }
     }
 
-    private func startPromotion() async throws -> ControlAnswer {
+    /// Of what the brake holds: a full disk is no matter of words.
+    private func resume() async throws -> ControlAnswer {
+        guard case .replica(let replica) = current.withLock({ $0 }) else {
+            throw Failure(.unavailable, ResumeCommand.noReplica)
+        }
+        guard try replica.heldReason() != nil else {
+            let status = replica.status
+            let why =
+                status.phase == .paused ? status.lastError.map { ": it is paused for another reason: \($0.why)" } : nil
+            return .done("removal_brake holds nothing" + (why ?? ""))
+        }
+        // After a start it comes to what is held in a moment; said before that, it would be about nothing.
+        let deadline = MonotonicTime.now() + .seconds(10)
+        while replica.status.phase != .paused {
+            guard MonotonicTime.now() < deadline else {
+                throw Failure(.tryAgain, "it has not come to what removal_brake holds yet")
+            }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        replica.releaseBrake()
+        return .done("going on")
+    }
+
+    private func startPromotion(_ held: ReplicaEnd.HeldLog) async throws -> ControlAnswer {
         guard case .replica(let replica) = current.withLock({ $0 }) else {
             throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
         }
         try replica.checkPromotable()
         let warning = Promotion.warning(before: replica.status)
-        isPromoting.withLock { $0 = true }
+        wantedPromotion.withLock { $0 = Promotion(state: state, held: held) }
         replica.stop()
         let promotion = promotion
         let report = try await Linux.Thread.run(name: "promote") {

@@ -5,6 +5,7 @@ import Replica
 /// Makes a primary of a replica that has applied all it had: a new epoch, and the role in the state directory.
 struct Promotion {
     let state: StateDirectory
+    var held = ReplicaEnd.HeldLog.kept
 
     /// A primary that is connected lives.
     static func warning(before status: ReplicaStatus) -> String? {
@@ -15,7 +16,7 @@ struct Promotion {
 
     /// Returns what the operator must know. The state directory is held, and no replica runs.
     func run() throws -> String {
-        let end = try ReplicaEnd(in: state.path)
+        let end = try ReplicaEnd(in: state.path, held)
         let epoch = max(end.epochSeen, end.applied.epoch).next
         try end.prepareForPrimary(in: state.path)
         try state.save(StateDirectory.Standing(role: .primary, epoch: epoch, fencedBy: nil))
@@ -23,8 +24,9 @@ struct Promotion {
         let lacking = end.awaited.map {
             "\nnot as on the old primary, which was asked for it and did not answer: \($0)"
         }
+        let rest = held == .discarded ? "were never received, or were discarded" : "were never received"
         return "promoted: this end is the primary of epoch \(epoch) now; complete up to \(time); "
-            + "batches after \(end.applied), if any, were never received" + lacking.joined()
+            + "batches after \(end.applied), if any, \(rest)" + lacking.joined()
     }
 }
 
@@ -32,6 +34,7 @@ struct Promotion {
 struct OfflinePromotion {
     let configuration: Configuration
     let state: StateDirectory
+    let held: ReplicaEnd.HeldLog
 
     func run() throws -> String {
         let hold = try state.hold()
@@ -39,6 +42,6 @@ struct OfflinePromotion {
         try Replica.applyJournal(
             in: state.path, layout: try configuration.layout(), removalLimit: configuration.removalLimit,
             log: Output.makeLogger())
-        return try Promotion(state: state).run()
+        return try Promotion(state: state, held: held).run()
     }
 }

@@ -7,7 +7,7 @@ import subprocess
 
 from lab import imap, processes
 from lab.clock import Clock
-from pair import Failure
+from pair import UNAVAILABLE, Failure
 from runner import Skip, scenario
 
 from .common import DAY, PairGroup, told
@@ -110,6 +110,27 @@ class Exhaustion(PairGroup):
     @scenario("the disk under the replica's state is full, and freed again")
     def replica(self):
         return self.full_and_freed('r')
+
+    @scenario('promote on a replica whose disk is full is answered, and can be asked again')
+    def promote(self):
+        pair = self.make(users=range(4))
+        with self.small_disk(pair.r, 1200):
+            pair.start()
+            filler = f'{pair.r.state}/filler'
+            with pair.load(seed=self.rng.randrange(10**6), rate=0):
+                with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):
+                    while True:
+                        f.write(bytes(1 << 16))
+                self.until_paused(pair.r)
+            done = pair.command(pair.r, 'promote', expect=(UNAVAILABLE,))
+            if 'No space left' not in done.stderr:
+                raise Failure(done.stderr)
+            os.unlink(filler)
+            pair.wait_now(patience=90)
+            pair.promote()
+            pair.start_promoted_cyrus()
+            pair.accepts_mail()
+            self.judge()
 
     @scenario('the replica is stopped for a while, and goes on')
     def stopped(self):

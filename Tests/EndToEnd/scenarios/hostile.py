@@ -169,6 +169,10 @@ class Hostile(PairGroup):
                     peer.refused(talk.reason(), word)
                 n += 1
             said = self.within(process, before, 400 * MIB)
+            talk, _, _ = impostor.accept()
+            with talk:
+                talk.say(peer.REFUSE, b'\x07' + peer.text(b'go \x1b[2J\nmailsync: away'))
+            processes.until(lambda: 'go \\x1B[2J\\x0Amailsync: away' in '\n'.join(pair.r.log_tail(40)), 15, 'the words of a refusal, made harmless')
             # Sealed, readable, and about what no primary ships, or meant to lead out.
             talk, at, hash = impostor.welcome()
             with talk:

@@ -201,12 +201,52 @@ class Promotion(PairGroup):
         refuses('without a daemon')
         pair.start_daemon('r')
         holds('after kill -9')
-        pair.command(pair.r, 'resume')
+        pair.restart('r')
+        pair.command(pair.r, 'resume')                       # at once: it has not come to what is held yet
         pair.wait_now()
         if count():
             raise Failure(f'{count()} files are left after resume')
         processes.until(lambda: told()['state'] == 'connected' and 'pausedBecause' not in told(), 15, 'a primary that tells that it goes on')
         return f'{before} files'
+
+    @scenario('a partition is lost: the copy is promoted as it was, without the removals, with a daemon and without')
+    def discarded(self):
+        for kill in (False, True):
+            pair = self.make(store=['--users', 12, '--messages', 3000, '--median', 600]).start(cyrus=False)
+            before = diff.signature(pair.r.roots)
+            partition = pair.p.cyrus.dir + '/part1/uuid'
+            os.rename(partition, pair.p.cyrus.dir + '/away')
+            processes.until(lambda: pair.status('r').get('state') == 'paused', 60, 'a replica that is paused')
+            pair.kill('p')
+            if kill:
+                pair.kill('r')
+            done = pair.command(pair.r, 'promote', expect=(UNAVAILABLE,))
+            if 'promote --discard-held' not in done.stderr:
+                raise Failure(done.stderr)
+            pair.promote('--discard-held')
+            if diff.signature(pair.r.roots) != before:
+                raise Failure('the store is not as it was before the partition was lost')
+            pair.start_promoted_cyrus()
+            pair.demote()
+            self.judge()
+            pair.close()
+
+    @scenario('a root that is moved away under the daemon ends it, and is told')
+    def moved_root(self):
+        pair = self.make(users=range(2)).start()
+        pair.stop_primary_cyrus()
+        root = pair.p.roots['partition-default']
+        os.rename(root, root + '.moved')
+        done = pair.command(pair.p, 'wait', '--now', expect=(UNAVAILABLE,))
+        if 'is not there any more' not in done.stderr:
+            raise Failure(done.stderr)
+        code = processes.until(lambda: pair.p.daemon.poll(), 20, 'the end of the daemon')
+        if code != CONFIGURATION:
+            raise Failure(f'the daemon ended with {code}')
+        os.rename(root + '.moved', root)
+        pair.start_daemon('p')
+        pair.wait_now()
+        self.judge()
 
     @scenario('a primary that was replaced is made none again by init')
     def no_way_around(self):

@@ -143,6 +143,8 @@ final class Oracle {
                 world.note("\(replica.name): jumped to \(jump.start), consistent at \(jump.consistentAfter)")
                 (consistentAfter, state, isSteady) = (jump.consistentAfter, nil, false)
                 jumpCount += 1
+                // What was jumped over is not applied, so nothing of it is removed.
+                removals.through = removals.through.map { max($0, jump.start) }
             }
             jump = nil
             if hello.flushed < acked {

@@ -1,0 +1,70 @@
+import Digests
+import Formats
+import Foundation
+import Linux
+import Store
+import Testing
+
+@testable import Primary
+
+/// On the mailbox of Fixtures/cyrus, in a real directory.
+@Suite final class UnitReaderTests {
+    private let directory = TemporaryDirectory()
+    private let catalogue: Catalogue
+    private let reader: UnitReader
+    private let roots: StoreRoots
+    private let box = StorePath(mail, "user/alice")
+
+    init() throws {
+        for name in ["conf", "mail", "mail/user", "mail/user/alice"] { _ = try Directory.make(directory(name)) }
+        let text =
+            "configdirectory: \(directory.path)/conf\npartition-default: \(directory.path)/mail\nsieveusehomedir: yes\n"
+        let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
+            throw IncludeFailure("none")
+        }
+        roots = try StoreRoots(try StoreLayout(conf))
+        catalogue = try Catalogue(path: directory("catalogue.db"))
+        reader = UnitReader(
+            roots: roots, catalogue: catalogue, shadows: try ShadowStore(directory("shadows")),
+            spare: try OwnFiles(directory("spare")), alarm: { Issue.record("\($0): \($1)") }, isAlarmed: { _ in false })
+        let fixture = URL(filePath: #filePath).deletingLastPathComponent().appending(
+            path: "../../../Fixtures/cyrus/mailbox")
+        for name in ["cyrus.index", "cyrus.header", "cyrus.cache", "1.", "2."] {
+            try directory.put(
+                Array(try Data(contentsOf: fixture.appending(path: name))), at: "mail/user/alice/\(name)")
+        }
+        for name in ["1.", "2."] { try ship(name) }
+    }
+
+    /// As the catalogue has what was shipped.
+    private func ship(_ name: String) throws {
+        let path = box.appending(utf8(name))
+        try catalogue.set(path, CatalogueEntry(try #require(try roots.status(of: path)), digest: nil))
+    }
+
+    /// The names read, those that are gone with a minus.
+    private func read(_ names: String...) throws -> Set<String> {
+        let outcome = try reader.read(box, Set(names.map(utf8)), shippedAlready: [], wholly: [])
+        guard case .read(let captured) = outcome else {
+            Issue.record("\(outcome)")
+            return []
+        }
+        return Set(captured.map { ($0.isGone ? "-" : "") + String(decoding: $0.path.name, as: UTF8.self) })
+    }
+
+    @Test func `of a mailbox of which one file changed all that changed is read`() throws {
+        #expect(try read("cyrus.index") == ["cyrus.index", "cyrus.header", "cyrus.cache"])
+        for name in ["cyrus.header", "cyrus.cache"] { try ship(name) }
+        #expect(try read("cyrus.index") == ["cyrus.index"])
+    }
+
+    /// Its hint came alone, as the index was busy a moment before and waits for its turn: the replica then lacked a message
+    /// that its index still had.
+    @Test func `a message that is gone takes the index along that says so`() throws {
+        for name in ["cyrus.header", "cyrus.cache"] { try ship(name) }
+        try Directory(directory("mail/user/alice")).unlink(utf8("1."))
+        #expect(try read("1.") == ["-1.", "cyrus.index"])
+    }
+
+    @Test func `a message that is there needs no index`() throws { #expect(try read("1.") == []) }
+}
