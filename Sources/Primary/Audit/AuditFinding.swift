@@ -57,6 +57,7 @@ enum Classification {
         /// The primary's content is that which was recorded when it was shipped.
         var isRecorded = true
 
+        var areSame: Bool { primary != nil && primary == replica }
         var isForPrimary: Bool { isRecorded || guid != nil && guid == primary }
         var isForReplica: Bool { guid != nil && guid == replica && guid != primary }
     }

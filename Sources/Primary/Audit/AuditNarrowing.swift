@@ -102,6 +102,8 @@ extension AuditWalk {
             if options.depth == .cyrus, let there, try holdsTheSame(path, entry, there) { continue }
             var witness = try witness(path, there)
             witness.isRecorded = !claimed.unrecorded.contains(entry.name)
+            // Restored since it was claimed: by now both have the same.
+            if entry.digest != there?.entry.digest, witness.areSame { continue }
             findings.append(Classification.finding(path, claimed: entry, found: there?.entry, witness))
         }
         for (name, found) in extra.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
