@@ -130,7 +130,6 @@ class Exhaustion(PairGroup):
             pair.promote()
             pair.start_promoted_cyrus()
             pair.accepts_mail()
-            self.judge()
 
     @scenario('the replica is stopped for a while, and goes on')
     def stopped(self):
