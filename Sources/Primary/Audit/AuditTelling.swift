@@ -110,7 +110,7 @@ extension AuditWalk {
 
     /// What is broken here by Cyrus's own account, and so held back from the replica.
     func tellAlarms() {
-        for (path, alarm) in parts.alarms().sorted(by: { $0.key < $1.key }) {
+        for (path, alarm) in parts.alarms().sorted(by: { $0.key < $1.key }) where !alarm.isShortage {
             if case .below(let scope) = options.scope, !path.isWithin(scope) { continue }
             // That it was not compared is told.
             guard !isUnreadable(path) else { continue }

@@ -81,7 +81,7 @@ extension Capturer {
         do {
             _ = try forgetShipped(path, try parts.roots.status(of: path))
         } catch let error as SystemError {
-            alarm(path, "\(error)")
+            alarm(path, .system(error))
         }
     }
 

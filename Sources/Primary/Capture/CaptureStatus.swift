@@ -25,7 +25,25 @@ package struct CaptureStatus: Sendable {
     package struct Alarm: Sendable {
         package let why: String
         package let since: Timestamp
+        /// It is not the file that is to blame, and it is tried again.
+        var isShortage = false
     }
+}
+
+/// Why a file is not shipped, or not as it should be.
+enum AlarmCause: CustomStringConvertible {
+    /// By Cyrus's own account.
+    case unsound(String)
+    case system(SystemError)
+
+    var description: String {
+        switch self {
+        case .unsound(let why): why
+        case .system(let error): "\(error)"
+        }
+    }
+
+    var isShortage: Bool { if case .system(let error) = self { error.isShortage } else { false } }
 }
 
 /// How long Cyrus's locks were held: a histogram.

@@ -49,7 +49,7 @@ final class Capturer {
     let parts: Parts
     private let reader: UnitReader
     let shipper: RoundShipper
-    let alarm: (StorePath, String) -> Void
+    let alarm: (StorePath, AlarmCause) -> Void
     private let finder: OwnerFinder
     let audit: CaptureAudit
     let mailboxList: StorePath
@@ -98,15 +98,16 @@ final class Capturer {
             roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
 
-    private static func alarm(_ parts: Parts) -> (StorePath, String) -> Void {
+    private static func alarm(_ parts: Parts) -> (StorePath, AlarmCause) -> Void {
         let (status, log, now) = (parts.status, parts.log, parts.now)
-        return { path, why in
+        return { path, cause in
             let isNew = status.update { status in
                 let known = status.alarms[path]
-                status.alarms[path] = CaptureStatus.Alarm(why: why, since: known?.since ?? now())
+                status.alarms[path] = CaptureStatus.Alarm(
+                    why: "\(cause)", since: known?.since ?? now(), isShortage: cause.isShortage)
                 return known == nil
             }
-            if isNew { log.error("\(path): \(why)") }
+            if isNew { log.error("\(path): \(cause)") }
         }
     }
 
@@ -275,7 +276,7 @@ final class Capturer {
                     byOwner[try owner(of: path, in: dirt.directory), default: []].append(name)
                 }
             } catch let error as SystemError {
-                alarm(dirt.directory, "\(error)")
+                alarm(dirt.directory, .system(error))
                 if error.isShortage { dirty.putBack(dirt, now: .now()) }
             }
             for (owner, names) in byOwner {

@@ -22,7 +22,7 @@ extension Capturer {
         do throws(SystemError) {
             entries = try parts.roots.entries(of: request.directory) ?? []
         } catch {
-            alarm(request.directory, "\(error)")
+            alarm(request.directory, .system(error))
             return request.deliver(SeedDelivery(files: []))
         }
         let paths = entries.filter { StorePath.isName($0.name) && $0.kind != .directory }

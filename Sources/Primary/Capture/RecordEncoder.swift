@@ -10,7 +10,7 @@ struct RecordEncoder {
     let catalogue: Catalogue
     let shadows: ShadowStore
     /// Called with what an operator should know.
-    let alarm: (StorePath, String) -> Void
+    let alarm: (StorePath, AlarmCause) -> Void
 
     private static let partBytes = 8 << 20
 
@@ -151,7 +151,7 @@ struct RecordEncoder {
         let isShipped = entry.map { $0.kind == .file && ($0.digest != nil || $0.inode != 0) } ?? false
         let guid = isShipped ? try roots.indexedGUID(of: path) : message.guid
         if let guid, !guid.isNull, let whole, MessageGUID(of: whole) != guid {
-            alarm(path, "its SHA-1 is not the GUID in the index: the message was damaged")
+            alarm(path, .unsound("its SHA-1 is not the GUID in the index: the message was damaged"))
             // A copy that was good when it was shipped is better than this one; a missing one is not.
             if isShipped { return nil }
         }

@@ -14,12 +14,13 @@ struct RoundShipper {
     private let epoch: Epoch
     private let shadows: ShadowStore
     private let encoder: RecordEncoder
-    private let alarm: (StorePath, String) -> Void
+    private let alarm: (StorePath, AlarmCause) -> Void
 
     private static let batchBytes = 4 << 20
     private static let retryInterval = Duration.seconds(1)
 
-    init(_ parts: Capturer.Parts, epoch: Epoch, shadows: ShadowStore, alarm: @escaping (StorePath, String) -> Void) {
+    init(_ parts: Capturer.Parts, epoch: Epoch, shadows: ShadowStore, alarm: @escaping (StorePath, AlarmCause) -> Void)
+    {
         self.parts = parts
         self.epoch = epoch
         self.shadows = shadows
@@ -94,7 +95,7 @@ struct RoundShipper {
             }
             return encoded
         } catch let error as SystemError {
-            alarm(captured.path, "\(error)")
+            alarm(captured.path, .system(error))
             if error.isShortage || error.errno == .busy { round.unshipped.append(captured.path) }
             return nil
         }

@@ -13,7 +13,7 @@ final class UnitReader {
     private let catalogue: Catalogue
     private let shadows: ShadowStore
     private let spare: OwnFiles
-    private let alarm: (StorePath, String) -> Void
+    private let alarm: (StorePath, AlarmCause) -> Void
     /// Whether there is one of that path.
     private let isAlarmed: (StorePath) -> Bool
     private let rules: StoreRules
@@ -34,7 +34,7 @@ final class UnitReader {
 
     init(
         roots: StoreRoots, catalogue: Catalogue, shadows: ShadowStore, spare: OwnFiles,
-        alarm: @escaping (StorePath, String) -> Void, isAlarmed: @escaping (StorePath) -> Bool
+        alarm: @escaping (StorePath, AlarmCause) -> Void, isAlarmed: @escaping (StorePath) -> Bool
     ) {
         self.roots = roots
         self.isAlarmed = isAlarmed
@@ -163,7 +163,7 @@ final class UnitReader {
         do {
             return try readMutable(path, role, wholly: wholly)
         } catch let error as SystemError {
-            alarm(path, "\(error)")
+            alarm(path, .system(error))
             return error.isShortage || error.errno == .busy ? .busy : .read([], named: [:])
         }
     }
@@ -209,7 +209,7 @@ final class UnitReader {
         // A file that is empty and was never shipped is just being made.
         let isBegun = entry?.digest != nil || version.table.byteCount > 0
         if isBegun, let why = try poison(path, role, version, old) {
-            alarm(path, why)
+            alarm(path, .unsound(why))
             if entry?.digest != nil { return .read([], named: [:]) }
         }
         let named = role == .index ? try messagesNamed(by: version, of: path, since: old) : [:]
@@ -353,7 +353,7 @@ final class UnitReader {
             if isSameMessage, !isAlarmed(path), try entry?.has(file.extendedAttributes()) == true { return nil }
             return Captured(path: path, found: .message(try OpenMessage(file, guid: guid)))
         } catch {
-            if error.errno != .noEntry { alarm(path, "\(error)") }
+            if error.errno != .noEntry { alarm(path, .system(error)) }
             return nil
         }
     }

@@ -111,7 +111,7 @@ class Faults(PairGroup):
             raise Failure(f'{where}: a flush of the journal failed, and the daemon went on: {came}')
         try:
             if side == 'r':
-                self.judge_promoted(s, point)
+                self.judge_promoted(s, came)
             pair.start_daemon(s)
             pair.wait_now(patience=PATIENCE)
             if pair.status('r').get('awaitedFiles'):
@@ -124,10 +124,10 @@ class Faults(PairGroup):
     def told(self, side):
         return any('mailsync: ' in x or 'error' in x for x in side.log_tail(5))
 
-    def judge_promoted(self, side, point):
+    def judge_promoted(self, side, came):
         """what the replica has when it is gone can be promoted, and is sound but for an index in which itself a call failed"""
         done, findings = afterlife.promoted(self.pair, side)
-        torn = point.about if 'cyrus.index' in point.about and 'not as on the old primary' in done.stdout else ''
+        torn = came if isinstance(came, str) and 'cyrus.index' in came and 'not as on the old primary' in done.stdout else ''
         findings = [(p, w) for p, w in findings if p.partition('/')[2] not in torn or not torn]
         if done.returncode:
             raise Failure(f'promote: exit {done.returncode}: {done.stderr[-500:]}')
