@@ -169,7 +169,8 @@ extension Daemon.Current {
         case .primary(let primary):
             let behind = primary.behind(position, level).sorted { $0.key < $1.key }.map { name, slot in
                 let at = level == .flushed ? slot.flushed : slot.applied
-                let why = at < position ? slot.pausedBecause : "its copy is consistent at \(slot.consistentAfter)"
+                let isThere = at >= position && !slot.isSeeding
+                let why = isThere ? "its copy is consistent at \(slot.consistentAfter)" : slot.pausedBecause
                 return "\(name) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
             }
             return behind.isEmpty ? "no replica has ever connected" : behind.joined(separator: "; ")
