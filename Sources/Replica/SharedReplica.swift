@@ -143,12 +143,10 @@ final class SharedReplica: Sendable {
         }
     }
 
-    /// The same of a mailbox's files, which may be in several roots, but for `other`.
-    func isAwaiting(ofMailbox directory: StorePath, but other: StorePath? = nil) -> Bool {
+    /// Those of a mailbox, whose files may be in several roots.
+    func awaited(ofMailbox directory: StorePath) -> [StorePath] {
         state.withLock { state in
-            state.awaited.paths.contains {
-                $0 != other && ($0.parent.path == directory.path || $0.path == directory.path)
-            }
+            state.awaited.paths.filter { $0.parent.path == directory.path || $0.path == directory.path }
         }
     }
 

@@ -65,9 +65,9 @@ import Testing
         let box = StorePath(mail, "user/alice")
         shared.applied(
             position(1, 1), exactAt: nil, needed: [StorePath(RootName("meta-default"), "user/alice/cyrus.index")])
-        #expect(shared.isAwaiting(ofMailbox: box))
+        #expect(!shared.awaited(ofMailbox: box).isEmpty)
         #expect(!shared.isAwaiting(in: box))
-        #expect(!shared.isAwaiting(ofMailbox: StorePath(mail, "user/alic")))
+        #expect(shared.awaited(ofMailbox: StorePath(mail, "user/alic")).isEmpty)
     }
 }
 

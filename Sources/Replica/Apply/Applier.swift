@@ -126,14 +126,16 @@ final class Applier {
         var needed: [StorePath] = []
         let records = try BatchReader.records(of: batch)
         if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
-        try brake(records)
+        let removed = Set(records.lazy.filter { $0.change == .remove }.map(\.path))
+        try brake(removed)
+        let isLacking = !parts.shared.awaited.paths.isEmpty
         for item in ApplyPlan.ordered(records, parts.layout) {
             if case .check(let check) = item.change {
                 parts.audit?.evaluate(check, isExact: mode == .steady && position >= record.consistentAfter)
                 continue
             }
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
-            if mode == .steady, lacksWhatIsNamed(by: item, needed) {
+            if mode == .steady, isLacking || !needed.isEmpty, mustWait(item, needed, removed) {
                 needed.append(item.path)
             } else if let path = try apply(item, position.sequence, mode) {
                 needed.append(path)
@@ -152,21 +154,21 @@ final class Applier {
             needed: needed)
     }
 
-    /// Whether this is an index, and a message or another file of its mailbox could not be written: the index of before agrees
-    /// with what is there, and both are asked for.
-    private func lacksWhatIsNamed(by item: Record, _ needed: [StorePath]) -> Bool {
-        guard item.isOfContent, parts.layout.role(of: item.path) == .index else { return false }
-        let mailbox = item.path.parent
-        return needed.contains { $0.parent.path == mailbox.path }
-            || parts.shared.isAwaiting(ofMailbox: mailbox, but: item.path)
+    /// Whether the index of before is to stay, as another file of its mailbox could not be written, or what that index names is
+    /// not to be removed yet; then they are asked for, too, and come together. What this batch removes keeps no index waiting.
+    private func mustWait(_ item: Record, _ needed: [StorePath], _ removed: Set<StorePath>) -> Bool {
+        let (path, layout) = (item.path, parts.layout)
+        let isIndex = item.isOfContent && layout.role(of: path) == .index
+        guard isIndex || item.change == .remove && layout.isMessage(path) else { return false }
+        let lacking =
+            needed.filter { $0.parent.path == path.parent.path } + parts.shared.awaited(ofMailbox: path.parent)
+        return lacking.contains { isIndex ? $0 != path && !removed.contains($0) : layout.role(of: $0) == .index }
     }
 
     /// Waits, if the batch would remove too much, until the operator has looked or it is time to end. A restart, or a promotion,
     /// is no word of the operator's.
-    private func brake(_ records: [Record]) throws {
-        guard let limit = parts.removalLimit else { return }
-        let removed = Set(records.lazy.filter { $0.change == .remove }.map(\.path))
-        guard !removed.isEmpty else { return }
+    private func brake(_ removed: Set<StorePath>) throws {
+        guard let limit = parts.removalLimit, !removed.isEmpty else { return }
         let count = max(removed.count, parts.writer.fileCount(below: removed))
         let now = MonotonicTime.now()
         if brake?.isOver(now: now) ?? true {

@@ -200,7 +200,7 @@ final class AuditEvaluator: Sendable {
                 try found.lookAtStore(roots)
             case .mailboxes:
                 // One of which something is on its way is not sound yet, and its directory is told as not compared.
-                for directory in check.directories where !shared.isAwaiting(ofMailbox: directory.path) {
+                for directory in check.directories where shared.awaited(ofMailbox: directory.path).isEmpty {
                     try found.look(at: directory.path, roots)
                 }
             }

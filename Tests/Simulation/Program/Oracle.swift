@@ -403,7 +403,10 @@ final class Oracle {
     var isCopy: Bool { state != nil }
 
     /// The replica was told to jump over what was trimmed, and may have: then it is no copy until that has come.
-    var isJumping: Bool { jump.map { (ackedOnLink?.ack.applied ?? .zero) < $0.consistentAfter } ?? false }
+    var isJumping: Bool {
+        let goals = [jump?.consistentAfter, jumpCount > 0 ? consistentAfter : nil].compactMap(\.self)
+        return goals.contains { (ackedOnLink?.ack.applied ?? .zero) < $0 }
+    }
 
     /// What a promotion found applied is all that was acked, and the store is exactly that.
     func checkPromoted(_ end: ReplicaEnd) {
