@@ -10,6 +10,7 @@ from runner import Skip, scenario
 from .common import PairGroup
 
 DATA_ERROR, NO_SUCH_POSITION = 65, 1_000_000
+SEGMENT_HEAD = BATCH_HEAD = 64                               # bytes: mailsync-protocol(7)
 
 
 class Commands(PairGroup):
@@ -192,21 +193,26 @@ class Commands(PairGroup):
         return [s for s in sorted(f'{journal}/{n}' for n in os.listdir(journal)) if os.path.getsize(s) > 1000]
 
     @staticmethod
-    def flip(path, to=None):
-        """one bit, in the middle of what is written"""
+    def flip(path, to=None, at=None):
+        """one bit, in the middle of what is written if not `at` a place"""
         with open(path, 'rb') as f:
             b = bytearray(f.read())
-        b[len(b.rstrip(b'\0')) // 2] ^= 1
+        b[len(b.rstrip(b'\0')) // 2 if at is None else at] ^= 1
         with open(to or path, 'r+b' if not to else 'wb') as f:
             f.write(b)
 
     @scenario('a journal that is damaged before its end: 65, and what to do')
     def damaged_journal(self):
         side = self.pair.r
+        for n in range(2):                                   # two batches at least
+            with imap.Lmtp(self.pair.p.cyrus.port['lmtp']) as l:
+                l.deliver(['u00000'], imap.message(self.rng, f'j{n}'))
+            self.pair.wait_now()
         self.pair.kill(side)
-        self.flip(self.segments(side)[-1])
+        first = SEGMENT_HEAD + BATCH_HEAD
+        self.flip(self.segments(side)[-1], at=first)
         done = self.pair.command(side, 'run', expect=(DATA_ERROR,))
-        self.flip(self.segments(side)[-1])
+        self.flip(self.segments(side)[-1], at=first)
         self.pair.start_daemon(side)
         if 'mailsync seed --overwrite' not in done.stderr:
             raise Failure(done.stderr)
