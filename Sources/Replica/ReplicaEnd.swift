@@ -52,10 +52,20 @@ package struct ReplicaEnd: Sendable {
         exactAt = record.exactAt == 0 ? nil : Timestamp(nanoseconds: record.exactAt)
     }
 
-    /// Leaves what a primary begins with: the journal, which goes on, and nothing of an earlier life as a primary.
-    package func prepareForPrimary(in state: String) throws {
+    /// Before it is written down that this end is the primary: nothing is there of an earlier life as one. It can still go on as a
+    /// replica. On disk on return.
+    package func prepareForPrimary(in state: String) throws(SystemError) {
+        try Self.remove(["slots", "catalogue", "catalogue-wal", "catalogue-shm"], in: state)
+    }
+
+    /// After that: nothing is there of the replica but its journal, which goes on.
+    package static func forgetReplica(in state: String) throws(SystemError) {
+        try remove(["replica", "seeded", "awaited", "held"], in: state)
+    }
+
+    private static func remove(_ names: [String], in state: String) throws(SystemError) {
         let directory = try Directory(state)
-        for name in ["slots", "catalogue", "catalogue-wal", "catalogue-shm", "replica", "seeded", "awaited", "held"] {
+        for name in names {
             do throws(SystemError) {
                 try directory.unlink(Array(name.utf8))
             } catch {

@@ -83,8 +83,8 @@ struct InitCommand: ParsableCommand {
 
     private func forgetLog(_ path: String) throws {
         for name in [
-            "journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded",
-            "log-start",
+            "journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded", "awaited",
+            "held", "log-start",
         ] {
             let item = path + "/" + name
             if FileManager.default.fileExists(atPath: item) { try FileManager.default.removeItem(atPath: item) }

@@ -20,6 +20,7 @@ struct Promotion {
         let epoch = max(end.epochSeen, end.applied.epoch).next
         try end.prepareForPrimary(in: state.path)
         try state.save(StateDirectory.Standing(role: .primary, epoch: epoch, fencedBy: nil))
+        try ReplicaEnd.forgetReplica(in: state.path)
         let time = end.exactAt.map(\.iso8601) ?? "the end of its seed (no batch came since)"
         let lacking = end.awaited.map {
             "\nnot as on the old primary, which was asked for it and did not answer: \($0)"

@@ -238,7 +238,7 @@ class Promotion(PairGroup):
         root = pair.p.roots['partition-default']
         os.rename(root, root + '.moved')
         done = pair.command(pair.p, 'wait', '--now', expect=(UNAVAILABLE,))
-        if 'is not there any more' not in done.stderr:
+        if 'is not there any more' not in done.stderr + '\n'.join(pair.p.log_tail(10)):
             raise Failure(done.stderr)
         code = processes.until(lambda: pair.p.daemon.poll(), 20, 'the end of the daemon')
         if code != CONFIGURATION:

@@ -307,6 +307,7 @@ final class Host: @unchecked Sendable {
             try Replica.applyJournal(in: statePath, layout: layout, removalLimit: nil, log: log)
             let end = try ReplicaEnd(in: statePath)
             try end.prepareForPrimary(in: statePath)
+            try ReplicaEnd.forgetReplica(in: statePath)
             return end
         }
     }
