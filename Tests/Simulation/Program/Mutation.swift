@@ -35,6 +35,15 @@ enum Mutation: String, CaseIterable {
     case noBrake = "no-brake"
 }
 
+extension Mutation {
+    /// What the operator of a replica that has no brake has configured.
+    static var removalLimit: RemovalLimit {
+        var limit = RemovalLimit(shareMax: 0.1)
+        limit.countMin = 5
+        return limit
+    }
+}
+
 /// Those that are made from outside; the others are where the product asks for them by name.
 extension Mutation {
     func make(_ network: Network, _ replica: Host) {

@@ -63,7 +63,8 @@ final class Run {
         }
         for host in [primary, replica] { host.settings = Host.Settings(scenario) }
         let oracle = Oracle(world, primary: primary, replica: replica)
-        (oracle.looksOneIn, oracle.removalLimit) = (scenario.looksOneIn, scenario.removals)
+        oracle.looksOneIn = scenario.looksOneIn
+        oracle.removalLimit = world.mutation == .noBrake ? Mutation.removalLimit : scenario.removals
         (network.tap, network.taken) = (oracle.sent, oracle.taken)
         replica.willStart = { [world] death in
             if death == .kill, !oracle.isBlind { oracle.checkAfterKill() }
