@@ -39,6 +39,16 @@ final class TemporaryDirectory: Sendable {
 
     func callAsFunction(_ name: String) -> String { path + "/" + name }
 
+    /// A small store in `conf` and `mail`.
+    func makeStore() throws -> StoreRoots {
+        for name in ["conf", "mail"] { _ = try Directory.make(self(name)) }
+        let text = "configdirectory: \(path)/conf\npartition-default: \(path)/mail\nsieveusehomedir: yes\n"
+        let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
+            throw IncludeFailure("none")
+        }
+        return try StoreRoots(try StoreLayout(conf))
+    }
+
     /// The file has exactly `bytes` then; its inode stays, if it has one.
     func put(_ bytes: [UInt8], at name: String) throws {
         let file = try Descriptor.open(self(name), for: .updatingOrCreating)

@@ -19,13 +19,7 @@ import Testing
     private var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
 
     init() throws {
-        for name in ["conf", "mail"] { _ = try Directory.make(directory(name)) }
-        let text =
-            "configdirectory: \(directory.path)/conf\npartition-default: \(directory.path)/mail\nsieveusehomedir: yes\n"
-        let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
-            throw IncludeFailure("none")
-        }
-        roots = try StoreRoots(try StoreLayout(conf))
+        roots = try directory.makeStore()
         catalogue = try Catalogue(path: directory("catalogue.db"))
         shadows = try ShadowStore(directory("shadows"))
     }

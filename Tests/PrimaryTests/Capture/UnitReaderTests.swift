@@ -16,13 +16,8 @@ import Testing
     private let box = StorePath(mail, "user/alice")
 
     init() throws {
-        for name in ["conf", "mail", "mail/user", "mail/user/alice"] { _ = try Directory.make(directory(name)) }
-        let text =
-            "configdirectory: \(directory.path)/conf\npartition-default: \(directory.path)/mail\nsieveusehomedir: yes\n"
-        let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
-            throw IncludeFailure("none")
-        }
-        roots = try StoreRoots(try StoreLayout(conf))
+        roots = try directory.makeStore()
+        for name in ["mail/user", "mail/user/alice"] { _ = try Directory.make(directory(name)) }
         catalogue = try Catalogue(path: directory("catalogue.db"))
         reader = UnitReader(
             roots: roots, catalogue: catalogue, shadows: try ShadowStore(directory("shadows")),
