@@ -37,6 +37,6 @@ extension StoreLayout {
     }
 
     private var aliasedPartitions: [String] {
-        aliases.keys.map(\.name).filter { $0.hasPrefix("partition-") }.map { String($0.dropFirst("partition-".count)) }
+        aliases.keys.filter { RootKind($0) == .partition }.compactMap(Self.partition(of:))
     }
 }
