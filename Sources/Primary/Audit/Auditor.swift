@@ -1,6 +1,7 @@
 import Formats
 import Linux
 import Logging
+import ReplicationLog
 import Store
 
 /// What the primary offers of audits to others: the program's commands, and the links.
@@ -11,7 +12,12 @@ extension Primary {
     package func audit(
         _ options: AuditOptions, isCancelled: @escaping @Sendable () -> Bool, tell: @escaping (AuditEvent) -> Void
     ) throws -> AuditProgress {
-        try audit(options, isCancelled: isCancelled, proven: { _ in }, tell: tell)
+        // A check would wait for it in vain.
+        for (name, slot) in status.replicas.mapValues(\.slot).sorted(by: { $0.key < $1.key }) where slot.isConnected {
+            guard let why = slot.pausedBecause else { continue }
+            throw AuditFailure(why: "\(name) is paused: \(why)", kind: .interrupted)
+        }
+        return try audit(options, isCancelled: isCancelled, proven: { _ in }, tell: tell)
     }
 
     /// `proven` hears of each directory that every replica was just proven to have alike.

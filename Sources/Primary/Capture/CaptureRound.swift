@@ -149,10 +149,45 @@ struct CaptureRound {
         capturedGlobals = []
         // They have rows by now, and may have changed since.
         shippedMessages = []
+        forgetSeeded(jobs)
+        return jobs.map(\.dirt).sorted { $0.since < $1.since }
+    }
+
+    private mutating func forgetSeeded(_ jobs: [CaptureJob]) {
         for job in jobs {
             for name in job.names { seeded[job.directory.appending(name)] = nil }
         }
-        return jobs.map(\.dirt).sorted { $0.since < $1.since }
+    }
+
+    /// The mailboxes at these paths, in whichever root, as if they had never been read, with all that was read under the same
+    /// user's lock: as if somebody had been busy with them.
+    mutating func putOff(mailboxesAt places: Set<[UInt8]>) {
+        func isAt(_ path: StorePath) -> Bool { RootKind(path.root).holdsMailboxes && places.contains(path.path) }
+        var (putOff, paths, directories): ([CaptureJob], Set<StorePath>, Set<[UInt8]>) = ([], [], places)
+        for (owner, jobs) in readJobs {
+            let isAll = owner != .none && jobs.contains { isAt($0.directory) }
+            readJobs[owner] = []
+            for job in jobs {
+                let isWhole = isAll || isAt(job.directory)
+                // A removed mailbox is a name in the directory above, too.
+                let names = isWhole ? job.names : job.names.filter { isAt(job.directory.appending($0)) }
+                if isWhole, RootKind(job.directory.root).holdsMailboxes { directories.insert(job.directory.path) }
+                if !names.isEmpty { putOff.append(job.only(names)) }
+                paths.formUnion(names.map { job.directory.appending($0) })
+                let rest = job.names.subtracting(names)
+                if !rest.isEmpty { readJobs[owner]?.append(job.only(rest)) }
+            }
+        }
+        func stays(_ item: Captured) -> Bool {
+            let isInMailbox = RootKind(item.path.root).holdsMailboxes && directories.contains(item.path.parent.path)
+            return !isInMailbox && !paths.contains(item.path)
+        }
+        let staying = captured.filter(stays)
+        forgetCaptured()
+        add(staying)
+        capturedGlobals = capturedGlobals.filter(stays)
+        forgetSeeded(putOff)
+        for job in putOff { note(busy: [job], of: .none) }
     }
 }
 

@@ -75,7 +75,7 @@ extension Capturer {
     }
 
     /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
-    /// is held back with them.
+    /// is held back with them, and so are those that were renamed or removed: these would be ahead of it.
     func waitForMakers(_ round: inout CaptureRound) throws {
         guard let index = round.capturedGlobals.firstIndex(where: { $0.path == mailboxList }) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
@@ -84,7 +84,8 @@ extension Capturer {
                 round.capturedGlobals.remove(at: index)
                 round.isMailboxListHeld = true
                 let since = round.sinceOfGlobals[mailboxList.parent] ?? 0
-                return round.note(busy: [CaptureJob(mailboxList, since: since)], of: .none)
+                round.note(busy: [CaptureJob(mailboxList, since: since)], of: .none)
+                return round.putOff(mailboxesAt: try changedMailboxes(of: round))
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             let again = round.busy.filter { $0.key != .none }
@@ -94,6 +95,14 @@ extension Capturer {
                 try readUser(owner, &round)
             }
         }
+    }
+
+    /// Whose header was shipped before, and is another one now, or gone.
+    private func changedMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
+        let headers = (round.captured + round.capturedGlobals).map(\.path).filter {
+            RootKind($0.root).holdsMailboxes && $0.name.elementsEqual(Self.headerName)
+        }
+        return Set(try headers.filter { try parts.catalogue.entry($0) != nil }.map { Array($0.parent.path) })
     }
 
     /// Reads all again that is not in the log yet, as long as mailboxes.db changed while it was read: a user whose mailbox was

@@ -193,6 +193,9 @@ class Promotion(PairGroup):
         os.rename(partition, pair.p.cyrus.dir + '/away')
         holds('when all was removed')
         processes.until(lambda: 'mailsync resume' in told().get('pausedBecause', '') and told()['state'] == 'paused', 15, 'a primary that tells why')
+        done = pair.command(pair.r, 'verify', expect=(TRY_AGAIN,))
+        if 'is paused: ' not in done.stderr or 'mailsync resume' not in done.stderr:
+            raise Failure(f'verify says {done.stderr}')
         refuses('with a daemon')
         holds('after a promotion that was refused')
         pair.restart('r')

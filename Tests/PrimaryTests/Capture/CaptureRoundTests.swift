@@ -50,6 +50,32 @@ import Testing
         #expect(Array(round.seeded.keys) == [inbox.appending("cyrus.cache")])
     }
 
+    @Test func `a mailbox is put off with all of its user, and a removed one with its name`() {
+        let (configuration, box) = (StorePath(root: .configuration), StorePath(mail, "user/alice/box"))
+        let (bob, lost) = (StorePath(mail, "user/bob"), StorePath(mail, "user/lost"))
+        var round = CaptureRound()
+        round.note(read: [job(inbox, "cyrus.index"), job(box, "cyrus.header")], of: alice)
+        // An index comes along with what changed beside it.
+        round.add([inbox, box].flatMap { [gone($0.appending("cyrus.index")), gone($0.appending("cyrus.header"))] })
+        round.note(read: [job(bob, "cyrus.index")], of: .user(utf8("bob")))
+        round.add([gone(bob.appending("cyrus.index"))])
+        round.note(read: [job(lost, "cyrus.header"), job(lost.parent, "lost", "other")], of: .none)
+        round.note(read: [job(configuration, "user_deny.db")], of: .none)
+        let others = [lost.parent.appending("other"), configuration.appending("user_deny.db")]
+        round.capturedGlobals = ([lost.appending("cyrus.header"), lost] + others).map(gone)
+        round.putOff(mailboxesAt: [Array(box.path), Array(lost.path)])
+        #expect(round.captured.map(\.path) == [bob.appending("cyrus.index")])
+        #expect(round.capturedGlobals.map(\.path) == others)
+        let busy = round.busy.values.joined().flatMap { job in job.names.map { job.directory.appending($0) } }
+        #expect(
+            Set(busy) == [
+                inbox.appending("cyrus.index"), box.appending("cyrus.header"), lost.appending("cyrus.header"), lost,
+            ])
+        round.capturedGlobals = []
+        let logged = round.takeLogged().flatMap { job in job.names.map { job.directory.appending($0) } }
+        #expect(Set(logged) == Set(others + [bob.appending("cyrus.index")]))
+    }
+
     @Test func `what is in the log does not come back`() {
         var round = CaptureRound()
         round.note(read: [job(inbox, "cyrus.index")], of: alice)
