@@ -9,7 +9,7 @@ from lab import imap
 from tools import Ended
 
 # so many seconds in turn, each after a moment
-WINDOW, SETTLED = 4, .6
+WINDOW, SETTLED = 5, 3
 
 
 def deliver(port, users, counts, number):
@@ -76,7 +76,7 @@ def daemons(b):
     p = b.pair(('--users', 80, '--messages', 20000))
     p.wait_now(patience=180)
     ends = {'without mailsync': '', 'primary only': 'p', 'both ends here': 'pr'}
-    with Clients(p, 6) as clients:
+    with Clients(p, 6) as clients:                           # they leave user 79 to `lags`
         for _, name in b.turns(list(ends)):
             for side in 'rp':
                 if p.side(side).running and side not in ends[name]:
@@ -90,4 +90,25 @@ def daemons(b):
                 tools.running(p)
                 tools.ask(p.p, {'positionNow': {'timeoutSeconds': 60}}, 70)
             clients.window(b, name, 'without mailsync', [('primary' if side == 'p' else 'replica', p.side(side).daemon) for side in ends[name]])
+        for side in 'rp':
+            if not p.side(side).running:
+                p.start_daemon(side)
+        tools.running(p)
+        tools.barrier(p, 'applied')
+        for _ in range(b.rounds):
+            for secs in lags(p):
+                b.add(f'LMTP, {len(clients.counts)} connections', 'from 250 until in the replica\'s store', 'ms', 'both ends here', 1e3 * secs)
     b.done(p)
+
+
+def lags(p):
+    """of ten deliveries to a user whom the clients leave alone: seconds until the replica's store has each"""
+    rng, number = random.Random(), 79
+    here = p.p.cyrus.tool('mbpath', 'user/' + imap.user(number)).split()[-1]
+    with imap.Lmtp(p.p.cyrus.port['lmtp']) as l:
+        for _ in range(10):
+            l.deliver([imap.user(number)], imap.message(rng, f'beside-{rng.random()}'))
+            t = time.monotonic()
+            tools.wait_for_index(here, here.replace(p.p.cyrus.dir, p.r.cyrus.dir, 1), 60, every=.002)
+            yield time.monotonic() - t
+            time.sleep(rng.uniform(.1, .4))                  # at no particular time of a pause

@@ -214,7 +214,7 @@ def lag(b):
                 l.deliver([imap.user(u)], mail())
                 t = time.monotonic()
                 if seen:
-                    wait_for_index(boxes[u], boxes[u].replace(p.p.cyrus.dir, p.r.cyrus.dir, 1), 10)
+                    tools.wait_for_index(boxes[u], boxes[u].replace(p.p.cyrus.dir, p.r.cyrus.dir, 1), 10)
                 else:
                     barrier(p)
                 out.append(1e3 * (time.monotonic() - t))
@@ -265,18 +265,6 @@ def lag(b):
         for q, label in ((.5, 'p50'), (.99, 'p99')):
             b.add(row, label, 'ms', name, quantile(got, q), reference='mailsync, flushed')
     b.done(p)
-
-
-def wait_for_index(here, there, patience):
-    deadline = time.monotonic() + patience
-    names = ('cyrus.index', 'cyrus.cache')
-    want = [os.stat(f'{here}/{x}').st_size for x in names]
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            if [os.stat(f'{there}/{x}').st_size for x in names] >= want:
-                return
-        time.sleep(.0003)
-    raise tools.Ended(f'{there} did not grow')
 
 
 def bare(b, n):

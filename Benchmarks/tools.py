@@ -1,4 +1,5 @@
 """What the rows have in common: processes with a deadline and their CPU, the loopback's byte counter, mailsync's control socket."""
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -165,6 +166,19 @@ def barrier(p, level='flushed', timeout=60):
     """returns when all that was written before has reached `level`: what `mailsync wait --now` does, without starting a program"""
     position = ask(p.primary, {'positionNow': {'timeoutSeconds': timeout}}, timeout + 5)['position']['_0']
     ask(p.primary, {'wait': {'position': position, 'level': level, 'timeoutSeconds': timeout}}, timeout + 5)
+
+
+def wait_for_index(here, there, patience, every=.0003):
+    """returns when a mailbox of the replica is as long as the primary's is now"""
+    deadline = time.monotonic() + patience
+    names = ('cyrus.index', 'cyrus.cache')
+    want = [os.stat(f'{here}/{x}').st_size for x in names]
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if [os.stat(f'{there}/{x}').st_size for x in names] >= want:
+                return
+        time.sleep(every)
+    raise Ended(f'{there} did not grow')
 
 
 def batch_bytes(p):

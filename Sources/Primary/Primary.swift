@@ -218,6 +218,7 @@ package final class Primary: Sendable {
                 roots: primary.roots, locks: primary.locks, catalogue: primary.catalogue, journal: primary.journal,
                 inbox: primary.inbox, status: primary.captureStatus,
                 makeCookie: { () throws(SystemError) in try primary.watcher.makeCookie() },
+                pausing: { primary.watcher.nobodyLooks(before: $0) },
                 journaled: { _ in primary.logGrew() },
                 cookieDue: { number, position in primary.cookies.update { $0[number] = .some(position) } },
                 sweepWanted: { primary.sweeper.sweepSoon() }, isCatalogueDurable: primary.hadCatalogue,

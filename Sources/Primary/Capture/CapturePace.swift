@@ -8,7 +8,7 @@ struct CapturePace {
     private(set) var nextRound = MonotonicTime.distantPast
 
     private static let pauseMin = Duration.milliseconds(10)
-    private static let pauseMax = Duration.milliseconds(100)
+    private static let pauseMax = Duration.milliseconds(300)
     /// A pause is so many times as long as the round before it.
     private static let pauseFactor = 12
 

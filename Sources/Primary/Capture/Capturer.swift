@@ -30,6 +30,8 @@ final class Capturer {
         let inbox: Condition<CaptureInbox>
         let status: SharedCaptureStatus
         let makeCookie: () throws(SystemError) -> UInt64
+        /// Hints that no cookie hurries are not looked at before.
+        let pausing: (MonotonicTime) -> Void
         /// The log has grown.
         let journaled: @Sendable (Position) -> Void
         /// All that was written before the cookie was made is in the log up to here.
@@ -124,6 +126,7 @@ final class Capturer {
             if hasShipped {
                 noteShipped()
                 pace.ended(.now(), began: start)
+                parts.pausing(pace.nextRound)
             }
             try commitIfDue()
             if inbox.isStopping { break }

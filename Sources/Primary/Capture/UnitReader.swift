@@ -27,8 +27,8 @@ final class UnitReader {
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
     private static let headersMax = 1024
-    /// A page has some forty records.
-    private static let askedPagesMax = 2
+    /// Of so many messages the catalogue is asked one by one; all names of a mailbox cost as much as some dozens.
+    private static let askedMax = 64
     /// Records of a larger index are not looked at one by one.
     private static let indexBytesMax = 64 << 20
 
@@ -295,8 +295,7 @@ final class UnitReader {
         let places = roots.names.filter { root in
             root == directory.root || RootKind(root).holdsMessages && StoreLayout.partition(of: root) == partition
         }
-        // Of a large index of which much is new, all rows at once.
-        let rows = pages.count > Self.askedPagesMax && places.count == 1 ? try catalogue.names(of: directory) : []
+        var changed: [IndexRecord] = []
         var next = 0
         for page in pages {
             let range = page * PageTable.pageBytes..<min((page + 1) * PageTable.pageBytes, bytes.count)
@@ -309,12 +308,16 @@ final class UnitReader {
                 let record = index.record(at: number)
                 let at = index.offset(ofRecord: number) - start
                 let isAsBefore = before.dropFirst(at).prefix(record.bytes.count).elementsEqual(record.bytes)
-                let name = Array("\(record.uid).".utf8)
-                guard !isAsBefore, record.hasFile, !rows.contains(name) else { continue }
-                guard let path = try find(name, in: directory, places) else { continue }
-                if try catalogue.entry(path) == nil { named[path] = .some(record.guid) }
+                if !isAsBefore, record.hasFile { changed.append(record) }
             }
             next = max(next, records.upperBound)
+        }
+        // Of many, all rows at once.
+        let rows = changed.count > Self.askedMax && places.count == 1 ? try catalogue.names(of: directory) : []
+        for record in changed {
+            let name = Array("\(record.uid).".utf8)
+            guard !rows.contains(name), let path = try find(name, in: directory, places) else { continue }
+            if try catalogue.entry(path) == nil { named[path] = .some(record.guid) }
         }
         return named
     }

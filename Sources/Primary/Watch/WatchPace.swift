@@ -3,18 +3,23 @@ import Linux
 /// How soon the event queues are read again: at once while little happens, at intervals while much does. Pure.
 ///
 /// A delivery ends with some releases of locks, each of which would wake the watching thread. Under load the capturer
-/// pauses longer between two rounds (`CapturePace`) than an interval is, so that nobody waits for what is read later.
+/// pauses between two rounds (`CapturePace`), and what is read just before the next one is read in time.
 struct WatchPace {
     /// When as many turns as there were would have been taken at intervals.
     private var even = MonotonicTime.distantPast
 
-    private static let interval = Duration.milliseconds(5)
+    private static let intervalMin = Duration.milliseconds(5)
+    /// A cookie, for which somebody waits, comes by the same queue.
+    private static let intervalMax = Duration.milliseconds(20)
+    /// So long before it is looked at, something is read.
+    private static let lead = Duration.milliseconds(2)
     /// So many turns may follow one another at once after a rest.
     private static let burst = 8
 
-    /// A turn was taken; returns how long to rest before the next.
-    mutating func turned(at now: MonotonicTime) -> Duration {
-        even = max(even, now + Self.interval * -Self.burst) + Self.interval
+    /// A turn was taken, and nobody looks at what comes by the next one before `nextLook`; returns how long to rest before it.
+    mutating func turned(at now: MonotonicTime, nextLook: MonotonicTime) -> Duration {
+        let interval = min(max(nextLook - now - Self.lead, Self.intervalMin), Self.intervalMax)
+        even = max(even, now + Self.intervalMin * -Self.burst) + interval
         return max(.zero, even - now)
     }
 }

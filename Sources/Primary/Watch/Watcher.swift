@@ -31,6 +31,8 @@ final class Watcher: Sendable {
     private let cookieWatch: WatchNumber
     private let locks: LockWatch
     private let nextCookie = Atomic<UInt64>(1)
+    /// As `nobodyLooks` was told last; nanoseconds.
+    private let nextLook = Atomic<Int64>(0)
     private let counts = Mutex(WatchCounts())
 
     private static let mask: InotifyMask = [
@@ -76,6 +78,9 @@ final class Watcher: Sendable {
         return number
     }
 
+    /// Hints are in no hurry until then, but for cookies.
+    func nobodyLooks(before time: MonotonicTime) { nextLook.store(time.nanoseconds, ordering: .relaxed) }
+
     /// Until `stop`. `hinted` gets what one read gave, at once; `watching` is called when the whole tree is watched.
     func run(hinted: @escaping @Sendable ([Hint]) -> Void, watching: () -> Void) throws(SystemError) {
         var loop = WatchLoop(watcher: self, hinted: hinted)
@@ -92,7 +97,8 @@ final class Watcher: Sendable {
             }
             try loop.turn()
             if !loop.seesLocks { try loop.watchLocks() }
-            let rest = pace.turned(at: .now())
+            let nextLook = MonotonicTime(nanoseconds: nextLook.load(ordering: .relaxed))
+            let rest = pace.turned(at: .now(), nextLook: nextLook)
             if rest > .zero { _ = try Poller.wait([Poller.Interest(stopping.raw)], timeout: rest) }
         }
     }
