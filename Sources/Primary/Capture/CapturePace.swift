@@ -7,13 +7,18 @@ import Linux
 struct CapturePace {
     private(set) var nextRound = MonotonicTime.distantPast
 
-    private static let pauseMin = Duration.milliseconds(10)
+    private static let pauseMin = Duration.milliseconds(15)
     private static let pauseMax = Duration.milliseconds(300)
-    /// A pause is so many times as long as the round before it.
-    private static let pauseFactor = 12
+    /// A pause is so many times as long as the round's work before it, and so many times more for each millisecond of it:
+    /// of a few changes nobody is to wait long, and of many the more there are together the less each costs.
+    private static let (workFactor, workFactorPerMillisecond) = (8.0, 4.0)
+    /// And so many times as long as the round, which waits for the disk most of all.
+    private static let timeFactor = 2
 
-    /// A round that shipped something.
-    mutating func ended(_ now: MonotonicTime, began: MonotonicTime) {
-        nextRound = now + min(max((now - began) * Self.pauseFactor, Self.pauseMin), Self.pauseMax)
+    /// A round that shipped something, and took `work` of a processor.
+    mutating func ended(_ now: MonotonicTime, began: MonotonicTime, work: Duration) {
+        let factor = Self.workFactor + Self.workFactorPerMillisecond * (work / .milliseconds(1))
+        let pause = max(work * factor, (now - began) * Self.timeFactor, Self.pauseMin)
+        nextRound = now + min(pause, Self.pauseMax)
     }
 }

@@ -120,12 +120,12 @@ final class Capturer {
         while true {
             let inbox = nextInbox()
             try absorb(inbox)
-            let start = MonotonicTime.now()
+            let (start, work) = (MonotonicTime.now(), ProcessorTime.ofThisThread())
             hasShipped = false
             try round()
             if hasShipped {
                 noteShipped()
-                pace.ended(.now(), began: start)
+                pace.ended(.now(), began: start, work: ProcessorTime.ofThisThread() - work)
                 parts.pausing(pace.nextRound)
             }
             try commitIfDue()

@@ -9,7 +9,6 @@ struct WatchPace {
     private var even = MonotonicTime.distantPast
 
     private static let intervalMin = Duration.milliseconds(5)
-    /// A cookie, for which somebody waits, comes by the same queue.
     private static let intervalMax = Duration.milliseconds(20)
     /// So long before it is looked at, something is read.
     private static let lead = Duration.milliseconds(2)

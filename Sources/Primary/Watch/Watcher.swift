@@ -15,7 +15,7 @@ import Synchronization
 ///
 /// Two queues of the kernel's: the store's, which a busy writer fills drop by drop and which is therefore read every
 /// few milliseconds at most; and that of signals, our cookies and Cyrus's user locks (`LockWatch`), which wakes us at
-/// once, but for a store so busy that they come without end (`WatchPace`). A signal's own hint comes after all that is
+/// once, but for a store so busy that they come without end (`WatchPace`): then cookies alone do. A signal's own hint comes after all that is
 /// in the store's queue by then, so nothing from before it is missed.
 final class Watcher: Sendable {
     private let roots: StoreRoots
@@ -23,7 +23,8 @@ final class Watcher: Sendable {
     /// Of the store's directories.
     private let inotify: Inotify
     private let signals: Inotify
-    private let stopping: WakeEvent
+    /// Ends every wait of the watching thread: for the end, and for a cookie.
+    private let waking: WakeEvent
     private let isStopped = Atomic(false)
     /// Where cookies are made: a directory of our own.
     private let cookies: String
@@ -54,7 +55,7 @@ final class Watcher: Sendable {
         self.log = log
         inotify = try Inotify()
         signals = try Inotify()
-        stopping = try WakeEvent()
+        waking = try WakeEvent()
         let directory = try Directory.make(cookies)
         for entry in try directory.entries() { try directory.unlink(entry.name) }
         // Before anybody can ask: a cookie that is made before `run` is told when it runs.
@@ -65,7 +66,7 @@ final class Watcher: Sendable {
 
     func stop() {
         isStopped.store(true, ordering: .relaxed)
-        stopping.signal()
+        waking.signal()
     }
 
     /// Makes a cookie: when its hint has come, all events from before this call have.
@@ -75,10 +76,11 @@ final class Watcher: Sendable {
         let name = Array(String(number).utf8)
         try directory.open(name, for: .creatingNew).close()
         try directory.unlink(name)
+        waking.signal()
         return number
     }
 
-    /// Hints are in no hurry until then, but for cookies.
+    /// Hints are in no hurry until then, but for a cookie and what is before it.
     func nobodyLooks(before time: MonotonicTime) { nextLook.store(time.nanoseconds, ordering: .relaxed) }
 
     /// Until `stop`. `hinted` gets what one read gave, at once; `watching` is called when the whole tree is watched.
@@ -90,16 +92,17 @@ final class Watcher: Sendable {
         watching()
         var pace = WatchPace()
         while !isStopped.load(ordering: .relaxed) {
-            let urgent = [Poller.Interest(signals.raw), Poller.Interest(stopping.raw)]
+            let urgent = [Poller.Interest(signals.raw), Poller.Interest(waking.raw)]
             if try Poller.wait(urgent, timeout: Self.restInterval).allSatisfy({ $0.isEmpty }) {
                 _ = try Poller.wait(
                     urgent + [Poller.Interest(inotify.raw)], timeout: loop.seesLocks ? nil : Self.lockInterval)
             }
+            waking.clear()
             try loop.turn()
             if !loop.seesLocks { try loop.watchLocks() }
             let nextLook = MonotonicTime(nanoseconds: nextLook.load(ordering: .relaxed))
             let rest = pace.turned(at: .now(), nextLook: nextLook)
-            if rest > .zero { _ = try Poller.wait([Poller.Interest(stopping.raw)], timeout: rest) }
+            if rest > .zero { _ = try Poller.wait([Poller.Interest(waking.raw)], timeout: rest) }
         }
     }
 

@@ -33,7 +33,7 @@ import Testing
         for _ in 0..<7 { #expect(pace.turned(at: time(10_000), nextLook: .distantPast) == .zero) }
     }
 
-    @Test func `what is not looked at for a while is read just before, and for a cookie at last`() {
+    @Test func `what is not looked at for a while is read just before, and now and then`() {
         var pace = WatchPace()
         for _ in 0..<8 { _ = pace.turned(at: time(1000), nextLook: .distantPast) }
         #expect(pace.turned(at: time(1000), nextLook: time(1015)) == .milliseconds(13))
