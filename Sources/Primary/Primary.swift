@@ -58,7 +58,7 @@ package final class Primary: Sendable {
     let log: Logger
     let catalogue: Catalogue
     private let journal: Journal
-    private let slots: Slots
+    let slots: Slots
     private let watcher: Watcher
     private let sweeper: Sweeper
     private let inbox = Condition(CaptureInbox())

@@ -13,9 +13,9 @@ extension Primary {
         _ options: AuditOptions, isCancelled: @escaping @Sendable () -> Bool, tell: @escaping (AuditEvent) -> Void
     ) throws -> AuditProgress {
         // A check would wait for it in vain.
-        for (name, slot) in status.replicas.mapValues(\.slot).sorted(by: { $0.key < $1.key }) where slot.isConnected {
-            guard let why = slot.pausedBecause else { continue }
-            throw AuditFailure(why: "\(name) is paused: \(why)", kind: .interrupted)
+        let paused = slots.all.filter { $0.value.state == .paused }.min { $0.key < $1.key }
+        if let (name, slot) = paused {
+            throw AuditFailure(why: "\(name) is paused: \(slot.pausedBecause ?? "")", kind: .interrupted)
         }
         return try audit(options, isCancelled: isCancelled, proven: { _ in }, tell: tell)
     }

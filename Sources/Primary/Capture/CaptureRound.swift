@@ -42,7 +42,7 @@ struct CaptureJob {
         isSuspicion = isSuspicion && other.isSuspicion
     }
 
-    var age: UInt64 { since }
+    var paths: [StorePath] { names.map { directory.appending($0) } }
 
     /// For another round.
     var dirt: DirtySet.Dirt {
@@ -68,8 +68,6 @@ struct CaptureRound {
     var capturedGlobals: [Captured] = []
     /// It names a mailbox that is being made, and comes in another round.
     var isMailboxListHeld = false
-    /// Since when the directories of `globals` were dirty.
-    private(set) var sinceOfGlobals: [StorePath: UInt64] = [:]
     var shippedMessages: Set<StorePath> = []
     var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
     /// Missed events, if these turn out to differ.
@@ -84,7 +82,6 @@ struct CaptureRound {
     /// A directory's names are read once in a round, however often they came.
     mutating func add(_ job: CaptureJob, of owner: OwnerFinder.Owner) {
         guard owner != .none else {
-            sinceOfGlobals[job.directory] = min(sinceOfGlobals[job.directory] ?? .max, job.age)
             return Self.merge(job, into: &globals)
         }
         if users[owner] == nil, !order.contains(owner) { order.append(owner) }
@@ -154,40 +151,47 @@ struct CaptureRound {
     }
 
     private mutating func forgetSeeded(_ jobs: [CaptureJob]) {
-        for job in jobs {
-            for name in job.names { seeded[job.directory.appending(name)] = nil }
-        }
+        for path in jobs.flatMap(\.paths) { seeded[path] = nil }
     }
 
-    /// The mailboxes at these paths, in whichever root, as if they had never been read, with all that was read under the same
-    /// user's lock: as if somebody had been busy with them.
-    mutating func putOff(mailboxesAt places: Set<[UInt8]>) {
-        func isAt(_ path: StorePath) -> Bool { RootKind(path.root).holdsMailboxes && places.contains(path.path) }
-        var (putOff, paths, directories): ([CaptureJob], Set<StorePath>, Set<[UInt8]>) = ([], [], places)
+    /// The mailboxes at these places, in whichever root, and `path`, as if they had never been read: as if somebody had been
+    /// busy with them. With a mailbox goes all that was read under the same user's lock.
+    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and path: StorePath) {
+        func isMeant(_ path: StorePath) -> Bool {
+            RootKind(path.root).holdsMailboxes && places.contains(path.path)
+        }
+        var off: [CaptureJob] = []
         for (owner, jobs) in readJobs {
-            let isAll = owner != .none && jobs.contains { isAt($0.directory) }
+            let isAll = owner != .none && jobs.contains { isMeant($0.directory) }
             readJobs[owner] = []
             for job in jobs {
-                let isWhole = isAll || isAt(job.directory)
                 // A removed mailbox is a name in the directory above, too.
-                let names = isWhole ? job.names : job.names.filter { isAt(job.directory.appending($0)) }
-                if isWhole, RootKind(job.directory.root).holdsMailboxes { directories.insert(job.directory.path) }
-                if !names.isEmpty { putOff.append(job.only(names)) }
-                paths.formUnion(names.map { job.directory.appending($0) })
-                let rest = job.names.subtracting(names)
-                if !rest.isEmpty { readJobs[owner]?.append(job.only(rest)) }
+                let names = job.names.filter {
+                    let its = job.directory.appending($0)
+                    return isAll || isMeant(job.directory) || isMeant(its) || its == path
+                }
+                if !names.isEmpty { off.append(job.only(names)) }
+                if names.count < job.names.count { readJobs[owner]?.append(job.only(job.names.subtracting(names))) }
             }
         }
+        forgetCaptured(of: off)
+        forgetSeeded(off)
+        for job in off { note(busy: [job], of: .none) }
+    }
+
+    /// What these jobs gave, and what came along with them in their mailboxes and belongs to no other job.
+    private mutating func forgetCaptured(of jobs: [CaptureJob]) {
+        let (gone, others) = (Set(jobs.flatMap(\.paths)), Set(readJobs.values.joined().flatMap(\.paths)))
+        let mailboxes = Set(jobs.map(\.directory).filter { RootKind($0.root).holdsMailboxes }.map(\.path))
         func stays(_ item: Captured) -> Bool {
-            let isInMailbox = RootKind(item.path.root).holdsMailboxes && directories.contains(item.path.parent.path)
-            return !isInMailbox && !paths.contains(item.path)
+            let place = item.path.parent
+            let isAlong = RootKind(place.root).holdsMailboxes && mailboxes.contains(place.path)
+            return !gone.contains(item.path) && (!isAlong || others.contains(item.path))
         }
         let staying = captured.filter(stays)
         forgetCaptured()
         add(staying)
         capturedGlobals = capturedGlobals.filter(stays)
-        forgetSeeded(putOff)
-        for job in putOff { note(busy: [job], of: .none) }
     }
 }
 

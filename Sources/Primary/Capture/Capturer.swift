@@ -30,7 +30,7 @@ final class Capturer {
         let inbox: Condition<CaptureInbox>
         let status: SharedCaptureStatus
         let makeCookie: () throws(SystemError) -> UInt64
-        /// Hints that no cookie hurries are not looked at before.
+        /// Hints that are in no hurry are not looked at before.
         let pausing: (MonotonicTime) -> Void
         /// The log has grown.
         let journaled: @Sendable (Position) -> Void
@@ -55,6 +55,8 @@ final class Capturer {
     private let finder: OwnerFinder
     let audit: CaptureAudit
     let mailboxList: StorePath
+    /// It waits for somebody who is making a mailbox.
+    var mailboxListHeldSince: MonotonicTime?
     let annotations: StorePath
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]

@@ -1,3 +1,4 @@
+import Digests
 import Formats
 import Linux
 import Store
@@ -75,17 +76,17 @@ extension Capturer {
     }
 
     /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
-    /// is held back with them, and so are those that were renamed or removed: these would be ahead of it.
+    /// is held back with them, and so are mailboxes that were renamed or removed, for a while: they would be ahead of it.
     func waitForMakers(_ round: inout CaptureRound) throws {
-        guard let index = round.capturedGlobals.firstIndex(where: { $0.path == mailboxList }) else { return }
+        guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
-                round.capturedGlobals.remove(at: index)
                 round.isMailboxListHeld = true
-                let since = round.sinceOfGlobals[mailboxList.parent] ?? 0
-                round.note(busy: [CaptureJob(mailboxList, since: since)], of: .none)
-                return round.putOff(mailboxesAt: try changedMailboxes(of: round))
+                let since = mailboxListHeldSince ?? .now()
+                mailboxListHeldSince = since
+                let isForLong = .now() - since > Self.mailboxesHeldMax
+                return round.putOff(mailboxesAt: isForLong ? [] : try changedMailboxes(of: round), and: mailboxList)
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             let again = round.busy.filter { $0.key != .none }
@@ -95,14 +96,23 @@ extension Capturer {
                 try readUser(owner, &round)
             }
         }
+        mailboxListHeldSince = nil
     }
 
-    /// Whose header was shipped before, and is another one now, or gone.
+    /// Somebody who makes a mailbox for longer, as in a restore, does not keep the mail of others from the replica.
+    private static let mailboxesHeldMax = Duration.seconds(2)
+
+    /// Whose header was shipped before, and is another one now (by name, rights, or a keyword), or gone.
     private func changedMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
-        let headers = (round.captured + round.capturedGlobals).map(\.path).filter {
-            RootKind($0.root).holdsMailboxes && $0.name.elementsEqual(Self.headerName)
+        let headers = (round.captured + round.capturedGlobals).filter {
+            RootKind($0.path.root).holdsMailboxes && $0.path.name.elementsEqual(Self.headerName)
         }
-        return Set(try headers.filter { try parts.catalogue.entry($0) != nil }.map { Array($0.parent.path) })
+        let changed = try headers.filter {
+            guard let row = try parts.catalogue.entry($0.path) else { return false }
+            guard case .file(let version, _) = $0.found else { return true }
+            return version.table.digest != row.digest
+        }
+        return Set(changed.map(\.path.parent.path))
     }
 
     /// Reads all again that is not in the log yet, as long as mailboxes.db changed while it was read: a user whose mailbox was

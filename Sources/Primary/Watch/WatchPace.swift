@@ -12,13 +12,14 @@ struct WatchPace {
     private static let intervalMax = Duration.milliseconds(20)
     /// So long before it is looked at, something is read.
     private static let lead = Duration.milliseconds(2)
-    /// So many turns may follow one another at once after a rest.
+    /// So many turns may follow one another at once after a rest, if somebody looks.
     private static let burst = 8
 
     /// A turn was taken, and nobody looks at what comes by the next one before `nextLook`; returns how long to rest before it.
     mutating func turned(at now: MonotonicTime, nextLook: MonotonicTime) -> Duration {
         let interval = min(max(nextLook - now - Self.lead, Self.intervalMin), Self.intervalMax)
-        even = max(even, now + Self.intervalMin * -Self.burst) + interval
+        // A rest that was cut short is not made up for.
+        even = min(max(even, now + Self.intervalMin * -Self.burst), now) + interval
         return max(.zero, even - now)
     }
 }

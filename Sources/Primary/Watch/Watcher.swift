@@ -80,7 +80,7 @@ final class Watcher: Sendable {
         return number
     }
 
-    /// Hints are in no hurry until then, but for a cookie and what is before it.
+    /// Hints are in no hurry until then, but for a cookie and what is before it. Others that are may wait for a rest.
     func nobodyLooks(before time: MonotonicTime) { nextLook.store(time.nanoseconds, ordering: .relaxed) }
 
     /// Until `stop`. `hinted` gets what one read gave, at once; `watching` is called when the whole tree is watched.

@@ -50,30 +50,45 @@ import Testing
         #expect(Array(round.seeded.keys) == [inbox.appending("cyrus.cache")])
     }
 
-    @Test func `a mailbox is put off with all of its user, and a removed one with its name`() {
-        let (configuration, box) = (StorePath(root: .configuration), StorePath(mail, "user/alice/box"))
-        let (bob, lost) = (StorePath(mail, "user/bob"), StorePath(mail, "user/lost"))
+    private func paths(_ jobs: some Sequence<CaptureJob>) -> Set<StorePath> { Set(jobs.flatMap(\.paths)) }
+
+    @Test func `a mailbox is put off with all of its user, with a name for each of its roots, and nobody else`() throws
+    {
+        let (box, bob) = (StorePath(mail, "user/alice/box"), StorePath(mail, "user/bob"))
+        let meta = try #require(StorePath(root: RootName("metapartition-default"), path: box.path))
         var round = CaptureRound()
         round.note(read: [job(inbox, "cyrus.index"), job(box, "cyrus.header")], of: alice)
-        // An index comes along with what changed beside it.
-        round.add([inbox, box].flatMap { [gone($0.appending("cyrus.index")), gone($0.appending("cyrus.header"))] })
+        // What changed beside it came along.
+        let along = [inbox.appending("cyrus.cache"), meta.appending("cyrus.index")]
+        round.add((along + [inbox.appending("cyrus.index"), box.appending("cyrus.header")]).map(gone))
         round.note(read: [job(bob, "cyrus.index")], of: .user(utf8("bob")))
-        round.add([gone(bob.appending("cyrus.index"))])
-        round.note(read: [job(lost, "cyrus.header"), job(lost.parent, "lost", "other")], of: .none)
-        round.note(read: [job(configuration, "user_deny.db")], of: .none)
-        let others = [lost.parent.appending("other"), configuration.appending("user_deny.db")]
-        round.capturedGlobals = ([lost.appending("cyrus.header"), lost] + others).map(gone)
-        round.putOff(mailboxesAt: [Array(box.path), Array(lost.path)])
-        #expect(round.captured.map(\.path) == [bob.appending("cyrus.index")])
-        #expect(round.capturedGlobals.map(\.path) == others)
-        let busy = round.busy.values.joined().flatMap { job in job.names.map { job.directory.appending($0) } }
+        round.note(read: [job(inbox, "sub")], of: .none)
+        let others = [bob.appending("cyrus.index"), inbox.appending("sub")]
+        round.add(others.map(gone))
+        round.seeded = [box.appending("cyrus.header"): FileVersion?.none, others[0]: FileVersion?.none]
+        let heldBytes = round.capturedBytes
+        round.putOff(mailboxesAt: [box.path], and: StorePath(.configuration, "mailboxes.db"))
+        #expect(round.captured.map(\.path) == others)
+        #expect(round.capturedBytes == heldBytes / 3)
+        #expect(Array(round.seeded.keys) == [others[0]])
         #expect(
-            Set(busy) == [
-                inbox.appending("cyrus.index"), box.appending("cyrus.header"), lost.appending("cyrus.header"), lost,
-            ])
+            paths(round.busy.values.joined()) == [inbox.appending("cyrus.index"), box.appending("cyrus.header")])
+        #expect(paths(round.takeLogged()) == Set(others))
+    }
+
+    @Test func `a removed mailbox is put off with its name, and mailboxes.db without its neighbours`() {
+        let (configuration, lost) = (StorePath(root: .configuration), StorePath(mail, "user/lost"))
+        let list = configuration.appending("mailboxes.db")
+        var round = CaptureRound()
+        round.note(read: [job(lost, "cyrus.header"), job(lost.parent, "lost", "other")], of: .none)
+        round.note(read: [job(configuration, "mailboxes.db", "user_deny.db")], of: .none)
+        let others = [lost.parent.appending("other"), configuration.appending("user_deny.db")]
+        round.capturedGlobals = ([lost.appending("cyrus.header"), lost, list] + others).map(gone)
+        round.putOff(mailboxesAt: [lost.path], and: list)
+        #expect(round.capturedGlobals.map(\.path) == others)
+        #expect(paths(round.busy.values.joined()) == [lost.appending("cyrus.header"), lost, list])
         round.capturedGlobals = []
-        let logged = round.takeLogged().flatMap { job in job.names.map { job.directory.appending($0) } }
-        #expect(Set(logged) == Set(others + [bob.appending("cyrus.index")]))
+        #expect(paths(round.takeLogged()) == Set(others))
     }
 
     @Test func `what is in the log does not come back`() {

@@ -33,6 +33,11 @@ import Testing
         for _ in 0..<7 { #expect(pace.turned(at: time(10_000), nextLook: .distantPast) == .zero) }
     }
 
+    @Test func `however many rests a cookie cuts short, none is longer for it`() {
+        var pace = WatchPace()
+        for _ in 0..<1000 { #expect(pace.turned(at: time(1000), nextLook: time(2000)) <= .milliseconds(20)) }
+    }
+
     @Test func `what is not looked at for a while is read just before, and now and then`() {
         var pace = WatchPace()
         for _ in 0..<8 { _ = pace.turned(at: time(1000), nextLook: .distantPast) }
