@@ -73,11 +73,28 @@ struct StateDirectory: Sendable {
 
     /// What root has made here is for the user who owns the directory, as whom the daemon runs.
     func giveToOwner() throws(SystemError) {
-        guard geteuid() == 0, let owner = try FileStatus.of(path) else { return }
-        let directory = try Directory(path)
-        for entry in try directory.entries() {
-            try directory.setOwner(of: entry.name, to: owner.owner, group: owner.group)
+        guard geteuid() == 0, let owner = try FileStatus.of(path), owner.owner != 0 else { return }
+        for stranger in try strangers() {
+            try Directory(path).setOwner(of: stranger, to: owner.owner, group: owner.group)
         }
+    }
+
+    /// What root has made in here, and in directories of the directory's owner; paths in here.
+    func strangers() throws(SystemError) -> [[UInt8]] {
+        guard let owner = try FileStatus.of(path), owner.owner != 0 else { return [] }
+        return try Self.ofRoot(in: try Directory(path), [])
+    }
+
+    private static func ofRoot(in directory: Directory, _ path: [UInt8]) throws(SystemError) -> [[UInt8]] {
+        var found: [[UInt8]] = []
+        for entry in try directory.entries(of: path) {
+            let below = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
+            guard let status = try directory.status(of: below) else { continue }
+            if status.owner == 0 { found.append(below) }
+            // The quarantine keeps files of the store with their owners.
+            if status.kind == .directory { found += try ofRoot(in: directory, below) }
+        }
+        return found
     }
 
     // MARK: - store

@@ -9,7 +9,7 @@ import Testing
     /// A primary of epoch 3 whose log begins after 2/100 and ends at 3/200; epoch 3 began with 3/151.
     private let ours = Handshake.Ours(
         store: "mail", epoch: Epoch(3), newest: position(3, 200), newestHash: hash("3/200"), oldest: position(2, 100),
-        naming: NamingRules(["fulldirhash": "no", "hashimapspool": "yes", "partition-a": "x"]))
+        naming: NamingRules(["fulldirhash": "no", "hashimapspool": "yes", "partition-a": "partition-a"]))
 
     private static func hashAt(_ position: Position) -> ChainHash? {
         switch (position.epoch.number, position.sequence.number) {
@@ -21,7 +21,7 @@ import Testing
     private func hello(
         _ flushed: Position, hash: ChainHash? = nil, purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3,
         naming: NamingRules = NamingRules([
-            "fulldirhash": "no", "hashimapspool": "yes", "partition-b": "y",
+            "fulldirhash": "no", "hashimapspool": "yes", "partition-a": "partition-a", "partition-b": "partition-b",
         ])
     ) -> Hello {
         Hello(
@@ -54,6 +54,10 @@ import Testing
         #expect(answer(other) == .refuse(.otherNaming))
         guard case .refuse(_, let text) = Handshake.answer(to: other, ours: ours, hashAt: Self.hashAt) else { return }
         #expect(text.hasPrefix("hashimapspool: yes on the primary, no on the replica"))
+    }
+
+    @Test func `a replica that lacks a partition gets nothing`() {
+        #expect(answer(hello(position(3, 200), naming: NamingRules())) == .refuse(.otherNaming))
     }
 
     @Test func `a newer primary fences one whose files are named otherwise`() {

@@ -72,7 +72,8 @@ import Testing
     func `ends that would look for files in different places`(_ option: String, _ expected: String) throws {
         let name = option.prefix { $0 != ":" }
         let lines = debian.split(separator: "\n").filter { !$0.hasPrefix(name) }
-        let other = try layout(lines.joined(separator: "\n") + "\n" + option + "\n")
+        let more = option.hasPrefix("partition-more") ? "" : "partition-more: /more\n"
+        let other = try layout(lines.joined(separator: "\n") + "\n" + more + option + "\n")
         let apart = try layout(debian + "partition-more: /more\n").naming
         let difference = apart.difference(from: other.naming)
         #expect(difference?.option == expected)
@@ -89,7 +90,14 @@ import Testing
     func `ends that keep the same files in other directories`(_ more: String) throws {
         let other = try layout(debian.replacingOccurrences(of: "/var/", with: "/srv/") + more)
         #expect(try layout(debian).naming.difference(from: other.naming) == nil)
-        #expect(other.naming.difference(from: try layout(debian).naming) == nil)
+    }
+
+    @Test(arguments: ["partition-more: /more", "archivepartition-default: /slow"])
+    func `a replica has every partition of the primary's`(_ more: String) throws {
+        let primary = try layout(debian + more + "\n").naming
+        let difference = try #require(primary.difference(from: try layout(debian).naming))
+        #expect(more.hasPrefix(difference.option + ":"))
+        #expect(difference.there == "none")
     }
 
     @Test func `a path belongs to the innermost root and a walk passes inner roots by`() throws {

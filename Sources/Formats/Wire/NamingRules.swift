@@ -12,12 +12,12 @@ package struct NamingRules: Equatable, Sendable {
         package let there: String
     }
 
-    /// The first by name that both ends know and that is not the same; a partition may be at one end only.
-    package func difference(from other: NamingRules) -> Difference? {
+    /// The first by name, of a primary, in which `replica` is not the same; that may have partitions of its own.
+    package func difference(from replica: NamingRules) -> Difference? {
         for (option, here) in values.sorted(by: { $0.key < $1.key }) {
-            if let there = other.values[option], there != here {
-                return Difference(option: option, here: here, there: there)
-            }
+            let isPartition = option.hasPrefix("partition-") || option.hasPrefix("archivepartition-")
+            let there = replica.values[option] ?? (isPartition ? "none" : here)
+            if there != here { return Difference(option: option, here: here, there: there) }
         }
         return nil
     }

@@ -137,9 +137,10 @@ final class Scrub: Sendable {
         }
     }
 
+    /// One of the two threads at a time: each writes what both have noted.
     private func save() {
         do throws(SystemError) {
-            try current.save(in: directory)
+            try record.withLock { (record) throws(SystemError) in try record.save(in: directory) }
         } catch {
             primary.log.warning("scrub: \(error)")
         }

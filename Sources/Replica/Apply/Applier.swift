@@ -179,8 +179,9 @@ final class Applier {
             try outlastingShortage { try HeldRemovals.save(why, in: parts.state) }
             // Said before there was anything to look at, it was about nothing.
             parts.shared.work.update { $0.isBrakeReleased = false }
-            parts.shared.pauses(.apply, because: "\(why): if that is right, \"mailsync resume\" goes on")
-            parts.log.critical("paused: \(why): if that is right, \"mailsync resume\" goes on")
+            let what = "\(why): if that is right, or the primary has them again, \"mailsync resume\" goes on"
+            parts.shared.pauses(.apply, because: what)
+            parts.log.critical("paused: \(what)")
             _ = parts.shared.work.wait { $0.isStopping || $0.isBrakeReleased }
             guard !parts.shared.work.withLock({ $0.isStopping }) else { throw BrakedAtEnd() }
             parts.shared.work.update { $0.isBrakeReleased = false }

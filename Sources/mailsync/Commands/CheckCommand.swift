@@ -90,15 +90,25 @@ struct HostCheck {
         if access(state.path, W_OK) != 0, FileManager.default.fileExists(atPath: state.path) {
             problem("state: \(state.path): this user may not write there", mend: StateDirectory.ownerHint)
         }
+        checkOwners(state)
         checkPeers(own, role)
         checkRoom(state.path, "state")
+    }
+
+    private mutating func checkOwners(_ state: StateDirectory) {
+        // What cannot be looked at is told of before.
+        guard let stranger = (try? state.strangers())?.first else { return }
+        problem(
+            "state: \(state.path)/\(String(decoding: stranger, as: UTF8.self)): belongs to root, and the directory does not: "
+                + "a mailsync was run as root",
+            mend: "chown -R --reference=\(state.path) \(state.path)")
     }
 
     private mutating func checkPeers(_ own: Fingerprint?, _ role: Role?) {
         let (file, peers) = (configuration.file, configuration.peers)
         if !peers.contains(where: { $0.fingerprint != nil }) {
             problem(
-                "\(file): peer_fingerprint: is missing",
+                "\(file): peer_fingerprint: is missing, or still the example's zeros",
                 mend: "add what \"mailsync fingerprint\" prints on the other end")
         }
         for peer in peers where peer.fingerprint == nil && peers.contains(where: { $0.fingerprint != nil }) {

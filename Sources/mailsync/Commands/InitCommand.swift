@@ -82,9 +82,10 @@ struct InitCommand: ParsableCommand {
     }
 
     private func forgetLog(_ path: String) throws {
-        for name in [
+        let missed = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.hasPrefix("missed-") }
+        for name in missed + [
             "journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded", "awaited",
-            "held", "log-start",
+            "held", "log-start", "scrub",
         ] {
             let item = path + "/" + name
             if FileManager.default.fileExists(atPath: item) { try FileManager.default.removeItem(atPath: item) }

@@ -23,6 +23,8 @@ struct SeedCommand: RunsUntilTold {
                 .usage, "this end is a primary: there is nothing to seed", hint: "run \"mailsync seed\" on the replica")
         }
         _ = try? CurrentProcess.raiseOpenFilesMax(to: 65536)  // as far as it goes
+        // Given back even if it ends early: the daemon runs as that user.
+        defer { try? state.giveToOwner() }  // `check` tells of what is root's
         let log = Output.makeLogger()
         let daemon = try Daemon(configuration, mayOverwrite: overwrite, log: log)
         guard let end = try await daemon.seedOnly({ progress in Self.show(progress) }) else {

@@ -309,7 +309,7 @@ final class Daemon: Sendable {
         let trusted = Set(configuration.peers.compactMap(\.fingerprint))
         guard !trusted.isEmpty else {
             throw Failure(
-                .configuration, "\(configuration.file): peer_fingerprint: is missing",
+                .configuration, "\(configuration.file): peer_fingerprint: is missing, or still the example's zeros",
                 hint: "take what \"mailsync fingerprint\" prints on the other end")
         }
         return try LinkEndpoint(identity: try state.identity(), trusting: trusted, log: log)

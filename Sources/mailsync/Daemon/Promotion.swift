@@ -39,7 +39,10 @@ struct OfflinePromotion {
 
     func run() throws -> String {
         let hold = try state.hold()
-        defer { withExtendedLifetime(hold) {} }
+        defer {
+            try? state.giveToOwner()  // `check` tells of what is root's
+            withExtendedLifetime(hold) {}
+        }
         try Replica.applyJournal(
             in: state.path, layout: try configuration.layout(), removalLimit: configuration.removalLimit,
             log: Output.makeLogger())

@@ -73,6 +73,8 @@ struct StatusReport: Codable, Sendable {
         var flushed: String
         var applied: String
         var lagBatches: UInt64
+        /// Flushed, and not applied.
+        var unappliedBatches: UInt64
         var lastHeard: String?
         /// Why it stands still, in its own words; nothing while it goes on.
         var pausedBecause: String?
@@ -154,6 +156,7 @@ extension StatusReport {
                 state: replica.slot.state.rawValue,
                 shipped: "\(replica.shipped)", flushed: "\(replica.slot.flushed)", applied: "\(replica.slot.applied)",
                 lagBatches: Self.distance(from: replica.slot.flushed, to: status.journaled),
+                unappliedBatches: Self.distance(from: replica.slot.applied, to: replica.slot.flushed),
                 lastHeard: replica.slot.lastHeard?.iso8601, pausedBecause: replica.slot.pausedBecause)
         }
         watch = Watch(
@@ -272,8 +275,8 @@ extension StatusReport.Capture {
 extension StatusReport {
     /// Why not all that a replica has is in its store.
     private static func reason(_ replica: Replica) -> String {
-        if let why = replica.pausedBecause { return ": \(why)" }
-        return replica.flushed == replica.applied ? "" : ", and not all of it applied: see status there"
+        let unapplied = replica.unappliedBatches > 0 ? ", \(replica.unappliedBatches) not applied" : ""
+        return unapplied + (replica.pausedBecause.map { ": \($0)" } ?? "")
     }
 
     /// Fits a screen.

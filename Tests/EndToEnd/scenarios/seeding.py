@@ -133,7 +133,7 @@ class Seeding(PairGroup):
         pair = self.make(store=self.store(500)).start(cyrus=False, seed=False)
         pair.stop_daemon('p')
         done = pair.command(pair.r, 'seed', expect=(UNAVAILABLE,))
-        if 'Connection refused' not in done.stderr or 'hint: ' not in done.stderr:
+        if 'Connection refused' not in done.stderr:
             raise Failure(f'a seed that cannot reach the primary says: {done.stderr}')
         mine = pair.r.roots['partition-default'] + '/mine'
         with open(mine, 'w') as f:
@@ -182,7 +182,7 @@ class Seeding(PairGroup):
         with open(path, 'w') as f:
             f.writelines(line for line in text.splitlines(True) if not line.startswith('partition-second'))
         done = pair.command(pair.r, 'seed', expect=(CONFIGURATION,))
-        if 'has partition-second' not in done.stderr or 'hint: ' not in done.stderr:
+        if 'partition-second on the primary, none on the replica' not in done.stderr:
             raise Failure(done.stderr)
         with open(path, 'w') as f:
             f.write(text)
