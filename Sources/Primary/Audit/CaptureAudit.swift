@@ -22,6 +22,8 @@ final class CaptureAudit {
     private var checks: [OpenCheck] = []
     private var wanted: [StorePath: Int] = [:]
     private var missed: MissedChanges
+    /// Dirty only because a check wants them looked at; until a round has.
+    private var asked: Set<StorePath> = []
     private let now: @Sendable () -> Timestamp
     private let isAlarmed: (StorePath) -> Bool
 
@@ -45,7 +47,7 @@ final class CaptureAudit {
 
     init(
         roots: StoreRoots, catalogue: Catalogue, now: @escaping @Sendable () -> Timestamp,
-        isAlarmed: @escaping (StorePath) -> Bool, patience: Duration = .milliseconds(400)
+        isAlarmed: @escaping (StorePath) -> Bool, patience: Duration = .milliseconds(800)
     ) {
         self.roots = roots
         self.patience = patience
@@ -76,7 +78,7 @@ final class CaptureAudit {
             }
         }
         for path in waiting {
-            missed.noteMarked(path)
+            noteMarked(path)
             dirty.mark(path)
         }
         var check = OpenCheck(request: request, waiting: waiting)
@@ -89,17 +91,29 @@ final class CaptureAudit {
         if checks.isEmpty { missed.checksEnded() }
     }
 
+    private func noteMarked(_ path: StorePath) {
+        missed.noteMarked(path)
+        if missed.isMarked(path) { asked.insert(path) }
+    }
+
     func note(_ hint: Hint) {
         if case .name(let path) = hint { missed.forgetMarked(path) }
+        switch hint {
+        case .name(let path): asked.remove(path)
+        case .directory(let directory): asked = asked.filter { !$0.isWithin(directory) }
+        case .overflow: asked = []
+        case .released, .cookie: break
+        }
         // Until the last doubt is settled, which is after the last check was closed.
         if !wanted.isEmpty || !missed.isSettled { missed.note(hint) }
     }
 
     /// A round has looked at these, and what was new of them is shipped when it ends.
     func looked(at directory: StorePath, _ names: some Sequence<[UInt8]>) {
-        guard wanted[directory] != nil else { return }
+        guard wanted[directory] != nil || !asked.isEmpty else { return }
         for name in names {
             let path = directory.appending(name)
+            asked.remove(path)
             for index in checks.indices where checks[index].waiting.remove(path) != nil {
                 checks[index].looked.insert(path)
             }
@@ -110,12 +124,13 @@ final class CaptureAudit {
 
     /// Of `names`, those that are not proven to be as their rows say; nothing while one of them is being written.
     func unproven(_ directory: StorePath, _ names: Set<[UInt8]>) throws -> Set<[UInt8]>? {
-        guard wanted[directory] != nil else { return names }
+        guard wanted[directory] != nil || !asked.isEmpty else { return names }
         var left: Set<[UInt8]> = []
         for name in names {
             let path = directory.appending(name)
             guard checks.contains(where: { $0.waiting.contains(path) }) else {
-                left.insert(name)
+                // The check was closed before a round came to it: what no event told of is not shipped for having been asked.
+                if try !asked.contains(path) || !isAsRecorded(path) { left.insert(name) }
                 continue
             }
             switch try prove(path) {
@@ -176,6 +191,14 @@ final class CaptureAudit {
         }
         // What cannot be read is for capture to look at.
         return (try? row.has(roots.open(path).extendedAttributes())) ?? false
+    }
+
+    /// By its status: of its content a check would have told.
+    private func isAsRecorded(_ path: StorePath) throws -> Bool {
+        guard let row = try catalogue.entry(path), row.digest != nil, !isAlarmed(path),
+            let status = try roots.status(of: path)
+        else { return false }
+        return row.stillDescribes(status, asMessage: roots.layout.isMessage(path))
     }
 
     private func isContentWanted(_ path: StorePath) -> Bool {
@@ -280,7 +303,7 @@ final class CaptureAudit {
         }
         if !unseen.isEmpty, !isLast {
             for path in unseen where check.waiting.insert(path).inserted {
-                missed.noteMarked(path)
+                noteMarked(path)
                 mark(path)
             }
             check.deadline = check.deadline ?? MonotonicTime.now() + patience

@@ -70,6 +70,8 @@ struct MissedChanges {
         if isSettled { told = ToldPaths() }
     }
 
+    func isMarked(_ path: StorePath) -> Bool { marked.contains(path) }
+
     // MARK: - doubts
 
     mutating func doubt(_ path: StorePath, _ row: CatalogueEntry?, check: UInt64) {
