@@ -88,8 +88,13 @@ def text(data):
     return leb(len(data)) + data
 
 
+# what a primary wants to hear of the replica's imapd.conf: that its partitions are there
+PARTITIONS = (b'partition-default', b'partition-second')
+NAMING = bytes([len(PARTITIONS)]) + b''.join(text(x) + text(x) for x in PARTITIONS)
+
+
 def hello(store, version=VERSION, purpose=STREAM, at=(0, 0), hash=bytes(32), epoch=0):
-    return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) + struct.pack('>I', epoch) + b'\0'
+    return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) + struct.pack('>I', epoch) + NAMING
 
 
 def flushed(ack):
