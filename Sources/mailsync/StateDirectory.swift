@@ -74,12 +74,14 @@ struct StateDirectory: Sendable {
     /// What root has made here is for the user who owns the directory, as whom the daemon runs.
     func giveToOwner() throws(SystemError) {
         guard geteuid() == 0, let owner = try FileStatus.of(path), owner.owner != 0 else { return }
+        let directory = try Directory(path)
         for stranger in try strangers() {
-            try Directory(path).setOwner(of: stranger, to: owner.owner, group: owner.group)
+            try directory.setOwner(of: stranger, to: owner.owner, group: owner.group)
         }
     }
 
-    /// What root has made in here, and in directories of the directory's owner; paths in here.
+    /// What is root's in here while the directory is not; paths in here. Not the files that the quarantine keeps: those have the
+    /// owners that they had in the store.
     func strangers() throws(SystemError) -> [[UInt8]] {
         guard let owner = try FileStatus.of(path), owner.owner != 0 else { return [] }
         return try Self.ofRoot(in: try Directory(path), [])
@@ -90,8 +92,8 @@ struct StateDirectory: Sendable {
         for entry in try directory.entries(of: path) {
             let below = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
             guard let status = try directory.status(of: below) else { continue }
-            if status.owner == 0 { found.append(below) }
-            // The quarantine keeps files of the store with their owners.
+            let isKept = below.starts(with: Array("quarantine/".utf8)) && status.kind != .directory
+            if status.owner == 0, !isKept { found.append(below) }
             if status.kind == .directory { found += try ofRoot(in: directory, below) }
         }
         return found

@@ -97,9 +97,10 @@ final class CaptureAudit {
     }
 
     func note(_ hint: Hint) {
-        if case .name(let path) = hint { missed.forgetMarked(path) }
         switch hint {
-        case .name(let path): asked.remove(path)
+        case .name(let path):
+            missed.forgetMarked(path)
+            asked.remove(path)
         case .directory(let directory): asked = asked.filter { !$0.isWithin(directory) }
         case .overflow: asked = []
         case .released, .cookie: break

@@ -15,8 +15,8 @@ import Synchronization
 ///
 /// Two queues of the kernel's: the store's, which a busy writer fills drop by drop and which is therefore read every
 /// few milliseconds at most; and that of signals, our cookies and Cyrus's user locks (`LockWatch`), which wakes us at
-/// once, but for a store so busy that they come without end (`WatchPace`): then cookies alone do. A signal's own hint comes after all that is
-/// in the store's queue by then, so nothing from before it is missed.
+/// once, but for a store so busy that they come without end (`WatchPace`): then cookies alone do. A signal's
+/// own hint comes after all that is in the store's queue by then, so nothing from before it is missed.
 final class Watcher: Sendable {
     private let roots: StoreRoots
     private let log: Logger
