@@ -81,6 +81,7 @@ package final class Primary: Sendable {
     private let isEnded = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
+    /// Throws `StrangeRoot` if a root is empty of which the log has told something.
     package init(_ options: Options, roots: StoreRoots, locks: CyrusLocks, log: Logger) throws {
         self.options = options
         self.roots = roots
@@ -93,7 +94,7 @@ package final class Primary: Sendable {
             in: journalPath, orStartAfter: start, hash: .zero, segmentBytes: options.segmentBytes)
         slots = try Slots(in: options.state)
         slots.keep(only: options.replicas)
-        catalogue = try Catalogue(path: options.state + "/catalogue")
+        catalogue = try Catalogue(path: Self.cataloguePath(options.state))
         desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
         watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
         // While no replica ever was here, none can lack what no row tells of.
@@ -104,6 +105,7 @@ package final class Primary: Sendable {
                 roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
                 now: Timestamp.now, log: log))
         try replay()
+        try catalogue.snapshot().checkRoots(roots.layout)
     }
 
     /// The batches that the catalogue does not know of yet: a row of each path with the digest that was shipped, and of
@@ -245,8 +247,11 @@ package final class Primary: Sendable {
 
     // MARK: - replicas
 
-    /// For `LinkEndpoint.listen`. `deposed` is called when a newer primary makes itself known.
-    package func makeLinkUser(deposed: @escaping @Sendable (Epoch) -> Void) -> any LinkUser {
+    /// For `LinkEndpoint.listen`. `deposed` is called when a newer primary makes itself known, `refused` with who was not let
+    /// in, and why.
+    package func makeLinkUser(
+        deposed: @escaping @Sendable (Epoch) -> Void, refused: @escaping @Sendable (String) -> Void = { _ in }
+    ) -> any LinkUser {
         Shipper(
             Shipper.Parts(
                 journal: journal, slots: slots, store: options.store, epoch: options.epoch, naming: roots.layout.naming,
@@ -257,7 +262,10 @@ package final class Primary: Sendable {
                 mayStream: { self.hadCatalogue || self.isGrounded.withLock { $0 } },
                 missed: { replica in try? MissedPaths(in: self.options.state, replica: replica) },  // unread: a seed
                 resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
-                now: Timestamp.now, log: log, desk: desk,
+                refused: { why in
+                    self.log.warning("refused \(why)")
+                    refused(why)
+                }, now: Timestamp.now, log: log, desk: desk,
                 auditAsked: { request in self.auditAsked.withLock { $0 }?(request) }, acked: { self.slotsMoved() },
                 opened: { shipper in self.shippers.withLock { $0.append(shipper) } },
                 closed: { shipper, peer in
@@ -342,6 +350,13 @@ package final class Primary: Sendable {
     }
 
     // MARK: - waiting
+
+    /// Throws `StrangeRoot` as `init` does, for who only asks; anything else if there is no catalogue yet, or it cannot be read.
+    package static func checkRoots(in state: String, _ layout: StoreLayout) throws {
+        try CatalogueSnapshot(path: Self.cataloguePath(state)).checkRoots(layout)
+    }
+
+    private static func cataloguePath(_ state: String) -> String { state + "/catalogue" }
 
     /// Throws `MovedRoot` if the store's roots are not where they were.
     package func checkRoots() throws { try roots.checkPlaces() }

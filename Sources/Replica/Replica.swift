@@ -330,6 +330,7 @@ package final class Replica: Sendable {
             throw SeedRefusal(layout: layout)
         }
         record.phase = .seeding
+        let before = quarantine.takenCount
         var backoff = Backoff(first: Self.backoffFirst, max: Self.backoffMax)
         var turn = 0
         var isFirst = true
@@ -360,7 +361,7 @@ package final class Replica: Sendable {
                 if user.isWelcome || self.isStopping.withLock({ $0 }) { refusals.excuse() }
                 switch end {
                 case .seeded(let seeded):
-                    return try finish(seeded, record)
+                    return try finish(seeded, record, quarantinedCount: quarantine.takenCount - before)
                 case .refused(let refusal, let why):
                     shared.failed("\(refusal): \(why)")
                     log.error("refused: \(peer): \(why)")
@@ -386,9 +387,15 @@ package final class Replica: Sendable {
         }
     }
 
-    private func finish(_ seeded: SeedUser.Seeded, _ record: ReplicaRecord) throws {
+    private func finish(_ seeded: SeedUser.Seeded, _ record: ReplicaRecord, quarantinedCount: Int) throws {
         try beginLog(after: seeded, record)
-        shared.update { $0.seed?.isDone = true }
+        shared.update {
+            $0.seed?.isDone = true
+            $0.seed?.quarantinedCount = quarantinedCount
+        }
+        if quarantinedCount > 0 {
+            log.notice("moved to the quarantine, as the primary does not have it so: \(quarantinedCount) names")
+        }
         log.info("seeded; the log begins after \(seeded.start), the copy is consistent at \(seeded.consistentAfter)")
     }
 

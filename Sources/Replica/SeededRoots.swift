@@ -2,15 +2,14 @@ import Formats
 import Linux
 import Store
 
-/// The roots of a replica's store in which there was something. One that is empty now is no copy, but most likely the mount
-/// point of a file system that is not mounted: it would be followed, and promoted, as if nothing had happened.
+/// The roots of a replica's store in which there was something; one that is empty now is a `StrangeRoot`.
 struct SeededRoots: Equatable, Sendable {
     private(set) var names: Set<RootName> = []
 
     init() {}
 
     init(_ layout: StoreLayout) throws(SystemError) {
-        for root in layout.roots where try Self.hasAnything(root.path) { names.insert(root.name) }
+        for root in layout.roots where try root.hasAnything() { names.insert(root.name) }
     }
 
     // MARK: - over a restart
@@ -23,25 +22,6 @@ struct SeededRoots: Equatable, Sendable {
 
     /// Throws `StrangeRoot` if a root that had something has nothing, or is not there. One that came since may be empty.
     func check(_ layout: StoreLayout) throws {
-        for root in layout.roots where names.contains(root.name) {
-            if try !Self.hasAnything(root.path) { throw StrangeRoot(name: root.name, path: root.path) }
-        }
+        try StrangeRoot.check(layout.roots.filter { names.contains($0.name) }, of: .replica)
     }
-
-    private static func hasAnything(_ path: String) throws(SystemError) -> Bool {
-        guard try FileStatus.of(path) != nil else { return false }
-        return try Directory(path).entries().contains { !$0.name.elementsEqual(StoreWriter.own) }
-    }
-}
-
-/// A root of the store has nothing in it, and this replica had.
-package struct StrangeRoot: Error, CustomStringConvertible {
-    let name: RootName
-    let path: String
-
-    package var description: String { "\(name): \(path) is empty, and this replica was seeded into it" }
-
-    package static let hint =
-        "is its file system mounted, and the path in imapd.conf right? If it is empty on purpose, "
-        + "\"mailsync seed --overwrite\" compares the store with the primary"
 }

@@ -82,7 +82,7 @@ struct Mailsync: ParsableCommand {
     /// What is for the operator to put right ends the daemon for good; the rest is the system's.
     private static func ending(of error: any Error) -> (ExitStatus, hint: String?) {
         switch error {
-        case is StrangeRoot: (.configuration, StrangeRoot.hint)
+        case let root as StrangeRoot: (.configuration, root.hint)
         case is MovedRoot: (.configuration, MovedRoot.hint)
         case is SeedRefusal: (.configuration, nil)
         case is MissingRoot: (.configuration, MissingRoot.hint)

@@ -137,8 +137,9 @@ class Pair:
             f.writelines(f'{k}: {v}\n' for k, v in lines.items() if v is not None)
 
     # ---- the program
-    def _account(self):
-        return processes.account(self.run_as) if self.run_as != 'root' else {}
+    def _account(self, name=None):
+        name = name or self.run_as
+        return processes.account(name) if name != 'root' else {}
 
     def argv(self, side, subcommand, *arguments):
         return [self.program, subcommand, '--config', side.config, *map(str, arguments)]
@@ -146,12 +147,12 @@ class Pair:
     def environment(self, side):
         return {**os.environ, 'HOME': side.state}
 
-    def command(self, side, subcommand, *arguments, expect=(0,), timeout=60, bare=False):
+    def command(self, side, subcommand, *arguments, expect=(0,), timeout=60, bare=False, run_as=None):
         """runs a subcommand to its end, `bare` without --config; an exit code that is not expected is a Failure"""
         argv = [self.program, subcommand, *map(str, arguments)] if bare else self.argv(side, subcommand, *arguments)
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors='replace', timeout=timeout, cwd='/',
-                                  env=self.environment(side), **self._account())
+                                  env=self.environment(side), **self._account(run_as))
         except subprocess.TimeoutExpired:
             raise Late(f'{side.name}: {subcommand} did not end within {timeout} s')
         if expect is not None and done.returncode not in expect:
@@ -201,8 +202,8 @@ class Pair:
             self.stop_daemon(which)
         self.start_daemon(which)
 
-    def seed(self, *arguments, timeout=120):
-        self.command(self.replica, 'seed', *arguments, timeout=timeout)
+    def seed(self, *arguments, timeout=120, run_as=None):
+        return self.command(self.replica, 'seed', *arguments, timeout=timeout, run_as=run_as)
 
     def status(self, which):
         return json.loads(self.command(self.side(which), 'status', '--json').stdout)

@@ -3,6 +3,7 @@ import Formats
 import Foundation
 import GRDB
 import Linux
+import Store
 import Synchronization
 
 /// What the log has told of the store so far: one row for each name, on disk, in SQLite.
@@ -370,11 +371,16 @@ final class Catalogue: Sendable {
 final class CatalogueSnapshot: Sendable {
     private let queue: DatabaseQueue
 
-    fileprivate init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
+    init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
 
     /// By name, in order.
     func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
+    }
+
+    /// Throws `StrangeRoot` if a root is empty of which something is known.
+    func checkRoots(_ layout: StoreLayout) throws {
+        try StrangeRoot.check(layout.roots.filter { try !entries(of: StorePath(root: $0.name)).isEmpty }, of: .primary)
     }
 
     /// Of all files; reads the whole table.

@@ -25,6 +25,8 @@ final class Shipper: LinkUser {
         /// Captures these whole; calls back with the position at which they are in the log.
         let resend: @Sendable (Set<StorePath>, @escaping @Sendable (Position) -> Void) -> Void
         let deposed: @Sendable (Epoch) -> Void
+        /// Told who was not let in, and why.
+        let refused: @Sendable (String) -> Void
         let now: @Sendable () -> Timestamp
         let log: Logger
         let desk: AuditDesk
@@ -160,7 +162,7 @@ final class Shipper: LinkUser {
         if let failure { return link.refuse(.failed, "journal: \(failure)") }
         switch answer {
         case .refuse(let refusal, let text):
-            parts.log.warning("refused \(link.peer): \(text)")
+            parts.refused("\(link.peer): \(text)")
             link.refuse(refusal, text)
         case .stream:
             guard parts.mayStream() else {

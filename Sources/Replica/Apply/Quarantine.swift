@@ -14,6 +14,7 @@ final class Quarantine: Sendable {
     /// Tells lives of one name in one batch apart.
     private let nextLife = Atomic<UInt64>(1)
 
+    private let taken = Atomic(0)
     private let lastExpiry = Mutex(Timestamp(nanoseconds: 0))
     /// The batch of which the directory's time was set last, and when.
     private let lastTouch = Mutex<(SequenceNumber, Timestamp)?>(nil)
@@ -23,6 +24,9 @@ final class Quarantine: Sendable {
     init(_ path: String) throws(SystemError) {
         directory = try Directory.make(path, parents: .cachedBySoleWriter)
     }
+
+    /// Names that were put here since this was made; a directory counts as one.
+    var takenCount: Int { taken.load(ordering: .relaxed) }
 
     /// Takes `path`, which `status` is of, out of `root`.
     func take(
@@ -64,6 +68,7 @@ final class Quarantine: Sendable {
             directory.forgetCached()
             try body(try newPlace(for: path, at: sequence))
         }
+        taken.add(1, ordering: .relaxed)
     }
 
     private func newPlace(for path: StorePath, at sequence: SequenceNumber) throws(SystemError) -> [UInt8] {

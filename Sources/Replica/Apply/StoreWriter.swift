@@ -21,8 +21,7 @@ final class StoreWriter: Sendable {
     private let nextName = Atomic<UInt64>(0)
     private let quarantine: Quarantine
 
-    /// In each root, while a replica is at work there.
-    static let own = Array(".mailsync".utf8)
+    private static let own = StoreLayout.replicaDirectory
     /// Parts come without gaps; some file systems make holes of zeros.
     private static let holeBytesMax: Int64 = 1 << 30
 

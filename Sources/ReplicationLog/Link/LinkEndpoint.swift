@@ -36,20 +36,26 @@ package final class LinkEndpoint: LinkDialer {
     private let tls: TLS
     private let trusted: Set<Fingerprint>
     private let log: Logger
+    private let refused: @Sendable (String) -> Void
 
     /// Connections that the kernel keeps until they are accepted.
     private static let backlog: Int32 = 128
 
-    package init(identity: Identity, trusting trusted: Set<Fingerprint>, log: Logger) throws {
+    /// `refused` is told, in words, who was not let in.
+    package init(
+        identity: Identity, trusting trusted: Set<Fingerprint>, log: Logger,
+        refused: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         tls = try TLS(identity: identity)
         self.trusted = trusted
         self.log = log
+        self.refused = refused
     }
 
     /// Listens on `address` until `stop`; each link that opens gets its user from `user`.
     package func listen(on address: Address, user: @escaping @Sendable () -> any LinkUser) async throws {
-        let (tls, trusted, log) = (tls, trusted, log)
+        let tls = tls
         let waiting = Waiting(log: log)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: Self.backlog)
@@ -59,7 +65,7 @@ package final class LinkEndpoint: LinkDialer {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()
-                    let handler = tls.serverHandler(Self.verification(trusted, peer, log, channel.remoteAddress))
+                    let handler = tls.serverHandler(self.verification(peer, channel.remoteAddress))
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
                         LinkHandler(user: user(), verified: peer, waiting: waiting))
@@ -75,7 +81,7 @@ package final class LinkEndpoint: LinkDialer {
 
     /// Dials `address`; returns when the link is open, throws `LinkFailure` if it does not open.
     package func dial(_ address: Address, user: any LinkUser) async throws {
-        let (tls, trusted, log) = (tls, trusted, log)
+        let tls = tls
         let opening = group.next().makePromise(of: Void.self)
         let bootstrap = ClientBootstrap(group: group)
             .connectTimeout(LinkTiming.connect)
@@ -84,7 +90,7 @@ package final class LinkEndpoint: LinkDialer {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()
-                    let handler = try tls.clientHandler(Self.verification(trusted, peer, log, channel.remoteAddress))
+                    let handler = try tls.clientHandler(self.verification(peer, channel.remoteAddress))
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
                         LinkHandler(user: user, verified: peer, opening: opening))
@@ -124,16 +130,16 @@ package final class LinkEndpoint: LinkDialer {
     /// The same without waiting, for who is on the way out already; after `stop`, nothing.
     package func stopSoon() { group.shutdownGracefully { _ in } }
 
-    private static func verification(
-        _ trusted: Set<Fingerprint>, _ peer: VerifiedPeer, _ log: Logger, _ address: SocketAddress?
-    ) -> @Sendable (Fingerprint) -> Bool {
-        { fingerprint in
+    private func verification(_ peer: VerifiedPeer, _ address: SocketAddress?) -> @Sendable (Fingerprint) -> Bool {
+        let (trusted, log, refused) = (trusted, log, refused)
+        let host = address?.ipAddress ?? "somebody"
+        return { fingerprint in
             let isTrusted = trusted.contains(fingerprint)
             peer.note(fingerprint, isTrusted: isTrusted)
             if !isTrusted {
-                log.warning(
-                    "refused a connection: the other end's certificate is \(fingerprint), which is no peer_fingerprint here"
-                )
+                let why = "\(host): its certificate is \(fingerprint), which is no peer_fingerprint here"
+                log.warning("refused \(why)")
+                refused(why)
             }
             return isTrusted
         }

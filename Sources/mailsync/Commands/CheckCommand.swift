@@ -2,6 +2,7 @@ import ArgumentParser
 import Formats
 import Foundation
 import Linux
+import Primary
 import Replica
 import ReplicationLog
 import Store
@@ -141,9 +142,11 @@ struct HostCheck {
         let layout = try configuration.layout()
         for warning in layout.warnings { facts.append("warning: \(warning)") }
         do {
-            try Replica.checkRoots(in: configuration.state, layout)
+            try isReplica
+                ? Replica.checkRoots(in: configuration.state, layout)
+                : Primary.checkRoots(in: configuration.state, layout)
         } catch let root as StrangeRoot {
-            problem("\(root)", mend: StrangeRoot.hint)
+            problem("\(root)", mend: root.hint)
         } catch {}  // a state that cannot be read is told above
         var directoryCount = 0
         for root in layout.roots {

@@ -26,6 +26,7 @@ struct PromoteCommand: ParsableCommand {
         if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
             throw Failure(.configuration, warning, hint: "stop it, promote, and start it again")
         }
+        var next = "the daemon goes on as the primary"
         do {
             switch try ControlClient(path: state.controlSocket).ask(.promote(held: held), timeout: .seconds(3600)) {
             case .done(let report): Output.print(report)
@@ -34,8 +35,9 @@ struct PromoteCommand: ParsableCommand {
             }
         } catch let failure as Failure where failure.status == .unavailable && failure.why.hasPrefix("no daemon") {
             Output.print(try OfflinePromotion(configuration: configuration, state: state, held: held).run())
+            next = "\"mailsync run\" serves replicas of this end"
         }
-        Output.note("hint: Cyrus can be started here; \"mailsync run\" serves replicas of this end")
+        Output.note("hint: Cyrus can be started here; \(next)")
     }
 }
 

@@ -21,6 +21,8 @@ final class Daemon: Sendable {
     let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
     let wantedPromotion = Mutex<Promotion?>(nil)
+    /// Who was not let in last, and why.
+    let lastRefusal = Mutex<StatusReport.Incident?>(nil)
     /// What became of a promotion, for who asked for it.
     let promotion = Condition<ControlAnswer?>(nil)
 
@@ -196,7 +198,9 @@ final class Daemon: Sendable {
         serveAudits(of: primary)
         current.withLock { $0 = .primary(primary) }
         defer { current.withLock { $0 = .none } }
-        try await endpoint.listen(on: address) { primary.makeLinkUser { epoch in self.deposed(by: epoch, standing) } }
+        try await endpoint.listen(on: address) {
+            primary.makeLinkUser(deposed: { self.deposed(by: $0, standing) }, refused: self.noteRefusal)
+        }
         log.info("primary of \(configuration.store), epoch \(standing.epoch)")
         notify("READY=1")
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -312,7 +316,11 @@ final class Daemon: Sendable {
                 .configuration, "\(configuration.file): peer_fingerprint: is missing, or still the example's zeros",
                 hint: "take what \"mailsync fingerprint\" prints on the other end")
         }
-        return try LinkEndpoint(identity: try state.identity(), trusting: trusted, log: log)
+        return try LinkEndpoint(identity: try state.identity(), trusting: trusted, log: log, refused: noteRefusal)
+    }
+
+    @Sendable private func noteRefusal(_ why: String) {
+        lastRefusal.withLock { $0 = StatusReport.Incident(why: why, at: Timestamp.now().iso8601) }
     }
 
     // MARK: - promotion

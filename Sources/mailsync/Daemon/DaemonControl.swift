@@ -39,7 +39,9 @@ extension Daemon {
     private func status() throws -> StatusReport {
         switch current.withLock({ $0 }) {
         case .primary(let primary):
-            return StatusReport(store: configuration.store, primary: primary.status, now: .now())
+            return StatusReport(
+                store: configuration.store, primary: primary.status, lastRefusal: lastRefusal.withLock { $0 },
+                now: .now())
         case .replica(let replica):
             return StatusReport(
                 store: configuration.store, replica: replica.status,

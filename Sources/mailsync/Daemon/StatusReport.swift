@@ -26,6 +26,8 @@ struct StatusReport: Codable, Sendable {
     var oldest: String?
     var residentBytes: Int?
     var lastError: Incident?
+    /// Who was not let in last, and why.
+    var lastRefusal: Incident?
     /// What is wrong with this host as it is now.
     var warnings: [String]?
     var audit: Audit?
@@ -132,7 +134,7 @@ extension Timestamp {
 }
 
 extension StatusReport {
-    init(store: String, primary status: PrimaryStatus, now: Timestamp) {
+    init(store: String, primary status: PrimaryStatus, lastRefusal: Incident?, now: Timestamp) {
         let slots = status.replicas.values
         let slowest = slots.map(\.slot.flushed).min()
         self.init(
@@ -166,6 +168,7 @@ extension StatusReport {
         capture = Capture(status.capture)
         if let scrub = status.scrub { audit = Audit(scrub, now: now) }
         if let error = status.capture.lastError { lastError = Incident(why: error.why, at: error.since.iso8601) }
+        self.lastRefusal = lastRefusal
     }
 
     init(store: String, replica status: ReplicaStatus, warning: String?, now: Timestamp) {
@@ -290,7 +293,8 @@ extension StatusReport {
             positions.received.map { "received \($0)" }, positions.flushed.map { "flushed \($0)" },
             positions.applied.map { "applied \($0)" },
         ]
-        lines.append(("positions", shown.compactMap { $0 }.joined(separator: ", ")))
+        let known = shown.compactMap(\.self).joined(separator: ", ")
+        if !known.isEmpty { lines.append(("positions", known)) }
         if let lag {
             let seconds = lag.seconds.map { String(format: "%.1f s, ", $0) } ?? ""
             let bytes = lag.bytes > 0 ? String(format: ", about %.1f MB", Double(lag.bytes) / 1e6) : ""
@@ -340,6 +344,7 @@ extension StatusReport {
         if let audit { lines.append(("scrub", audit.text)) }
         if let awaitedFiles, awaitedFiles > 0 { lines.append(("awaited", "\(awaitedFiles) files asked for whole")) }
         for warning in warnings ?? [] { lines.append(("warning", warning)) }
+        if let lastRefusal { lines.append(("last refused", "\(lastRefusal.at): \(lastRefusal.why)")) }
         if let lastError { lines.append(("last error", "\(lastError.at): \(lastError.why)")) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { label, value in

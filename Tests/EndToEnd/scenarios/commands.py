@@ -108,6 +108,11 @@ class Commands(PairGroup):
             self.mistake(side, 'was made for the store "mail1"', CONFIGURATION, other, *command)
         self.pair.start_daemon(side)
 
+    def check_refusal(self, word):
+        told = self.pair.status('p')['lastRefusal']['why']
+        if word not in told:
+            raise Failure(f'the primary tells of the refusal: {told}')
+
     @scenario('a seed that the primary refuses ends, and says why')
     def refused_seed(self):
         side = self.pair.r
@@ -117,10 +122,12 @@ class Commands(PairGroup):
         self.pair.kill(side)
         self.with_configuration(side, other, 'init', '--role', 'replica')
         self.mistake(side, "this end's certificate is not known there", UNAVAILABLE, other, 'seed', '--overwrite')
+        self.check_refusal('127.0.0.1: its certificate is SHA256:')
         for name in ('key.pem', 'certificate.pem'):
             shutil.copy2(f'{side.state}/{name}', f'{state}/{name}')
             side.cyrus.own(f'{state}/{name}')
         self.mistake(side, 'the primary\'s store is "mail1"', CONFIGURATION, other, 'seed', '--overwrite')
+        self.check_refusal('the primary\'s store is "mail1"')
         stranger = self.copy_of(side, state=state, peer_fingerprint='SHA256:' + '12' * 32)
         self.with_configuration(side, stranger, 'init', '--role', 'replica')       # the name was a slip: nothing came of it yet
         self.mistake(side, 'no peer_fingerprint here', UNAVAILABLE, stranger, 'seed', '--overwrite')

@@ -60,6 +60,25 @@ class Places(PairGroup):
         self.deliver([1], 2)
         self.judge()
 
+    @scenario('a primary whose partition is not mounted does not tell that all was removed')
+    def not_mounted_primary(self):
+        pair = self.make(users=range(2)).start()
+        self.deliver([0], 2)
+        pair.wait_now()
+        pair.stop_daemon('p')
+        part = pair.p.roots['partition-default']
+        os.rename(part, part + '.away')
+        pair.p.cyrus.own_directory(part, 0o755)
+        for subcommand in ('check', 'run'):
+            said = pair.command(pair.p, subcommand, expect=(CONFIGURATION,)).stderr
+            if part not in said or 'mounted' not in said:
+                raise Failure(f'{subcommand} says: {said}')
+        os.rmdir(part)
+        os.rename(part + '.away', part)
+        pair.start_daemon('p')
+        self.deliver([1], 2)
+        self.judge()
+
     @scenario('extended attributes come, change and go')
     def attributes(self):
         pair = self.make(users=range(2)).start()

@@ -1,5 +1,6 @@
 """A new replica: seeded at once, seeded while the primary is at work, interrupted, and seeded over an old copy."""
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import time
 
 from lab import processes
 from pair import CONFIGURATION, UNAVAILABLE, Failure
-from runner import scenario
+from runner import Skip, scenario
 
 from .common import PairGroup, told
 
@@ -124,7 +125,29 @@ class Seeding(PairGroup):
         pair.r.cyrus.own_directory(pair.r.state, 0o700)
         pair.command(pair.r, 'init', '--role', 'replica')
         self.acquaint()
-        pair.seed('--overwrite')
+        said = pair.seed('--overwrite').stderr
+        moved = re.search(r'(\d+) names .* were moved aside', said)
+        if not moved or int(moved[1]) < 3:
+            raise Failure(f'a seed over what is spoiled says: {said}')
+        pair.start_daemon('r')
+        self.judge()
+
+    @scenario('a seed by root leaves nothing of root\'s to the daemon')
+    def by_root(self):
+        pair = self.make(store=self.store(100)).start(cyrus=False, seed=False)
+        if pair.run_as == 'root':
+            raise Skip('the daemons run as root here')
+        pair.seed(run_as='root')
+        foreign = [p for d, _, names in os.walk(pair.r.state) for p in [d, *(f'{d}/{n}' for n in names)] if os.lstat(p).st_uid == 0]
+        if foreign:
+            raise Failure(f'a seed by root left to root: {foreign}')
+        record = pair.r.state + '/replica'
+        before = os.stat(record)
+        os.chown(record, 0, 0)
+        said = pair.command(pair.r, 'check', expect=(CONFIGURATION,)).stderr
+        if f'{record}: belongs to root' not in said or 'chown' not in said:
+            raise Failure(f'check says: {said}')
+        os.chown(record, before.st_uid, before.st_gid)
         pair.start_daemon('r')
         self.judge()
 

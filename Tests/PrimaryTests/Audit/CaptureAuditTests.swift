@@ -30,9 +30,11 @@ import Testing
         try catalogue.set(note, CatalogueEntry(status, digest: PageTable.digest(of: bytes)))
     }
 
-    private func audit(patience: Duration = .seconds(60)) -> CaptureAudit {
+    private func audit(
+        patience: Duration = .seconds(60), isAlarmed: @escaping (StorePath) -> Bool = { _ in false }
+    ) -> CaptureAudit {
         CaptureAudit(
-            roots: roots, catalogue: catalogue, now: { Timestamp.now() }, isAlarmed: { _ in false }, patience: patience)
+            roots: roots, catalogue: catalogue, now: { Timestamp.now() }, isAlarmed: isAlarmed, patience: patience)
     }
 
     private func request(_ number: UInt64) throws -> CheckRequest {
@@ -120,6 +122,22 @@ import Testing
         #expect(try audit.close(mark: { dirty.mark($0) }, fetchEvents: {}).isEmpty)
         try round(audit, &dirty)
         #expect(missed(try audit.close(mark: { dirty.mark($0) }, fetchEvents: {})) == [note])
+    }
+
+    @Test(arguments: [false, true])
+    func `what a check asked for that was given up is not shipped if it is as recorded, unless an event told`(
+        isTold: Bool
+    ) throws {
+        let isAlarmed = Mutex(true)
+        let audit = audit(patience: .zero) { _ in isAlarmed.withLock { $0 } }
+        var dirty = DirtySet()
+        audit.begin(try request(7), &dirty)
+        #expect(try audit.close(mark: { dirty.mark($0) }, fetchEvents: {}).map(\.unlooked) == [[note]])
+        isAlarmed.withLock { $0 = false }
+        if isTold { audit.note(.name(note)) }
+        #expect(try audit.unproven(root, [utf8("note")]) == (isTold ? [utf8("note")] : []))
+        audit.looked(at: root, [utf8("note")])
+        #expect(try audit.unproven(root, [utf8("note")]) == [utf8("note")])
     }
 
     @Test(arguments: [false, true])

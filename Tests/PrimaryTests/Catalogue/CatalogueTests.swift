@@ -1,6 +1,8 @@
 import Digests
 import Formats
+import Foundation
 import Linux
+import Store
 import Testing
 
 @testable import Primary
@@ -26,6 +28,26 @@ import Testing
 
     private func names(_ catalogue: Catalogue, _ directory: StorePath) throws -> [String] {
         try catalogue.entries(of: directory).map { String(decoding: $0.name, as: UTF8.self) }
+    }
+
+    // MARK: - roots
+
+    @Test func `a root that is empty is strange only if something was told of it`() throws {
+        let store = try directory.makeStore()
+        let partition = try #require(store.layout.root(RootName("partition-default")))
+        let file = StorePath(partition.name, "user")
+        let catalogue = try catalogue()
+        try FileManager.default.removeItem(atPath: partition.path)
+        try catalogue.snapshot().checkRoots(store.layout)
+        try catalogue.set(file, entry(.directory))
+        try catalogue.commit(at: .zero)
+        let strange = #expect(throws: StrangeRoot.self) { try catalogue.snapshot().checkRoots(store.layout) }
+        #expect(
+            strange?.description == "partition-default: \(partition.path) is empty, and was not when mailsync ran last")
+        _ = try Directory.make(partition.path)
+        #expect(throws: StrangeRoot.self) { try catalogue.snapshot().checkRoots(store.layout) }
+        _ = try Directory.make(partition.path + "/user")
+        try catalogue.snapshot().checkRoots(store.layout)
     }
 
     // MARK: - rows

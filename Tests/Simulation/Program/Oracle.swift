@@ -342,10 +342,10 @@ final class Oracle {
     }
 
     /// mailboxes.db may be ahead of the mailboxes' headers, as after a crash of Cyrus; never behind, and what it names is there.
-    /// A primary whose disk fails may have an alarm of it, and ship the others.
+    /// A primary that cannot read all of its store may have an alarm of it, and ship the others.
     private func checkMailboxList(against tree: Tree, at place: String) throws {
         let roots = try StoreRoots(replica.layout)
-        guard tree[Self.mailboxList] != nil, primary.faultCount == 0 else { return }
+        guard tree[Self.mailboxList] != nil, primary.storeFaultCount == 0 else { return }
         let headers = tree.keys.filter { $0.name.elementsEqual("cyrus.header".utf8) }
         let paths = Dictionary(headers.map { (Array($0.parent.name), $0) }, uniquingKeysWith: { first, _ in first })
         for entry in try TwoskipDatabase(try roots.open(Self.mailboxList).readAll(max: 1 << 24)).entries() {
