@@ -28,12 +28,8 @@ import Testing
         var isEnded = false
     }
 
-    /// Runs `work` beside the watcher, and returns the hints up to the cookie made at its end.
-    private func hints(while work: () throws -> Void) throws -> [Hint] {
-        try hints { _ in try work() }
-    }
-
-    /// The same; what `work` gets returns when all that was done before has been told.
+    /// Runs `work` beside the watcher, and returns the hints up to the cookie made at its end. What `work` gets
+    /// returns when all that was done before has been told.
     private func hints(while work: (_ settle: () throws -> Void) throws -> Void) throws -> [Hint] {
         try hints(of: try watcher(), while: work)
     }
@@ -71,7 +67,7 @@ import Testing
     }
 
     @Test func `a user's lock that is let go is told, after what was written under it`() throws {
-        let hints = try hints {
+        let hints = try hints { _ in
             try write("mail/uuid/x")
             try write("lock/q/*U*alice^smith.lock")
         }
@@ -81,12 +77,12 @@ import Testing
     }
 
     @Test func `locks that are no user's are not told`() throws {
-        let hints = try hints { try write("lock/q/quux.lock") }
+        let hints = try hints { _ in try write("lock/q/quux.lock") }
         #expect(hints.count == 1, "more than the cookie: \(hints)")
     }
 
     @Test func `a cookie comes after all that was written before it`() throws {
-        let hints = try hints {
+        let hints = try hints { _ in
             for number in 0..<3000 { try write("mail/uuid/\(number)") }
         }
         let names = Set(hints.dropLast())
@@ -120,7 +116,7 @@ import Testing
     }
 
     @Test func `what does not travel is not told, however often it is written`() throws {
-        let hints = try hints { for _ in 0..<200 { try write("conf/mailboxes.db.NEW") } }
+        let hints = try hints { _ in for _ in 0..<200 { try write("conf/mailboxes.db.NEW") } }
         #expect(hints.count == 1, "more than the cookie: \(hints)")
     }
 
