@@ -95,7 +95,11 @@ final class RecordApplier: Sendable {
             try writer.writePart(of: result, for: path, offset: offset, bytes)
         case .assembled(let metadata, let result, let byteCount):
             forget(path)
-            if try writer.assemble(path, metadata, result: result, byteCount: byteCount, at: sequence) { break }
+            let isPlaced = try mode == .replay && writer.table(of: path)?.digest == result
+            let isAssembled = try writer.assemble(
+                path, metadata, result: result, byteCount: byteCount, at: sequence,
+                isPlaced ? .dropped : predecessor(of: path))
+            if isAssembled { break }
             guard try writer.table(of: path)?.digest == result else {
                 return lacking(path, result, mode, why: "its parts are not there")
             }

@@ -228,7 +228,8 @@ final class StoreWriter: Sendable {
 
     /// Puts the parts of `result` in place, if they are that; false if they are not.
     func assemble(
-        _ path: StorePath, _ metadata: Metadata, result: Digest, byteCount: Int, at sequence: SequenceNumber
+        _ path: StorePath, _ metadata: Metadata, result: Digest, byteCount: Int, at sequence: SequenceNumber,
+        _ predecessor: Predecessor = .dropped
     ) throws(SystemError) -> Bool {
         let root = try root(of: path)
         let name = partName(result)
@@ -248,6 +249,7 @@ final class StoreWriter: Sendable {
         // Its parts came in batches that are not applied again after a crash.
         try file.flushData()
         try setMetadata(of: file, metadata)
+        if predecessor == .quarantined { try remove(path, at: sequence) }
         try place(name, at: path, in: root, sequence)
         return true
     }

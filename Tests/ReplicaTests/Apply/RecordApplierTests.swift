@@ -216,7 +216,6 @@ import Testing
 
     // MARK: - replay, in particular
 
-    /// IMAP's MOVE: a link in one mailbox, and the removal of where it links to.
     /// A message is made in its place, so a crash may leave a part of it; another message of that name is somebody's mail.
     @Test(arguments: [0, 1, 19_999])
     func `what a crash left of a message is completed, and another message is kept`(_ byteCount: Int) throws {
@@ -232,10 +231,21 @@ import Testing
         #expect(try kept() == 1)
     }
 
-    private func kept() throws -> Int {
-        try store.tree(["state/quarantine"]).keys.filter { $0.hasSuffix("/1.") }.count
+    private func kept(_ name: String = "1.") throws -> Int {
+        try store.tree(["state/quarantine"]).keys.filter { $0.hasSuffix("/" + name) }.count
     }
 
+    @Test(arguments: ["whole", "delta", "assembled"])
+    func `what a seed over a copy replaces is kept, however it comes`(_ kind: String) throws {
+        let seed = RecordApplier(try store.writer(), layout: store.layout, purpose: .seedOverCopy)
+        let (before, record, made) = try steps(kind)
+        #expect(try applier.apply(.whole(index, old)) == .applied)
+        for record in before + [record] { #expect(try seed.apply(record) == .applied) }
+        #expect(try store.bytes("mail/user/alice/cyrus.index") == made)
+        #expect(try kept("cyrus.index") == 1)
+    }
+
+    /// IMAP's MOVE: a link in one mailbox, and the removal of where it links to.
     @Test func `a message that was moved is not asked for again`() throws {
         let moved = StorePath(mail, "user/alice/Sent/9.")
         let log = [
