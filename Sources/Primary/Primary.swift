@@ -81,7 +81,7 @@ package final class Primary: Sendable {
     private let isEnded = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
-    /// Throws `StrangeRoot` if a root is empty of which the log has told something.
+    /// Throws `StrangeRoot` if a root has no file of which the catalogue has some.
     package init(_ options: Options, roots: StoreRoots, locks: CyrusLocks, log: Logger) throws {
         self.options = options
         self.roots = roots
@@ -105,7 +105,7 @@ package final class Primary: Sendable {
                 roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
                 now: Timestamp.now, log: log))
         try replay()
-        try catalogue.snapshot().checkRoots(roots.layout)
+        try Self.checkFiles(of: roots, catalogue.snapshot())
     }
 
     /// The batches that the catalogue does not know of yet: a row of each path with the digest that was shipped, and of
@@ -349,17 +349,25 @@ package final class Primary: Sendable {
         }
     }
 
-    // MARK: - waiting
+    // MARK: - roots
 
-    /// Throws `StrangeRoot` as `init` does, for who only asks; anything else if there is no catalogue yet, or it cannot be read.
+    /// Throws `StrangeRoot` as `init` does, but for what the journal has beyond the catalogue; a root may be missing.
     package static func checkRoots(in state: String, _ layout: StoreLayout) throws {
-        try CatalogueSnapshot(path: Self.cataloguePath(state)).checkRoots(layout)
+        let path = cataloguePath(state)
+        guard try FileStatus.of(path) != nil else { return }
+        try checkFiles(of: try StoreRoots(layout, allowingMissing: true), try CatalogueSnapshot(path: path))
+    }
+
+    private static func checkFiles(of roots: StoreRoots, _ known: CatalogueSnapshot) throws {
+        try StrangeRoot.check(roots.layout.roots.map(\.name).filter { try known.hasFiles(in: $0) }, of: roots, .primary)
     }
 
     private static func cataloguePath(_ state: String) -> String { state + "/catalogue" }
 
     /// Throws `MovedRoot` if the store's roots are not where they were.
-    package func checkRoots() throws { try roots.checkPlaces() }
+    package func checkPlaces() throws { try roots.checkPlaces() }
+
+    // MARK: - waiting
 
     /// The position at which everything is in the log that was written before this call; nothing after `timeout`.
     ///

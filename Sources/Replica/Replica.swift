@@ -325,7 +325,8 @@ package final class Replica: Sendable {
     /// Seeds, and comes back with the state saying so; tries again after an interruption. Throws `SeedNotBegun`.
     private func seed(_ tries: SeedTries) async throws {
         var record = try ReplicaRecord(in: options.state)
-        let isEmpty = try TargetCheck(layout: layout, writer: writer).isEmpty()
+        let roots = try StoreRoots(layout)
+        let isEmpty = try !roots.names.contains { try roots.hasFiles(in: $0) }
         guard isEmpty || record.phase != .unseeded || options.mayOverwrite else {
             throw SeedRefusal(layout: layout)
         }
@@ -361,7 +362,7 @@ package final class Replica: Sendable {
                 if user.isWelcome || self.isStopping.withLock({ $0 }) { refusals.excuse() }
                 switch end {
                 case .seeded(let seeded):
-                    return try finish(seeded, record, quarantinedCount: quarantine.takenCount - before)
+                    return try finish(seeded, record, movedCount: quarantine.takenCount - before)
                 case .refused(let refusal, let why):
                     shared.failed("\(refusal): \(why)")
                     log.error("refused: \(peer): \(why)")
@@ -387,14 +388,14 @@ package final class Replica: Sendable {
         }
     }
 
-    private func finish(_ seeded: SeedUser.Seeded, _ record: ReplicaRecord, quarantinedCount: Int) throws {
+    /// `movedCount`: what this run has moved aside, a directory counting once.
+    private func finish(_ seeded: SeedUser.Seeded, _ record: ReplicaRecord, movedCount: Int) throws {
         try beginLog(after: seeded, record)
-        shared.update {
-            $0.seed?.isDone = true
-            $0.seed?.quarantinedCount = quarantinedCount
-        }
-        if quarantinedCount > 0 {
-            log.notice("moved to the quarantine, as the primary does not have it so: \(quarantinedCount) names")
+        shared.update { $0.seed?.isDone = true }
+        if movedCount > 0 {
+            log.notice(
+                "\(movedCount) names that the primary has otherwise, or not at all, were moved aside: \"mailsync quarantine list\" shows them"
+            )
         }
         log.info("seeded; the log begins after \(seeded.start), the copy is consistent at \(seeded.consistentAfter)")
     }

@@ -42,8 +42,6 @@ package struct SeedProgress: Sendable {
     package var wireBytes: UInt64 = 0
     package var started = MonotonicTime.now()
     package var isDone = false
-    /// Names that were moved aside, as the primary has none of them, or another; known when it is done.
-    package var quarantinedCount = 0
 
     /// Until all has come, if the rest goes as what came so far.
     package func remaining(now: MonotonicTime) -> Duration? {

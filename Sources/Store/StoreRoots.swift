@@ -13,11 +13,13 @@ package final class StoreRoots: Sendable {
     package let owner: UInt32
     package let group: UInt32
 
-    /// Throws if a root cannot be opened. One that nobody configured may be missing.
-    package init(_ layout: StoreLayout) throws(SystemError) {
+    /// Throws if a root cannot be opened. One that nobody configured may be missing, with `allowingMissing` any but
+    /// configdirectory.
+    package init(_ layout: StoreLayout, allowingMissing: Bool = false) throws(SystemError) {
         var roots: [RootName: Directory] = [:]
         for root in layout.roots {
-            if root.origin == .builtIn, try FileStatus.of(root.path) == nil { continue }
+            let mayBeMissing = root.origin == .builtIn || allowingMissing && root.name != .configuration
+            if mayBeMissing, try FileStatus.of(root.path) == nil { continue }
             roots[root.name] = try Directory(root.path)
         }
         guard let configuration = roots[.configuration] else { preconditionFailure("a layout without configdirectory") }

@@ -19,10 +19,10 @@ import Testing
 
     /// A listener that trusts `trusted`, with the user all its links get, and where it listens.
     private func listening(
-        trusting trusted: Set<Fingerprint>, _ user: Recorder
+        trusting trusted: Set<Fingerprint>, _ user: Recorder, refused: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> (endpoint: LinkEndpoint, address: Address) {
         let lines = LogLines()
-        let endpoint = try LinkEndpoint(identity: primary, trusting: trusted, log: lines.logger)
+        let endpoint = try LinkEndpoint(identity: primary, trusting: trusted, log: lines.logger, refused: refused)
         try await endpoint.listen(on: Address("127.0.0.1:0")!, user: { user })
         // The port that the kernel chose is in the one line that the listener logs.
         let line = try #require(lines.all.first { $0.hasPrefix("listening on") })
@@ -68,22 +68,33 @@ import Testing
 
     @Test func `a replica that is not pinned gets no link, and the primary never hears of it`() async throws {
         let (server, client) = (Recorder(), Recorder())
-        let (listener, address) = try await listening(trusting: [primary.fingerprint], server)
+        let refused = Mutex<[String]>([])
+        let (listener, address) = try await listening(trusting: [primary.fingerprint], server) { why in
+            refused.withLock { $0.append(why) }
+        }
         let dialler = try dialling(trusting: [primary.fingerprint])
         // In TLS 1.3 the client is done before the server has looked at its certificate: the link may open, and closes.
         do { try await dialler.dial(address, user: client) } catch { client.note(closed: "\(error)") }
         #expect(try await client.waitForClosing() != nil)
         #expect(server.hasLink == false)
+        let who = "127.0.0.1: its certificate is \(replica.fingerprint), which is no peer_fingerprint here"
+        #expect(refused.withLock { $0 } == [who])
         try await dialler.stop()
         try await listener.stop()
     }
 
-    @Test func `a primary that is not pinned is not talked to`() async throws {
+    @Test func `a primary that is not pinned is not talked to, and counts as nobody who was refused`() async throws {
         let (server, client) = (Recorder(), Recorder())
         let (listener, address) = try await listening(trusting: [replica.fingerprint], server)
-        let dialler = try dialling(trusting: [replica.fingerprint])
+        let refused = Mutex<[String]>([])
+        let lines = LogLines()
+        let dialler = try LinkEndpoint(identity: replica, trusting: [replica.fingerprint], log: lines.logger) { why in
+            refused.withLock { $0.append(why) }
+        }
         await #expect(throws: (any Error).self) { try await dialler.dial(address, user: client) }
         #expect(client.hasLink == false)
+        #expect(refused.withLock { $0 } == [])
+        #expect(lines.all.contains { $0.hasPrefix("\(address): its certificate is \(primary.fingerprint)") })
         try await dialler.stop()
         try await listener.stop()
     }

@@ -3,7 +3,6 @@ import Formats
 import Foundation
 import GRDB
 import Linux
-import Store
 import Synchronization
 
 /// What the log has told of the store so far: one row for each name, on disk, in SQLite.
@@ -378,9 +377,16 @@ final class CatalogueSnapshot: Sendable {
         try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
     }
 
-    /// Throws `StrangeRoot` if a root is empty of which something is known.
-    func checkRoots(_ layout: StoreLayout) throws {
-        try StrangeRoot.check(layout.roots.filter { try !entries(of: StorePath(root: $0.name)).isEmpty }, of: .primary)
+    /// Whether there is any in that root that is no directory.
+    func hasFiles(in root: RootName) throws -> Bool {
+        try queue.unsafeRead { database in
+            try Bool.fetchOne(
+                database,
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM file JOIN directory ON directory.id = file.directory
+                        WHERE root = ? AND kind <> 1)
+                    """, arguments: [root.name]) ?? false
+        }
     }
 
     /// Of all files; reads the whole table.

@@ -21,7 +21,8 @@ final class StoreWriter: Sendable {
     private let nextName = Atomic<UInt64>(0)
     private let quarantine: Quarantine
 
-    private static let own = StoreLayout.replicaDirectory
+    /// In each root, while a replica is at work there.
+    private static let own = Array(".mailsync".utf8)
     /// Parts come without gaps; some file systems make holes of zeros.
     private static let holeBytesMax: Int64 = 1 << 30
 

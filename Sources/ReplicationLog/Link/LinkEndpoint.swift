@@ -41,7 +41,7 @@ package final class LinkEndpoint: LinkDialer {
     /// Connections that the kernel keeps until they are accepted.
     private static let backlog: Int32 = 128
 
-    /// `refused` is told, in words, who was not let in.
+    /// `refused` is told, in words, who connected and was not let in.
     package init(
         identity: Identity, trusting trusted: Set<Fingerprint>, log: Logger,
         refused: @escaping @Sendable (String) -> Void = { _ in }
@@ -55,7 +55,6 @@ package final class LinkEndpoint: LinkDialer {
 
     /// Listens on `address` until `stop`; each link that opens gets its user from `user`.
     package func listen(on address: Address, user: @escaping @Sendable () -> any LinkUser) async throws {
-        let tls = tls
         let waiting = Waiting(log: log)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: Self.backlog)
@@ -65,7 +64,11 @@ package final class LinkEndpoint: LinkDialer {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()
-                    let handler = tls.serverHandler(self.verification(peer, channel.remoteAddress))
+                    let host = channel.remoteAddress?.ipAddress ?? "somebody"
+                    let handler = self.tls.serverHandler(
+                        self.verification(peer) { fingerprint in
+                            self.refuse("\(host): its certificate is \(fingerprint), which is no peer_fingerprint here")
+                        })
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
                         LinkHandler(user: user(), verified: peer, waiting: waiting))
@@ -81,7 +84,6 @@ package final class LinkEndpoint: LinkDialer {
 
     /// Dials `address`; returns when the link is open, throws `LinkFailure` if it does not open.
     package func dial(_ address: Address, user: any LinkUser) async throws {
-        let tls = tls
         let opening = group.next().makePromise(of: Void.self)
         let bootstrap = ClientBootstrap(group: group)
             .connectTimeout(LinkTiming.connect)
@@ -90,7 +92,11 @@ package final class LinkEndpoint: LinkDialer {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()
-                    let handler = try tls.clientHandler(self.verification(peer, channel.remoteAddress))
+                    let handler = try self.tls.clientHandler(
+                        self.verification(peer) { [log = self.log] fingerprint in
+                            log.warning(
+                                "\(address): its certificate is \(fingerprint), which is no peer_fingerprint here")
+                        })
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
                         LinkHandler(user: user, verified: peer, opening: opening))
@@ -130,18 +136,19 @@ package final class LinkEndpoint: LinkDialer {
     /// The same without waiting, for who is on the way out already; after `stop`, nothing.
     package func stopSoon() { group.shutdownGracefully { _ in } }
 
-    private func verification(_ peer: VerifiedPeer, _ address: SocketAddress?) -> @Sendable (Fingerprint) -> Bool {
-        let (trusted, log, refused) = (trusted, log, refused)
-        let host = address?.ipAddress ?? "somebody"
-        return { fingerprint in
+    private func verification(
+        _ peer: VerifiedPeer, otherwise: @escaping @Sendable (Fingerprint) -> Void
+    ) -> @Sendable (Fingerprint) -> Bool {
+        { [trusted] fingerprint in
             let isTrusted = trusted.contains(fingerprint)
             peer.note(fingerprint, isTrusted: isTrusted)
-            if !isTrusted {
-                let why = "\(host): its certificate is \(fingerprint), which is no peer_fingerprint here"
-                log.warning("refused \(why)")
-                refused(why)
-            }
+            if !isTrusted { otherwise(fingerprint) }
             return isTrusted
         }
+    }
+
+    private func refuse(_ why: String) {
+        log.warning("refused \(why)")
+        refused(why)
     }
 }

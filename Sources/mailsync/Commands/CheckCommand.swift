@@ -147,7 +147,9 @@ struct HostCheck {
                 : Primary.checkRoots(in: configuration.state, layout)
         } catch let root as StrangeRoot {
             problem("\(root)", mend: root.hint)
-        } catch {}  // a state that cannot be read is told above
+        } catch let error where !(error is SystemError) {
+            problem("\(configuration.state): \(error)", mend: "run this as the user that runs mailsync")
+        } catch {}  // told of where the state and the roots are looked at
         var directoryCount = 0
         for root in layout.roots {
             facts.append("root: \(root.name): \(root.path)")

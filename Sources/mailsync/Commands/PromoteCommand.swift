@@ -37,6 +37,9 @@ struct PromoteCommand: ParsableCommand {
             Output.print(try OfflinePromotion(configuration: configuration, state: state, held: held).run())
             next = "\"mailsync run\" serves replicas of this end"
         }
+        if configuration.listen == nil {
+            next = "add \"listen: 0.0.0.0:2009\" to \(configuration.file) for \"mailsync run\""
+        }
         Output.note("hint: Cyrus can be started here; \(next)")
     }
 }

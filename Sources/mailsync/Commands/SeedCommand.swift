@@ -32,14 +32,7 @@ struct SeedCommand: RunsUntilTold {
                 "this replica was seeded before: nothing was fetched or compared. \"mailsync run\" follows the primary; "
                     + "\"mailsync seed --overwrite\" compares all with it and makes it the same")
         }
-        if let seed = end.seed {
-            Self.write("seeded: " + Self.amount(seed), isLast: true)
-            if seed.quarantinedCount > 0 {
-                Output.note(
-                    "\(seed.quarantinedCount) names that the primary has otherwise or not at all were moved aside: "
-                        + "\"mailsync quarantine list\" shows them")
-            }
-        }
+        if let seed = end.seed { Self.write("seeded: " + Self.amount(seed), isLast: true) }
         Output.note("\"mailsync run\" follows the primary from here")
     }
 

@@ -194,7 +194,7 @@ final class Daemon: Sendable {
             sweepPeriod: configuration.sweepPeriod, scrubPeriod: configuration.scrubPeriod,
             journalBytesMax: configuration.journalBytesMax, journalKeep: configuration.journalKeep,
             replicas: Set(configuration.peers.compactMap { $0.fingerprint?.description }))
-        let primary = try Primary(options, roots: try StoreRoots(layout), locks: locks, log: log)
+        let primary = try Primary(options, roots: try openRoots(), locks: locks, log: log)
         serveAudits(of: primary)
         current.withLock { $0 = .primary(primary) }
         defer { current.withLock { $0 = .none } }
@@ -208,7 +208,7 @@ final class Daemon: Sendable {
             group.addTask {
                 while true {
                     try await Task.sleep(for: .seconds(5))
-                    try primary.checkRoots()
+                    try primary.checkPlaces()
                     try primary.trim()
                 }
             }
@@ -221,6 +221,16 @@ final class Daemon: Sendable {
             try await group.next()
         }
         try await endpoint.stop()
+    }
+
+    /// Of a root that is missing and was there before it is told what that may mean.
+    private func openRoots() throws -> StoreRoots {
+        do throws(SystemError) {
+            return try StoreRoots(layout)
+        } catch {
+            if error.errno == .noEntry { try Primary.checkRoots(in: state.path, layout) }
+            throw error
+        }
     }
 
     /// After a promotion: the primary of before is told, as soon as it can be reached, that it is none any more.

@@ -59,7 +59,7 @@ extension Daemon {
         let deadline = MonotonicTime.now() + timeout
         var current = try await outlastingPause(until: deadline)
         while case .primary(let primary) = current {
-            try primary.checkRoots()
+            try primary.checkPlaces()
             let position = try await Linux.Thread.run(name: "wait-now") { () throws(SystemError) -> Position? in
                 do throws(SystemError) {
                     return try primary.positionNow(timeout: deadline - .now())

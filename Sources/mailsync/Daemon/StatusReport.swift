@@ -348,7 +348,8 @@ extension StatusReport {
         if let lastError { lines.append(("last error", "\(lastError.at): \(lastError.why)")) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { label, value in
-            label + String(repeating: " ", count: width - label.count) + "  " + value + "\n"
+            // A value is one line, whatever the other end says.
+            label + String(repeating: " ", count: width - label.count) + "  " + Output.plain(value) + "\n"
         }.joined()
     }
 }

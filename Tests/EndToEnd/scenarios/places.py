@@ -1,6 +1,11 @@
 """Where Cyrus puts things besides its usual places, and what a file is besides its content."""
+import contextlib
 import os
 import random
+import re
+import shlex
+import shutil
+import subprocess
 
 from lab import imap
 from pair import CONFIGURATION, Failure
@@ -41,21 +46,33 @@ class Places(PairGroup):
         pair.command(pair.r, 'check', '--store', timeout=120)
         return f'{moved} messages archived'
 
+    @contextlib.contextmanager
+    def unmounted(self, side):
+        """the partition of `side` as its mount point is: with what an installation makes there"""
+        part = side.roots['partition-default']
+        os.rename(part, part + '.away')
+        for path in (part, part + '/a', part + '/stage.'):
+            side.cyrus.own_directory(path, 0o755)
+        yield part
+        shutil.rmtree(part)
+        os.rename(part + '.away', part)
+
+    def refused(self, side, subcommand, word='has no file'):
+        said = self.pair.command(side, subcommand, expect=(CONFIGURATION,)).stderr
+        part = side.roots['partition-default']
+        if f'{part} {word}' not in said or 'mounted' not in said:
+            raise Failure(f'{subcommand} says: {said}')
+        return said
+
     @scenario('a replica whose partition is not mounted is not followed and not promoted')
     def not_mounted(self):
         pair = self.make(users=range(2)).start()
         self.deliver([0], 2)
         pair.wait_now()
         pair.stop_daemon('r')
-        part = pair.r.roots['partition-default']
-        os.rename(part, part + '.away')
-        pair.r.cyrus.own_directory(part, 0o755)
-        for subcommand in ('check', 'run', 'promote'):
-            said = pair.command(pair.r, subcommand, expect=(CONFIGURATION,)).stderr
-            if part not in said or 'mounted' not in said:
-                raise Failure(f'{subcommand} says: {said}')
-        os.rmdir(part)
-        os.rename(part + '.away', part)
+        with self.unmounted(pair.r):
+            for subcommand in ('check', 'run', 'promote'):
+                self.refused(pair.r, subcommand)
         pair.start_daemon('r')
         self.deliver([1], 2)
         self.judge()
@@ -66,15 +83,32 @@ class Places(PairGroup):
         self.deliver([0], 2)
         pair.wait_now()
         pair.stop_daemon('p')
-        part = pair.p.roots['partition-default']
-        os.rename(part, part + '.away')
-        pair.p.cyrus.own_directory(part, 0o755)
-        for subcommand in ('check', 'run'):
-            said = pair.command(pair.p, subcommand, expect=(CONFIGURATION,)).stderr
-            if part not in said or 'mounted' not in said:
-                raise Failure(f'{subcommand} says: {said}')
-        os.rmdir(part)
-        os.rename(part + '.away', part)
+        with self.unmounted(pair.p) as part:
+            for subcommand in ('check', 'run'):
+                self.refused(pair.p, subcommand)
+            shutil.rmtree(part)
+            for subcommand in ('check', 'run'):
+                self.refused(pair.p, subcommand, 'is not there')
+            pair.p.cyrus.own_directory(part, 0o755)
+        pair.start_daemon('p')
+        self.deliver([1], 2)
+        self.judge()
+
+    @scenario('a primary from whose partition all was removed on purpose is told so by a file')
+    def emptied_primary(self):
+        pair = self.make(users=range(2), settings={'removal_brake': 'off'}).start()
+        self.deliver([0], 2)
+        pair.wait_now()
+        pair.stop_daemon('p')
+        with self.unmounted(pair.p) as part:
+            said = self.refused(pair.p, 'run')
+            subprocess.run(shlex.split(re.search('"(touch [^"]*)"', said)[1]), check=True)
+            pair.start_daemon('p')
+            pair.wait_now()
+            left = [n for _, _, names in os.walk(pair.r.roots['partition-default']) for n in names]
+            if left != ['removed']:
+                raise Failure(f'the replica has {left}')
+            pair.stop_daemon('p')
         pair.start_daemon('p')
         self.deliver([1], 2)
         self.judge()

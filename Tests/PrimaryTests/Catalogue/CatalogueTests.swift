@@ -32,22 +32,33 @@ import Testing
 
     // MARK: - roots
 
-    @Test func `a root that is empty is strange only if something was told of it`() throws {
-        let store = try directory.makeStore()
-        let partition = try #require(store.layout.root(RootName("partition-default")))
-        let file = StorePath(partition.name, "user")
-        let catalogue = try catalogue()
-        try FileManager.default.removeItem(atPath: partition.path)
-        try catalogue.snapshot().checkRoots(store.layout)
-        try catalogue.set(file, entry(.directory))
+    /// Directories alone are what an installation makes below the mount point, too.
+    @Test func `a root without files is strange only if there is one in the catalogue`() throws {
+        let layout = try directory.makeStore().layout
+        let partition = try #require(layout.root(RootName("partition-default")))
+        let state = directory.path
+        let check = { try Primary.checkRoots(in: state, layout) }
+        try check()
+        let catalogue = try Catalogue(path: state + "/catalogue")
+        try catalogue.set(StorePath(partition.name, "user"), entry(.directory))
         try catalogue.commit(at: .zero)
-        let strange = #expect(throws: StrangeRoot.self) { try catalogue.snapshot().checkRoots(store.layout) }
+        try check()
+        try catalogue.set(StorePath(partition.name, "user/1."), entry())
+        try catalogue.commit(at: .zero)
+        let strange = #expect(throws: StrangeRoot.self) { try check() }
         #expect(
-            strange?.description == "partition-default: \(partition.path) is empty, and was not when mailsync ran last")
-        _ = try Directory.make(partition.path)
-        #expect(throws: StrangeRoot.self) { try catalogue.snapshot().checkRoots(store.layout) }
-        _ = try Directory.make(partition.path + "/user")
-        try catalogue.snapshot().checkRoots(store.layout)
+            strange?.description
+                == "partition-default: \(partition.path) has no file, and had files when mailsync looked last")
+        for name in ["stage.", "user"] { _ = try Directory.make(partition.path + "/" + name) }
+        try directory.put([1], at: "mail/stage./1.")
+        #expect(throws: StrangeRoot.self) { try check() }
+        try directory.put([1], at: "mail/user/2.")
+        try check()
+        try FileManager.default.removeItem(atPath: partition.path)
+        let missing = #expect(throws: StrangeRoot.self) { try check() }
+        #expect(
+            missing?.description
+                == "partition-default: \(partition.path) is not there, and had files when mailsync looked last")
     }
 
     // MARK: - rows
