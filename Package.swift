@@ -87,18 +87,22 @@ let package = Package(
 
         // Chance that comes again, for tests and simulation.
         .target(name: "Seeded", path: "Tests/Seeded", swiftSettings: strict),
+        // Directories for tests.
+        .target(name: "Scratch", dependencies: ["Linux"], path: "Tests/Scratch", swiftSettings: strict),
 
         tests("Tidy"),
         tests("Digests", of: "Digests"),
-        tests("Linux", of: "Linux"),
+        tests("Linux", of: "Linux", "Scratch"),
         tests("Formats", of: "Formats", "Digests", "Seeded"),
         tests("Delta", of: "Delta", "Digests", "Formats", "Seeded"),
         tests("Store", of: "Store", "Formats", "Linux", "Digests"),
-        tests("ReplicationLog", of: "ReplicationLog", "Formats", "Digests", "Linux", log),
+        tests("ReplicationLog", of: "ReplicationLog", "Formats", "Digests", "Linux", "Scratch", log),
         tests(
-            "Primary", of: "Primary", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", "Seeded", log),
+            "Primary",
+            of: "Primary", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", "Seeded", "Scratch", log),
         tests(
-            "Replica", of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", "Seeded", log),
+            "Replica",
+            of: "Replica", "ReplicationLog", "Store", "Delta", "Formats", "Digests", "Linux", "Seeded", "Scratch", log),
     ]
 )
 

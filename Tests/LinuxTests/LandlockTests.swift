@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import Scratch
 import Testing
 
 /// Each on a thread of its own, which takes its restrictions with it.

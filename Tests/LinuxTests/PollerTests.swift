@@ -1,4 +1,5 @@
 import Linux
+import Scratch
 import Testing
 
 @Suite struct PollerTests {

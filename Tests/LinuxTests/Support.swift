@@ -1,37 +1,8 @@
 import Glibc
 import Linux
+import Scratch
 
-/// A new directory that goes, with all in it, when the test lets go of it.
-final class TemporaryDirectory: Sendable {
-    let path: String
-
-    init() {
-        var template = Array("/tmp/mailsync-linux-XXXXXX".utf8CString)
-        precondition(mkdtemp(&template) != nil, "mkdtemp: \(Glibc.errno)")
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit {
-        // What can't be removed stays in /tmp; no test depends on it.
-        guard let root = try? Directory(path) else { return }
-        try? Self.empty(root, [])
-        rmdir(path)
-    }
-
-    static func empty(_ root: Directory, _ path: [UInt8]) throws {
-        for entry in try root.entries(of: path) {
-            let inner = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
-            if entry.kind == .directory {
-                try empty(root, inner)
-                try root.removeDirectory(inner)
-            } else {
-                try root.unlink(inner)
-            }
-        }
-    }
-
-    func callAsFunction(_ name: String) -> String { path + "/" + name }
-
+extension TemporaryDirectory {
     func root(_ parents: ParentResolution = .always) throws -> Directory { try Directory(path, parents: parents) }
 }
 

@@ -1,8 +1,8 @@
 import Delta
 import Digests
 import Formats
-import Glibc
 import Linux
+import Scratch
 import Seeded
 import Store
 
@@ -23,14 +23,11 @@ func content(_ byteCount: Int, seed: UInt64 = 1) -> [UInt8] {
 
 /// An empty store with its state directory; gone when the test lets go of it.
 final class TemporaryStore: Sendable {
-    let path: String
+    private let directory = TemporaryDirectory()
     let layout: StoreLayout
 
     init() throws {
-        var template = Array("/tmp/mailsync-replica-XXXXXX".utf8CString)
-        precondition(mkdtemp(&template) != nil, "mkdtemp: \(Glibc.errno)")
-        let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        self.path = path
+        let path = directory.path
         for name in ["state", "conf", "mail", "sieve", "outside"] { _ = try Directory.make(path + "/" + name) }
         let text = "configdirectory: \(path)/conf\npartition-default: \(path)/mail\nsievedir: \(path)/sieve\n"
         let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
@@ -39,24 +36,7 @@ final class TemporaryStore: Sendable {
         layout = try StoreLayout(conf)
     }
 
-    deinit {
-        // What can't be removed stays in /tmp; no test depends on it.
-        guard let root = try? Directory(path) else { return }
-        try? Self.empty(root, [])
-        rmdir(path)
-    }
-
-    private static func empty(_ root: Directory, _ path: [UInt8]) throws {
-        for entry in try root.entries(of: path) {
-            let inner = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
-            if entry.kind == .directory {
-                try empty(root, inner)
-                try root.removeDirectory(inner)
-            } else {
-                try root.unlink(inner)
-            }
-        }
-    }
+    var path: String { directory.path }
 
     func writer() throws -> StoreWriter {
         try StoreWriter(layout, quarantine: try Quarantine(path + "/state/quarantine"))
@@ -67,15 +47,9 @@ final class TemporaryStore: Sendable {
     // MARK: - looking and planting, past the writer
 
     /// Below `path`: `mail/1.`, `outside/x`.
-    func bytes(_ name: String) throws -> [UInt8] {
-        try Descriptor.open(path + "/" + name, for: .reading).readAll(max: 1 << 30)
-    }
+    func bytes(_ name: String) throws -> [UInt8] { try directory.bytes(name) }
 
-    func put(_ bytes: [UInt8], _ name: String) throws {
-        let file = try Descriptor.open(path + "/" + name, for: .updatingOrCreating)
-        try file.truncate(to: 0)
-        try file.write(bytes, at: 0)
-    }
+    func put(_ bytes: [UInt8], _ name: String) throws { try directory.put(bytes, at: name) }
 
     func plantLink(_ name: String, to target: String) throws {
         try Directory(path).symlink(utf8(target), at: utf8(name))

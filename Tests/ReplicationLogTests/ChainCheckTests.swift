@@ -3,6 +3,7 @@ import Formats
 import Foundation
 import Linux
 import ReplicationLog
+import Scratch
 import Testing
 
 @Suite struct ChainCheckTests {

@@ -2,6 +2,7 @@ import Digests
 import Formats
 import Linux
 import ReplicationLog
+import Scratch
 import Testing
 
 @Suite struct JournalTests {

@@ -1,5 +1,6 @@
 import Formats
 import ReplicationLog
+import Scratch
 import Testing
 
 @Suite struct MissedPathsTests {

@@ -1,41 +1,12 @@
 import Digests
 import Formats
-import Glibc
 import Linux
 import ReplicationLog
+import Scratch
 
-/// A new directory that goes, with all in it, when the test lets go of it.
-final class TemporaryDirectory: Sendable {
-    let path: String
-
-    init() {
-        var template = Array("/tmp/mailsync-log-XXXXXX".utf8CString)
-        precondition(mkdtemp(&template) != nil, "mkdtemp: \(Glibc.errno)")
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit {
-        // What can't be removed stays in /tmp; no test depends on it.
-        guard let root = try? Directory(path) else { return }
-        for entry in (try? root.entries()) ?? [] { try? root.unlink(entry.name) }
-        rmdir(path)
-    }
-
-    func callAsFunction(_ name: String) -> String { path + "/" + name }
-
+extension TemporaryDirectory {
     func names() throws -> [String] {
         try Directory(path).entries().map { String(decoding: $0.name, as: UTF8.self) }.sorted()
-    }
-
-    func bytes(_ name: String) throws -> [UInt8] {
-        try Descriptor.open(self(name), for: .reading).readAll(max: 1 << 30)
-    }
-
-    /// The file has exactly `bytes` then.
-    func put(_ bytes: [UInt8], at name: String) throws {
-        let file = try Descriptor.open(self(name), for: .updatingOrCreating)
-        try file.truncate(to: 0)
-        try file.write(bytes, at: 0)
     }
 
     func flip(bit: Int, at offset: Int, of name: String) throws {

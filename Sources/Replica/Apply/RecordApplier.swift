@@ -95,10 +95,10 @@ final class RecordApplier: Sendable {
             try writer.writePart(of: result, for: path, offset: offset, bytes)
         case .assembled(let metadata, let result, let byteCount):
             forget(path)
-            let isPlaced = try mode == .replay && writer.table(of: path)?.digest == result
+            let old = predecessor(of: path)
+            let isPlaced = try old == .quarantined && writer.table(of: path)?.digest == result
             let isAssembled = try writer.assemble(
-                path, metadata, result: result, byteCount: byteCount, at: sequence,
-                isPlaced ? .dropped : predecessor(of: path))
+                path, metadata, result: result, byteCount: byteCount, at: sequence, isPlaced ? .dropped : old)
             if isAssembled { break }
             guard try writer.table(of: path)?.digest == result else {
                 return lacking(path, result, mode, why: "its parts are not there")

@@ -1,6 +1,7 @@
 import Digests
 import Formats
 import Linux
+import Scratch
 import Store
 import Testing
 

@@ -3,6 +3,7 @@ import Digests
 import Formats
 import Foundation
 import Linux
+import Scratch
 import Store
 import Testing
 

@@ -2,6 +2,7 @@ import Digests
 import Formats
 import Foundation
 import Linux
+import Scratch
 import Store
 import Testing
 

@@ -1,5 +1,6 @@
 import Formats
 import Linux
+import Scratch
 import Testing
 
 @testable import Primary

@@ -1,6 +1,7 @@
 import Formats
 import Linux
 import Logging
+import Scratch
 import Store
 import Testing
 
