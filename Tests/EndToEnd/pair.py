@@ -138,8 +138,9 @@ class Pair:
 
     # ---- the program
     def _account(self, name=None):
+        """only root can be another"""
         name = name or self.run_as
-        return processes.account(name) if name != 'root' else {}
+        return processes.account(name) if name != 'root' and os.geteuid() == 0 else {}
 
     def argv(self, side, subcommand, *arguments):
         return [self.program, subcommand, '--config', side.config, *map(str, arguments)]

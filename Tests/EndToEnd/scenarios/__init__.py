@@ -7,6 +7,7 @@ from .commands import Commands
 from .corruptions import Corruptions
 from .crashes import Crashes
 from .damage import Damage
+from .demonstration import Demonstration
 from .exhaustion import Exhaustion
 from .faults import Faults
 from .hostile import Confinement, Hostile
@@ -20,4 +21,4 @@ from .tools import Tools
 from .verify import Verify
 
 GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Corruptions, Tools, OperationsWithConversations,
-          OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition]
+          OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition, Demonstration]
