@@ -162,6 +162,12 @@ extension Directory {
         }
     }
 
+    /// Of `entry`, which is at `path`: not every file system tells it with the name. Nothing if it is gone.
+    package func kind(of entry: DirectoryEntry, at path: [UInt8]) throws(SystemError) -> FileKind? {
+        if let kind = entry.kind { return kind }
+        return try status(of: path)?.kind
+    }
+
     /// On return the names in this directory are on disk, and with them which files they are (fsync).
     package func flushDirectory(_ path: [UInt8] = []) throws(SystemError) {
         if path.isEmpty { return try descriptor.flush() }

@@ -81,7 +81,12 @@ package final class StoreRoots: Sendable {
         }
     }
 
-    /// The same one by one; false if there is no such directory.
+    /// Of `entry`, which is at `path`. Nothing if it is gone.
+    package func kind(of entry: DirectoryEntry, at path: StorePath) throws(SystemError) -> FileKind? {
+        try root(path.root).kind(of: entry, at: path.path)
+    }
+
+    /// `entries` one by one; false if there is no such directory.
     package func forEachEntry(
         of directory: StorePath, _ body: (DirectoryEntry) throws(SystemError) -> Void
     ) throws(SystemError) -> Bool {

@@ -54,9 +54,7 @@ extension StoreRoots {
         for entry in found ?? [] where StorePath.isName(entry.name) {
             let path = directory.appending(entry.name)
             guard isShipped(path) else { continue }
-            let kind: FileKind?
-            if let known = entry.kind { kind = known } else { kind = try status(of: path)?.kind }
-            guard kind == .directory else { return true }
+            guard try kind(of: entry, at: path) == .directory else { return true }
             if try hasFiles(in: path) { return true }
         }
         return false

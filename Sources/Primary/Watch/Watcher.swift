@@ -246,11 +246,6 @@ final class Watcher: Sendable {
             }
         }
 
-        private func kind(of entry: DirectoryEntry, at path: StorePath) throws(SystemError) -> FileKind? {
-            if let kind = entry.kind { return kind }
-            return try watcher.roots.status(of: path)?.kind
-        }
-
         private mutating func forget(_ watch: WatchNumber) {
             known = [:]
             tree.forget(watch)
@@ -299,8 +294,7 @@ final class Watcher: Sendable {
             }
             for entry in entries {
                 let path = directory.appending(entry.name)
-                guard let kind = try kind(of: entry, at: path) else { continue }
-                if kind == .directory { try watch(path, hinting: hinting) }
+                if try watcher.roots.kind(of: entry, at: path) == .directory { try watch(path, hinting: hinting) }
             }
         }
     }

@@ -117,9 +117,7 @@ final class StoreWriter: Sendable {
         var count = 0
         for entry in try root.entries(of: path) {
             let below = path.isEmpty ? entry.name : path + [slash] + entry.name
-            var kind = entry.kind
-            if kind == nil { kind = try root.status(of: below)?.kind }
-            count += kind == .directory ? try nameCount(in: root, below) : 1
+            count += try root.kind(of: entry, at: below) == .directory ? nameCount(in: root, below) : 1
         }
         return count
     }

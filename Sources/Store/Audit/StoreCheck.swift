@@ -166,8 +166,7 @@ package struct StoreWalk {
             do throws(SystemError) {
                 _ = try roots.forEachEntry(of: directory) { (entry) throws(SystemError) in
                     let path = directory.appending(entry.name)
-                    let kind: FileKind?
-                    if let known = entry.kind { kind = known } else { kind = try roots.status(of: path)?.kind }
+                    let kind = try roots.kind(of: entry, at: path)
                     if kind == .directory, roots.isShipped(path) { directories.append(path) }
                     if kind == .file { try body(path) }
                 }

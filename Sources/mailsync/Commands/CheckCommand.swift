@@ -182,9 +182,7 @@ struct HostCheck {
         var count = 1
         for entry in try root.entries(of: path) {
             let below = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
-            let kind: FileKind?
-            if let known = entry.kind { kind = known } else { kind = try root.status(of: below)?.kind }
-            if kind == .directory { count += try directories(in: root, below) }
+            if try root.kind(of: entry, at: below) == .directory { count += try directories(in: root, below) }
         }
         return count
     }
