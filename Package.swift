@@ -95,7 +95,7 @@ let package = Package(
         tests("Linux", of: "Linux", "Scratch"),
         tests("Formats", of: "Formats", "Digests", "Seeded"),
         tests("Delta", of: "Delta", "Digests", "Formats", "Seeded"),
-        tests("Store", of: "Store", "Formats", "Linux", "Digests"),
+        tests("Store", of: "Store", "Formats", "Linux", "Digests", "Scratch"),
         tests("ReplicationLog", of: "ReplicationLog", "Formats", "Digests", "Linux", "Scratch", log),
         tests(
             "Primary",

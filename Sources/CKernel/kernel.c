@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -39,6 +40,14 @@ int ms_renameat2(int from_directory, const char *from, int to_directory, const c
 }
 
 int ms_syncfs(int descriptor) { return syncfs(descriptor); }
+
+int ms_birth(int descriptor, int64_t *nanoseconds) {
+    struct statx found;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_BTIME, &found) != 0) return -1;
+    bool is_kept = found.stx_mask & STATX_BTIME;
+    *nanoseconds = is_kept ? found.stx_btime.tv_sec * 1000000000 + found.stx_btime.tv_nsec : 0;
+    return 0;
+}
 
 int ms_fstatfs(int descriptor, ms_filesystem *out) {
     struct statfs found;

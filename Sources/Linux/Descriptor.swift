@@ -78,6 +78,15 @@ package struct Descriptor: ~Copyable, Sendable {
         return FileStatus(found)
     }
 
+    /// When this was made, ns since 1970 (statx); 0 where the file system does not keep it.
+    package func birthNanoseconds() throws(SystemError) -> Int64 {
+        // Simulated disks do not keep it.
+        if Simulation.kernel != nil { return 0 }
+        var nanoseconds: Int64 = 0
+        try kernel("statx", path) { ms_birth(raw, &nanoseconds) }
+        return nanoseconds
+    }
+
     /// Cuts or extends with zeros (ftruncate).
     package func truncate(to byteCount: Int64) throws(SystemError) {
         try kernel("ftruncate", path) { ftruncate(raw, Int(byteCount)) }

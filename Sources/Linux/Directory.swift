@@ -48,11 +48,11 @@ package final class Directory: Sendable {
         return try Directory(path, parents: parents)
     }
 
-    /// The same, with what is missing above it.
+    /// The same, with what is missing above it, where anybody may look.
     package static func makeAll(_ path: String, mode: UInt16 = 0o700) throws(SystemError) -> Directory {
         if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
             let parent = String(path[..<slash])
-            if try FileStatus.of(parent) == nil { _ = try makeAll(parent, mode: mode) }
+            if try FileStatus.of(parent) == nil { _ = try makeAll(parent, mode: 0o755) }
         }
         return try make(path, mode: mode)
     }

@@ -81,12 +81,14 @@ package final class Primary: Sendable {
     private let isEnded = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
-    /// Throws `StrangeRoot` if a root has no file of which the catalogue has some.
+    /// Throws `StrangeRoot` if a root is another directory than in an earlier life.
     package init(_ options: Options, roots: StoreRoots, locks: CyrusLocks, log: Logger) throws {
         self.options = options
         self.roots = roots
         self.locks = locks
         self.log = log
+        try KnownRoots(in: options.state).check(roots, of: .primary)
+        try KnownRoots(roots).save(in: options.state)
         let journalPath = options.state + "/journal"
         _ = try Directory.make(journalPath)
         let start = Position(epoch: options.epoch, sequence: SequenceNumber(0))
@@ -94,7 +96,7 @@ package final class Primary: Sendable {
             in: journalPath, orStartAfter: start, hash: .zero, segmentBytes: options.segmentBytes)
         slots = try Slots(in: options.state)
         slots.keep(only: options.replicas)
-        catalogue = try Catalogue(path: Self.cataloguePath(options.state))
+        catalogue = try Catalogue(path: options.state + "/catalogue")
         desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
         watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
         // While no replica ever was here, none can lack what no row tells of.
@@ -105,7 +107,6 @@ package final class Primary: Sendable {
                 roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
                 now: Timestamp.now, log: log))
         try replay()
-        try Self.checkFiles(of: roots, catalogue.snapshot())
     }
 
     /// The batches that the catalogue does not know of yet: a row of each path with the digest that was shipped, and of
@@ -260,7 +261,7 @@ package final class Primary: Sendable {
                     roots: roots, journal: journal, slots: slots, inbox: inbox, isGrounded: isGrounded,
                     now: Timestamp.now, log: log),
                 mayStream: { self.hadCatalogue || self.isGrounded.withLock { $0 } },
-                missed: { replica in try? MissedPaths(in: self.options.state, replica: replica) },  // unread: a seed
+                missed: { (replica) throws(SystemError) in try MissedPaths(in: self.options.state, replica: replica) },
                 resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
                 refused: { why in
                     self.log.warning("refused \(why)")
@@ -349,25 +350,10 @@ package final class Primary: Sendable {
         }
     }
 
-    // MARK: - roots
-
-    /// Throws `StrangeRoot` as `init` does, but for what the journal has beyond the catalogue; a root may be missing.
-    package static func checkRoots(in state: String, _ layout: StoreLayout) throws {
-        let path = cataloguePath(state)
-        guard try FileStatus.of(path) != nil else { return }
-        try checkFiles(of: try StoreRoots(layout, allowingMissing: true), try CatalogueSnapshot(path: path))
-    }
-
-    private static func checkFiles(of roots: StoreRoots, _ known: CatalogueSnapshot) throws {
-        try StrangeRoot.check(roots.layout.roots.map(\.name).filter { try known.hasFiles(in: $0) }, of: roots, .primary)
-    }
-
-    private static func cataloguePath(_ state: String) -> String { state + "/catalogue" }
+    // MARK: - waiting
 
     /// Throws `MovedRoot` if the store's roots are not where they were.
-    package func checkPlaces() throws { try roots.checkPlaces() }
-
-    // MARK: - waiting
+    package func checkRoots() throws { try roots.checkPlaces() }
 
     /// The position at which everything is in the log that was written before this call; nothing after `timeout`.
     ///

@@ -71,7 +71,7 @@ package final class Replica: Sendable {
         self.log = log
         let record = try ReplicaRecord(in: options.state)
         // Before anything is made in a directory that may be somebody else's.
-        if !options.mayOverwrite { try record.checkRoots(layout) }
+        if !options.mayOverwrite { try Self.checkRoots(in: options.state, layout) }
         quarantine = try Quarantine(options.state + "/quarantine")
         writer = try StoreWriter(layout, quarantine: quarantine)
         shared.update { status in
@@ -84,7 +84,7 @@ package final class Replica: Sendable {
     }
 
     /// Throws `StrangeRoot`.
-    func checkRoots() throws { try Self.checkRoots(in: options.state, layout) }
+    package func checkRoots() throws { try Self.checkRoots(in: options.state, layout) }
 
     /// Makes the roots that are missing; only their last component.
     package static func makeRoots(of layout: StoreLayout) throws {
@@ -134,7 +134,6 @@ package final class Replica: Sendable {
                 )
                 try jump(welcome)
             case .needsSeed:
-                log.warning("the log that this replica needs is not kept any more; comparing with the primary instead")
                 var unseeded = try ReplicaRecord(in: options.state)
                 unseeded.phase = .seeding
                 try unseeded.save(in: options.state)
@@ -171,21 +170,9 @@ package final class Replica: Sendable {
     private func leave() {
         do throws(SystemError) {
             try writer.leave()
-            try noteRoots()
         } catch {
             log.warning("\(error)")
         }
-    }
-
-    /// A root that became empty in order is not missed at the next start; one in which something came is known when that
-    /// is on disk, or a power cut would leave an empty one that is missed.
-    private func noteRoots() throws(SystemError) {
-        var record = try ReplicaRecord(in: options.state)
-        let roots = try SeededRoots(layout)
-        guard record.phase == .seeded, roots != record.roots else { return }
-        try writer.flush()
-        record.roots = roots
-        try record.save(in: options.state)
     }
 
     private enum FollowEnd: Sendable {
@@ -262,8 +249,9 @@ package final class Replica: Sendable {
             // What came on the old link is in the journal before the new one says where to go on.
             try await drain()
             switch end {
-            case .refused(.trimmed, _), .refused(.diverged, _):
+            case .refused(.trimmed, let why), .refused(.diverged, let why):
                 shared.enter(.diverged)
+                log.warning("\(why): comparing with the primary instead")
                 return .needsSeed
             case .jump(let welcome):
                 try await catchUp(journal)
@@ -391,7 +379,7 @@ package final class Replica: Sendable {
     /// `movedCount`: what this run has moved aside, a directory counting once.
     private func finish(_ seeded: SeedUser.Seeded, _ record: ReplicaRecord, movedCount: Int) throws {
         try beginLog(after: seeded, record)
-        shared.update { $0.seed?.isDone = true }
+        shared.update { $0.seed?.ended = .now() }
         if movedCount > 0 {
             log.notice(
                 "\(movedCount) names that the primary has otherwise, or not at all, were moved aside: \"mailsync quarantine list\" shows them"
@@ -410,7 +398,7 @@ package final class Replica: Sendable {
         try seeded.versions.save(in: options.state)
         var record = record
         record.phase = .seeded
-        record.roots = try SeededRoots(layout)
+        try KnownRoots(StoreRoots(layout)).save(in: options.state)
         try begin(after: seeded.start, consistentAfter: seeded.consistentAfter, record)
     }
 

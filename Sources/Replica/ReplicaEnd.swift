@@ -90,9 +90,10 @@ extension Replica {
         try checkRoots()
     }
 
-    /// Throws `StrangeRoot` if a root of the copy is empty that was not.
+    /// Throws `StrangeRoot` if this is a copy, and a root of it is another directory than the one that was seeded.
     package static func checkRoots(in state: String, _ layout: StoreLayout) throws {
-        try ReplicaRecord(in: state).checkRoots(layout)
+        guard try ReplicaRecord(in: state).phase == .seeded else { return }
+        try KnownRoots(in: state).check(try StoreRoots(layout, allowingMissing: true), of: .replica)
     }
 
     /// Applies all that is in the journal, with no link and no other thread: for a promotion when no daemon runs. What the
@@ -102,7 +103,7 @@ extension Replica {
     ) throws {
         let record = try ReplicaRecord(in: state)
         guard record.phase == .seeded else { throw NotPromotable(why: "it was never seeded to the end") }
-        try record.checkRoots(layout)
+        try checkRoots(in: state, layout)
         let journal = try JournalStart.openJournal(in: state, applied: record.applied)
         let shared = SharedReplica(now: Timestamp.now)
         shared.stop()

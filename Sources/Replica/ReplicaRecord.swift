@@ -20,8 +20,6 @@ struct ReplicaRecord: Equatable, Sendable {
     var epochSeen = Epoch(0)
     /// The primary's clock at `applied`, ns since 1970; 0 for none.
     var exactAt: Int64 = 0
-    /// The roots in which there is something, as of the seed or of the last end in order.
-    var roots = SeededRoots()
 
     private static let fileName = "replica"
 
@@ -38,7 +36,6 @@ struct ReplicaRecord: Equatable, Sendable {
             case "applied": applied = Position(words[1]) ?? .zero
             case "consistent_after": consistentAfter = Position(words[1]) ?? .zero
             case "epoch_seen": epochSeen = Epoch(UInt32(words[1]) ?? 0)
-            case "root": roots.add(words[1])
             case "exact_at": exactAt = Int64(words[1]) ?? 0
             default: continue
             }
@@ -53,7 +50,6 @@ struct ReplicaRecord: Equatable, Sendable {
             consistent_after \(consistentAfter)
             epoch_seen \(epochSeen)
             exact_at \(exactAt)
-            \(roots.lines.joined(separator: "\n"))
 
             """
         try AtomicFile.replace(directory: directory, name: Self.fileName, bytes: Array(text.utf8))
@@ -63,11 +59,6 @@ struct ReplicaRecord: Equatable, Sendable {
 extension ReplicaRecord {
     /// The store is a consistent copy, which could be promoted.
     var isCopy: Bool { phase == .seeded && applied >= consistentAfter }
-
-    /// Throws `StrangeRoot` if this is a copy, and a root of `layout` is empty that was not.
-    func checkRoots(_ layout: StoreLayout) throws {
-        if phase == .seeded { try roots.check(layout) }
-    }
 }
 
 /// Which position each changing file of a seed is as of: records up to there are in it already.

@@ -41,11 +41,12 @@ package struct SeedProgress: Sendable {
     package var byteCount: UInt64 = 0
     package var wireBytes: UInt64 = 0
     package var started = MonotonicTime.now()
-    package var isDone = false
+    /// When all had come; nothing before.
+    package var ended: MonotonicTime?
 
     /// Until all has come, if the rest goes as what came so far.
     package func remaining(now: MonotonicTime) -> Duration? {
-        guard let expectedFileCount, fileCount > 0, !isDone else { return nil }
+        guard let expectedFileCount, fileCount > 0, ended == nil else { return nil }
         let left = expectedFileCount > fileCount ? Double(expectedFileCount - fileCount) : 0
         return (now - started) * (left / Double(fileCount))
     }

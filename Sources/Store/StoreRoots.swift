@@ -45,6 +45,31 @@ package final class StoreRoots: Sendable {
         }
     }
 
+    /// Of a root that is there.
+    func identity(of name: RootName) throws(SystemError) -> DirectoryIdentity {
+        let root = try root(name)
+        return DirectoryIdentity(
+            inode: try root.descriptor.status().inode, bornNanoseconds: try root.descriptor.birthNanoseconds())
+    }
+
+    /// Whether there is any file in a root that travels. What may not be looked at is one, for `check` and capture to tell of.
+    package func hasFiles(in root: RootName) throws(SystemError) -> Bool { try hasFiles(in: StorePath(root: root)) }
+
+    private func hasFiles(in directory: StorePath) throws(SystemError) -> Bool {
+        let found: [DirectoryEntry]?
+        do throws(SystemError) { found = try entries(of: directory) } catch {
+            guard error.errno == .accessDenied else { throw error }
+            return true
+        }
+        for entry in found ?? [] where StorePath.isName(entry.name) {
+            let path = directory.appending(entry.name)
+            guard isShipped(path) else { continue }
+            guard try kind(of: entry, at: path) == .directory else { return true }
+            if try hasFiles(in: path) { return true }
+        }
+        return false
+    }
+
     /// Whether what is at `path`, or below it, is a part of what travels.
     package func isShipped(_ path: StorePath) -> Bool {
         isShipped(path, as: layout.role(of: path))

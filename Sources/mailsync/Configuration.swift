@@ -34,6 +34,8 @@ struct Configuration: Sendable {
         func key(_ base: String) -> String { name.isEmpty ? base : "\(base).\(name)" }
     }
 
+    var peerNames: PeerNames { PeerNames(peers) }
+
     static let defaultFile = "/etc/mailsync.conf"
     private static let keys: Set<String> = [
         "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
@@ -62,7 +64,8 @@ struct Configuration: Sendable {
             guard Self.keys.contains(base) else {
                 throw Failure(
                     .configuration, "\(entry.source): \(entry.key): no such key",
-                    hint: "the keys are \(Self.keys.sorted().joined(separator: ", "))")
+                    hint: "the keys are \(Self.keys.sorted().joined(separator: ", ")); "
+                        + "and of more ends peer.NAME, peer_fingerprint.NAME")
             }
         }
         func required(_ key: String) throws -> String {
@@ -174,6 +177,12 @@ struct Configuration: Sendable {
     // MARK: - the store
 
     /// What imapd.conf says of the store.
+    /// That of Cyrus's configdirectory; nothing while there is none, or imapd.conf cannot be read.
+    func storeOwner() throws(SystemError) -> FileStatus? {
+        guard let path = (try? layout())?.root(.configuration)?.path else { return nil }  // `check` tells why
+        return try FileStatus.of(path)
+    }
+
     func layout() throws -> StoreLayout {
         let hint = "imapd_conf in \(file) names Cyrus's configuration"
         let text: String

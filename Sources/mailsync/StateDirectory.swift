@@ -71,6 +71,15 @@ struct StateDirectory: Sendable {
 
     static let ownerHint = "run this as the user that mailsync runs as, who owns the state directory"
 
+    /// A daemon of root's would make files that one of the owner's cannot use.
+    func checkUser() throws {
+        guard geteuid() == 0, let owner = try FileStatus.of(path)?.owner, owner != 0 else { return }
+        let name = getpwuid(owner).map { String(cString: $0.pointee.pw_name) } ?? "\(owner)"
+        throw Failure(
+            .configuration, "state: \(path): belongs to \(name), and this is root",
+            hint: "run it as that user: \"runuser -u \(name) -- mailsync run …\", or User= in the unit")
+    }
+
     /// What root has made here is for the user who owns the directory, as whom the daemon runs.
     func giveToOwner() throws(SystemError) {
         guard geteuid() == 0, let owner = try FileStatus.of(path), owner.owner != 0 else { return }
@@ -94,7 +103,9 @@ struct StateDirectory: Sendable {
             guard let status = try directory.status(of: below) else { continue }
             let isKept = below.starts(with: Array("quarantine/".utf8)) && status.kind != .directory
             if status.owner == 0, !isKept { found.append(below) }
-            if status.kind == .directory { found += try ofRoot(in: directory, below) }
+            // Only root may look into a directory of root's.
+            guard status.kind == .directory, status.owner != 0 || geteuid() == 0 else { continue }
+            found += try ofRoot(in: directory, below)
         }
         return found
     }

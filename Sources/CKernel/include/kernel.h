@@ -32,6 +32,8 @@ enum {
 int ms_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int ms_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags);
 int ms_syncfs(int descriptor);
+/// When it was made, ns since 1970 (statx's btime); 0 where the file system does not keep that.
+int ms_birth(int descriptor, int64_t *nanoseconds);
 
 typedef struct {
     uint32_t type;

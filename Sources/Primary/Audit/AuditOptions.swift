@@ -82,6 +82,8 @@ package struct AuditProgress: Sendable {
     package var unreadable: [Unreadable] = []
     /// The replicas compared.
     package var replicas: [String] = []
+    /// Those that were not, as they are not connected.
+    package var absent: [String] = []
 
     package init() {}
 

@@ -17,7 +17,9 @@ extension Primary {
         if let (name, slot) = paused {
             throw AuditFailure(why: "\(name) is paused: \(slot.pausedBecause ?? "")", kind: .interrupted)
         }
-        return try audit(options, isCancelled: isCancelled, proven: { _ in }, tell: tell)
+        var progress = try audit(options, isCancelled: isCancelled, proven: { _ in }, tell: tell)
+        progress.absent = slots.all.keys.filter { !progress.replicas.contains($0) }.sorted()
+        return progress
     }
 
     /// `proven` hears of each directory that every replica was just proven to have alike.

@@ -370,23 +370,11 @@ final class Catalogue: Sendable {
 final class CatalogueSnapshot: Sendable {
     private let queue: DatabaseQueue
 
-    init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
+    fileprivate init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
 
     /// By name, in order.
     func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
-    }
-
-    /// Whether there is any in that root that is no directory.
-    func hasFiles(in root: RootName) throws -> Bool {
-        try queue.unsafeRead { database in
-            try Bool.fetchOne(
-                database,
-                sql: """
-                    SELECT EXISTS (SELECT 1 FROM file JOIN directory ON directory.id = file.directory
-                        WHERE root = ? AND kind <> 1)
-                    """, arguments: [root.name]) ?? false
-        }
     }
 
     /// Of all files; reads the whole table.

@@ -20,8 +20,8 @@ final class Shipper: LinkUser {
         let seeder: Seeder
         /// Whether what is removed from now on would be told.
         let mayStream: @Sendable () -> Bool
-        /// What a replica lacks of the log that was trimmed.
-        let missed: @Sendable (_ replica: String) -> MissedPaths?
+        /// What a replica lacks of the log that was trimmed; nothing known, and it is seeded.
+        let missed: @Sendable (_ replica: String) throws(SystemError) -> MissedPaths?
         /// Captures these whole; calls back with the position at which they are in the log.
         let resend: @Sendable (Set<StorePath>, @escaping @Sendable (Position) -> Void) -> Void
         let deposed: @Sendable (Epoch) -> Void
@@ -145,7 +145,11 @@ final class Shipper: LinkUser {
 
     private func answer(_ hello: Hello, on link: Link) {
         let (newest, oldest) = (parts.journal.flushed, parts.journal.oldest)
-        let missed = hello.flushed < oldest ? parts.missed(link.peer.description) : nil
+        let missed: MissedPaths?
+        do throws(SystemError) { missed = hello.flushed < oldest ? try parts.missed(link.peer.description) : nil } catch
+        {
+            return link.refuse(.failed, "\(error)")
+        }
         let ours = Handshake.Ours(
             store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest,
             knownSince: missed?.since, naming: parts.naming)

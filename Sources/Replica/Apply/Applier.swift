@@ -39,8 +39,6 @@ final class Applier {
     private var lastAck = MonotonicTime.now()
     private var lastCheckpoint = MonotonicTime.now()
     private var isCheckpointed = true
-    /// Roots from which something was removed since the last checkpoint.
-    private var thinned: Set<RootName> = []
     /// Made when something is first to be removed: it takes a walk.
     private var brake: RemovalBrake?
     /// Why the brake held in an earlier life, and nobody has said "resume" since.
@@ -130,7 +128,6 @@ final class Applier {
         if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
         let removed = Set(records.lazy.filter { $0.change == .remove }.map(\.path))
         try brake(removed)
-        thinned.formUnion(removed.lazy.map(\.root))
         let isLacking = !parts.shared.awaited.paths.isEmpty
         for item in ApplyPlan.ordered(records, parts.layout) {
             if case .check(let check) = item.change {
@@ -240,11 +237,9 @@ final class Applier {
         try parts.writer.flush()
         try outlastingShortage {
             try parts.shared.awaited.save(in: parts.state)
-            try record.roots.forgetEmpty(of: thinned, parts.layout)
             try record.save(in: parts.state)
         }
         if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
-        thinned = []
         isCheckpointed = true
         lastCheckpoint = .now()
         parts.tidyUp()

@@ -2,7 +2,6 @@ import ArgumentParser
 import Formats
 import Foundation
 import Linux
-import Primary
 import Replica
 import ReplicationLog
 import Store
@@ -120,6 +119,11 @@ struct HostCheck {
                 "\(file): \(peer.key("peer_fingerprint")): is this end's own",
                 mend: "give what \"mailsync fingerprint\" prints on the other end")
         }
+        if let listen = configuration.listen, let peer = peers.first(where: { $0.address == listen }) {
+            problem(
+                "\(file): \(peer.key("peer")): is where this end listens",
+                mend: "give the address where the other end listens")
+        }
         if role == .replica, !peers.contains(where: { $0.address != nil }) {
             problem("\(file): peer: is missing", mend: "add \"peer: HOST:PORT\", where the primary listens")
         }
@@ -144,11 +148,10 @@ struct HostCheck {
         do {
             try isReplica
                 ? Replica.checkRoots(in: configuration.state, layout)
-                : Primary.checkRoots(in: configuration.state, layout)
+                : KnownRoots(in: configuration.state)
+                    .check(StoreRoots(layout, allowingMissing: true), of: .primary)
         } catch let root as StrangeRoot {
             problem("\(root)", mend: root.hint)
-        } catch let error where !(error is SystemError) {
-            problem("\(configuration.state): \(error)", mend: "run this as the user that runs mailsync")
         } catch {}  // told of where the state and the roots are looked at
         var directoryCount = 0
         for root in layout.roots {

@@ -17,7 +17,7 @@ struct InitCommand: ParsableCommand {
     func run() throws {
         let configuration = try common.read()
         let state = StateDirectory(path: configuration.state)
-        try makeDirectory(state.path)
+        try makeDirectory(state.path, configuration)
         let hold = try state.hold()
         defer { withExtendedLifetime(hold) {} }
         if try state.isFresh { try state.forgetStore() }
@@ -47,8 +47,14 @@ struct InitCommand: ParsableCommand {
             + "fingerprint\" prints there into \(common.config); run \"mailsync check\", then \(next)"
     }
 
-    private func makeDirectory(_ path: String) throws {
-        do throws(SystemError) { _ = try Directory.makeAll(path) } catch {
+    /// What root makes of it is for the user who owns the store, as whom Cyrus and mailsync run.
+    private func makeDirectory(_ path: String, _ configuration: Configuration) throws {
+        do throws(SystemError) {
+            let isNew = try FileStatus.of(path) == nil
+            let directory = try Directory.makeAll(path)
+            guard isNew, geteuid() == 0, let owner = try configuration.storeOwner() else { return }
+            try directory.setOwner(of: [], to: owner.owner, group: owner.group)
+        } catch {
             throw Failure(
                 .systemError, "state: \(path): cannot be made: \(error)",
                 hint: "make it, owned by the user that runs mailsync, mode 0700")

@@ -44,7 +44,8 @@ struct InspectCommand: ParsableCommand {
         let file = try open(path)
         let status = try file.status()
         guard status.kind == .file else {
-            throw Failure(.usage, "\(path): is no file", hint: "name segments, as in \(path)/*.journal, or say --chain")
+            throw Failure(
+                .usage, "\(path): is no file", hint: "name segments, as in STATE/journal/*.journal, or say --chain")
         }
         guard status.byteCount > 0 else {
             Output.print("\(path): is empty: a segment begins with a head of \(SegmentHead.byteCount) bytes")

@@ -28,6 +28,11 @@ struct ManifestCommand: ParsableCommand {
                 hint: "stop it for as long as this takes; the log waits")
         }
         let roots = try StoreRoots(try configuration.layout())
+        if let place = RealPath.place(of: output, among: roots.layout.roots.map(\.path)) {
+            throw Failure(
+                .usage, "--output \(output): is within \(place), of which it would be a part",
+                hint: "name a file outside of the store")
+        }
         let walk = ManifestWalk(roots)
         let writer: ManifestWriter
         do { writer = try ManifestWriter(output) } catch let error as SystemError {

@@ -133,7 +133,7 @@ final class ManifestReader {
             guard try lines.next() == nil else { throw damaged(path, "something stands behind the signature") }
             return signer.fingerprint
         }
-        throw damaged(path, "no signature: it was cut")
+        throw damaged(path, "no signature: it was cut, or is no manifest")
     }
 
     private static func field(_ line: String) -> (key: String, value: String)? {

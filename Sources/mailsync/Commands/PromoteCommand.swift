@@ -20,8 +20,10 @@ struct PromoteCommand: ParsableCommand {
         let configuration = try common.read()
         let held: ReplicaEnd.HeldLog = discardHeld ? .discarded : .kept
         let state = try common.readState()
-        guard try state.standing().role == .replica else {
-            throw Failure(.usage, "this end is the primary already")
+        let standing = try state.standing()
+        guard standing.role == .replica else {
+            let fenced = standing.fencedBy.map { "this primary was replaced: epoch \($0) was promoted elsewhere" }
+            throw Failure(.usage, fenced ?? "this end is the primary already")
         }
         if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
             throw Failure(.configuration, warning, hint: "stop it, promote, and start it again")
@@ -46,15 +48,20 @@ struct PromoteCommand: ParsableCommand {
 
 struct ResumeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "resume", abstract: "Let a replica go on that stopped because too much would be removed.")
+        commandName: "resume",
+        abstract: "Let a replica go on that stopped because too much would be removed, or an end whose store was moved."
+    )
 
     static let noReplica = "this end is no replica: nothing is paused"
 
     @OptionGroup var common: CommonOptions
 
     func run() throws {
+        let configuration = try common.read()
         let state = try common.readState()
-        guard try state.standing().role == .replica else {
+        let role = try state.standing().role
+        if try takeMovedRoots(configuration, state, role) { return }
+        guard role == .replica else {
             throw Failure(
                 .usage, Self.noReplica,
                 hint: "run \"mailsync resume\" on the replica")
@@ -63,6 +70,23 @@ struct ResumeCommand: ParsableCommand {
         case .done(let text): Output.print(text)
         case .failed(let why): throw Failure(.unavailable, why)
         case .status, .position, .reached, .notInTime: throw Failure(.bug, "the daemon answered another question")
+        }
+    }
+
+    /// Where roots of the store are other directories than before, no daemon runs; from now on these are the store's. False if they
+    /// are the same.
+    private func takeMovedRoots(_ configuration: Configuration, _ state: StateDirectory, _ role: Role) throws -> Bool {
+        let roots = try StoreRoots(try configuration.layout(), allowingMissing: true)
+        do {
+            try KnownRoots(in: state.path).check(roots, of: role == .primary ? .primary : .replica)
+            return false
+        } catch let root as StrangeRoot where root.isThere {
+            let hold = try state.hold()
+            defer { withExtendedLifetime(hold) {} }
+            try KnownRoots(roots).save(in: state.path)
+            try state.giveToOwner()
+            Output.print("taken for the store as it is now, \(root)")
+            return true
         }
     }
 }

@@ -239,27 +239,14 @@ struct RestoreTarget {
         guard !path.split(separator: "/").contains("..") else {
             throw Failure(.usage, "--to \(path): leads back over \"..\"", hint: "name the directory itself")
         }
-        let real = Self.real(path)
-        for place in roots.layout.roots.map(\.path) + [state] {
-            let other = Self.real(place)
-            guard real != other, !real.hasPrefix(other + "/") else {
-                throw Failure(
-                    .usage, "\(path): is within \(place): nothing but the applier writes there",
-                    hint: "copy it elsewhere, and deliver it to the primary")
-            }
+        if let place = RealPath.place(of: path, among: roots.layout.roots.map(\.path) + [state]) {
+            throw Failure(
+                .usage, "\(path): is within \(place): nothing but the applier writes there",
+                hint: "copy it elsewhere, and deliver it to the primary")
         }
         do throws(SystemError) { directory = try Directory.makeAll(path) } catch {
             throw Failure(.inputOutput, "--to \(path): \(error)", hint: "name a directory that this user can make")
         }
-    }
-
-    /// Of what there is of it; what is yet to be made follows as it is written.
-    private static func real(_ path: String) -> String {
-        let url = URL(filePath: path).standardizedFileURL
-        guard url.path != "/", !FileManager.default.fileExists(atPath: url.path) else {
-            return url.resolvingSymlinksInPath().path
-        }
-        return real(url.deletingLastPathComponent().path) + "/" + url.lastPathComponent
     }
 
     /// Returns where it is now. What is there already stays, and is an error.

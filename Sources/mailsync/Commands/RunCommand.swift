@@ -11,6 +11,7 @@ struct RunCommand: RunsUntilTold {
 
     func serve() async throws {
         let configuration = try common.read()
+        try StateDirectory(path: configuration.state).checkUser()
         _ = try? CurrentProcess.raiseOpenFilesMax(to: 65536)  // as far as it goes
         let daemon = try Daemon(configuration, mayOverwrite: false, log: Output.makeLogger())
         try await daemon.run()

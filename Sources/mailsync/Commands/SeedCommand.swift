@@ -38,7 +38,7 @@ struct SeedCommand: RunsUntilTold {
 
     private static func show(_ status: ReplicaStatus) {
         guard let seed = status.seed else { return }
-        guard !seed.isDone else {
+        guard seed.ended == nil else {
             return write("all files are here; applied \(status.applied), and the log that came has \(status.flushed)")
         }
         // Counted when the seed began; mail has come since.
@@ -50,7 +50,7 @@ struct SeedCommand: RunsUntilTold {
     }
 
     private static func amount(_ seed: SeedProgress) -> String {
-        let seconds = Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9
+        let seconds = Double(((seed.ended ?? .now()) - seed.started).nanosecondsClamped) / 1e9
         let rate = seconds > 0 ? Double(seed.byteCount) / seconds / 1e6 : 0
         return String(
             format: "%llu files, %.1f MB, %.1f MB/s, %.0f s", seed.fileCount, Double(seed.byteCount) / 1e6, rate,

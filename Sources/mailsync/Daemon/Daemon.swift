@@ -21,6 +21,8 @@ final class Daemon: Sendable {
     let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
     let wantedPromotion = Mutex<Promotion?>(nil)
+    /// What a primary ran out of last, and when.
+    let lastShortage = Mutex<(why: String, at: MonotonicTime)?>(nil)
     /// Who was not let in last, and why.
     let lastRefusal = Mutex<StatusReport.Incident?>(nil)
     /// What became of a promotion, for who asked for it.
@@ -76,6 +78,17 @@ final class Daemon: Sendable {
         }
         log.info("stopped")
     }
+
+    /// Why the primary pauses, though it may just be trying again; nothing if it goes on.
+    var pausedBecause: String? {
+        lastShortage.withLock { last in
+            guard let last, MonotonicTime.now() - last.at < Self.shortageInterval else { return nil }
+            return last.why
+        }
+    }
+
+    /// So long without another one it is over.
+    private static let shortageInterval = Duration.seconds(15)
 
     /// `mailsync seed`: until the copy is consistent, or stopped by a signal; nothing if it was before. `show` is called every few
     /// seconds.
@@ -177,6 +190,7 @@ final class Daemon: Sendable {
             let why = "\(configuration.state): \(error)"
             log.error("paused: \(why): \(hint), it goes on by itself")
             current.withLock { $0 = .paused(why: why) }
+            lastShortage.withLock { $0 = (why, .now()) }
             try? await Task.sleep(for: .seconds(2))  // cut short, the next try is only earlier
         }
     }
@@ -208,7 +222,7 @@ final class Daemon: Sendable {
             group.addTask {
                 while true {
                     try await Task.sleep(for: .seconds(5))
-                    try primary.checkPlaces()
+                    try primary.checkRoots()
                     try primary.trim()
                 }
             }
@@ -228,7 +242,8 @@ final class Daemon: Sendable {
         do throws(SystemError) {
             return try StoreRoots(layout)
         } catch {
-            if error.errno == .noEntry { try Primary.checkRoots(in: state.path, layout) }
+            let found = try StoreRoots(layout, allowingMissing: true)
+            if error.errno == .noEntry { try KnownRoots(in: state.path).check(found, of: .primary) }
             throw error
         }
     }
@@ -289,8 +304,18 @@ final class Daemon: Sendable {
         if isStopping.withLock({ $0 }) { replica.stop() }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.watchForCyrus() }
-            defer { group.cancelAll() }
-            try await replica.run()
+            group.addTask { try await replica.run() }
+            group.addTask {
+                while true {
+                    try await Task.sleep(for: .seconds(5))
+                    try replica.checkRoots()
+                }
+            }
+            defer {
+                replica.stop()
+                group.cancelAll()
+            }
+            try await group.next()
         }
         try await endpoint.stop()
     }

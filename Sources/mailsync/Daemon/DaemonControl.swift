@@ -39,9 +39,11 @@ extension Daemon {
     private func status() throws -> StatusReport {
         switch current.withLock({ $0 }) {
         case .primary(let primary):
-            return StatusReport(
+            var report = StatusReport(
                 store: configuration.store, primary: primary.status, lastRefusal: lastRefusal.withLock { $0 },
-                now: .now())
+                names: configuration.peerNames, now: .now())
+            if let why = pausedBecause { report.pause(because: why) }
+            return report
         case .replica(let replica):
             return StatusReport(
                 store: configuration.store, replica: replica.status,
@@ -59,7 +61,7 @@ extension Daemon {
         let deadline = MonotonicTime.now() + timeout
         var current = try await outlastingPause(until: deadline)
         while case .primary(let primary) = current {
-            try primary.checkPlaces()
+            try primary.checkRoots()
             let position = try await Linux.Thread.run(name: "wait-now") { () throws(SystemError) -> Position? in
                 do throws(SystemError) {
                     return try primary.positionNow(timeout: deadline - .now())
@@ -74,7 +76,9 @@ extension Daemon {
             current = try await outlastingPause(until: deadline, after: primary)
         }
         switch current {
-        case .primary: return .notInTime(why: "what was written is not in the log yet")
+        case .primary:
+            return .notInTime(
+                why: "what was written is not in the log yet" + (pausedBecause.map { ": paused: \($0)" } ?? ""))
         case .paused: return .notInTime(why: current.idleReason)
         case .none, .replica, .fenced: throw Failure(.unavailable, current.idleReason)
         }
@@ -113,7 +117,7 @@ extension Daemon {
             }
             if isReached { return .reached }
             guard case .primary(let primary) = current, primary.hasEnded, MonotonicTime.now() < deadline else {
-                return .notInTime(why: current.delay(position, level))
+                return .notInTime(why: current.delay(position, level, configuration.peerNames))
             }
             current = try await outlastingPause(until: deadline, after: primary)
         }
@@ -166,14 +170,15 @@ extension Daemon {
 
 extension Daemon.Current {
     /// Who is not at `position` yet, and why, as far as it is known here.
-    fileprivate func delay(_ position: Position, _ level: Primary.Level) -> String {
+    fileprivate func delay(_ position: Position, _ level: Primary.Level, _ names: PeerNames) -> String {
         switch self {
         case .primary(let primary):
             let behind = primary.behind(position, level).sorted { $0.key < $1.key }.map { name, slot in
                 let at = level == .flushed ? slot.flushed : slot.applied
                 let isThere = at >= position && !slot.isSeeding
                 let why = isThere ? "its copy is consistent at \(slot.consistentAfter)" : slot.pausedBecause
-                return "\(name) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
+                return
+                    "\(names.words(for: name)) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
             }
             return behind.isEmpty ? "no replica has ever connected" : behind.joined(separator: "; ")
         case .replica(let replica):

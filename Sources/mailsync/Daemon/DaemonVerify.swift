@@ -8,12 +8,12 @@ import Synchronization
 extension Daemon {
     /// `mailsync verify`, on either end: the primary makes the audit, a replica has it made.
     func verify(_ request: VerifyRequest, _ output: VerifyOutput) async {
-        let (current, layout) = (current.withLock { $0 }, layout)
+        let (current, layout, names) = (current.withLock { $0 }, layout, configuration.peerNames)
         do {
             try await Linux.Thread.run(name: "verify") {
                 switch current {
                 case .primary(let primary):
-                    VerifyService(primary: primary, layout: layout)
+                    VerifyService(primary: primary, layout: layout, names: names)
                         .run(request, isCancelled: { output.isClosed }, send: { output.send($0) })
                 case .replica(let replica):
                     Self.relay(request, to: replica, output)
@@ -53,23 +53,25 @@ extension Daemon {
 
     /// Audits that are asked for at a replica, a thread each.
     func serveAudits(of primary: Primary) {
-        let layout = layout
+        let (layout, names) = (layout, configuration.peerNames)
         // The primary keeps this, and is not to keep itself.
         primary.serveAudits { [weak primary] asked in
             guard let primary else { return asked.send([]) }
             do throws(SystemError) {
-                _ = try Linux.Thread.start(name: "verify") { Self.serve(asked, primary, layout) }
+                _ = try Linux.Thread.start(name: "verify") {
+                    Self.serve(asked, VerifyService(primary: primary, layout: layout, names: names))
+                }
             } catch {
                 asked.send([])
             }
         }
     }
 
-    private static func serve(_ asked: AuditRequest, _ primary: Primary, _ layout: StoreLayout) {
+    private static func serve(_ asked: AuditRequest, _ service: VerifyService) {
         defer { asked.send([]) }
         // Another version may ask in other words; then there is nothing but the end.
         guard let request = try? JSONDecoder().decode(VerifyRequest.self, from: Data(asked.text)) else { return }
-        VerifyService(primary: primary, layout: layout).run(
+        service.run(
             request, isCancelled: { asked.isCancelled },
             send: { line in
                 if let bytes = try? JSONEncoder().encode(line) { asked.send(Array(bytes)) }  // ours can be encoded

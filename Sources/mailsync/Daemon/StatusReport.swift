@@ -70,6 +70,8 @@ struct StatusReport: Codable, Sendable {
 
     struct Replica: Codable, Sendable {
         var fingerprint: String
+        /// As this end's configuration calls it, if it has a name there.
+        var name: String?
         var state: String
         var shipped: String
         var flushed: String
@@ -134,7 +136,7 @@ extension Timestamp {
 }
 
 extension StatusReport {
-    init(store: String, primary status: PrimaryStatus, lastRefusal: Incident?, now: Timestamp) {
+    init(store: String, primary status: PrimaryStatus, lastRefusal: Incident?, names: PeerNames, now: Timestamp) {
         let slots = status.replicas.values
         let slowest = slots.map(\.slot.flushed).min()
         self.init(
@@ -154,7 +156,7 @@ extension StatusReport {
         }
         replicas = status.replicas.sorted { $0.key < $1.key }.map { name, replica in
             Replica(
-                fingerprint: name,
+                fingerprint: name, name: names.own(of: name),
                 state: replica.slot.state.rawValue,
                 shipped: "\(replica.shipped)", flushed: "\(replica.slot.flushed)", applied: "\(replica.slot.applied)",
                 lagBatches: Self.distance(from: replica.slot.flushed, to: status.journaled),
@@ -182,7 +184,7 @@ extension StatusReport {
             flushed: "\(status.flushed)", applied: "\(status.applied)")
         // In step with a primary that was just heard of, the store is exact as of that moment.
         let isInStep = status.phase == .streaming && status.applied >= status.journaled
-        let exactAt = isInStep ? status.exactAt.map { max($0, status.lastHeard ?? $0) } : status.exactAt
+        let exactAt = isInStep ? [status.exactAt, status.lastHeard].compactMap(\.self).max() : status.exactAt
         exactAsOf = exactAt?.iso8601
         lag = Lag(
             seconds: isInStep ? 0 : exactAt.map { Double((now - $0).nanosecondsClamped) / 1e9 },
@@ -191,17 +193,22 @@ extension StatusReport {
         if let seed = status.seed {
             self.seed = Seed(
                 files: seed.fileCount, bytes: seed.byteCount, wireBytes: seed.wireBytes,
-                seconds: Double((MonotonicTime.now() - seed.started).nanosecondsClamped) / 1e9,
+                seconds: Double(((seed.ended ?? .now()) - seed.started).nanosecondsClamped) / 1e9,
                 expectedFiles: seed.expectedFileCount,
                 secondsLeft: seed.remaining(now: .now()).map { Double($0.nanosecondsClamped) / 1e9 },
-                isDone: seed.isDone)
+                isDone: seed.ended != nil)
         }
         if let error = status.lastError { lastError = Incident(why: error.why, at: error.at.iso8601) }
         warnings = warning.map { [$0] }
     }
 
     init(store: String, standing: StateDirectory.Standing, pausedBecause why: String) {
-        self.init(store: store, role: "primary", epoch: standing.epoch.number, state: "paused", journalBytes: 0)
+        self.init(store: store, role: "primary", epoch: standing.epoch.number, state: "", journalBytes: 0)
+        pause(because: why)
+    }
+
+    mutating func pause(because why: String) {
+        state = "paused"
         lastError = Incident(why: why, at: Timestamp.now().iso8601)
     }
 
@@ -305,7 +312,7 @@ extension StatusReport {
             lines.append(
                 (
                     "replica",
-                    "\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
+                    "\(replica.name.map { "\($0): " } ?? "")\(replica.state), flushed \(replica.flushed), applied \(replica.applied), \(replica.lagBatches) batches behind"
                         + Self.reason(replica)
                 ))
             lines.append(("", replica.fingerprint))

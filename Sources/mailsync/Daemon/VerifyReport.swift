@@ -38,6 +38,8 @@ enum VerifyLine: Codable, Sendable {
         var outcome: String
         var restore: String?
         var replica: String?
+        /// As the primary's configuration calls it, if it has a name there.
+        var replicaName: String?
     }
 
     struct Progress: Codable, Sendable {
@@ -52,22 +54,24 @@ enum VerifyLine: Codable, Sendable {
         /// With the reason; nothing from an earlier version.
         var unreadable: [String]?
         var replicas: [String]
+        /// Not connected, and so not compared.
+        var absent: [String]?
     }
 }
 
 extension VerifyLine.Finding {
-    init(_ finding: AuditFinding) {
+    init(_ finding: AuditFinding, _ names: PeerNames) {
         self.init(
             kind: finding.kind.rawValue, side: finding.side.rawValue, path: "\(finding.path)", mailbox: finding.mailbox,
             user: finding.user, evidence: finding.evidence, outcome: finding.outcome.rawValue, restore: finding.restore,
-            replica: finding.replica)
+            replica: finding.replica, replicaName: finding.replica.flatMap { names.own(of: $0) })
     }
 
     /// What is held back is told of, and is no difference of the replica's.
     var isDifference: Bool { kind != AuditFinding.Kind.corrupt.rawValue }
 
     var text: String {
-        var words = "\(kind): \(side): \(path): "
+        var words = "\(kind): \(side)\(replicaName.map { " \($0)" } ?? ""): \(path): "
         if let mailbox { words += "mailbox \(mailbox): " }
         if mailbox == nil, let user { words += "user \(user): " }
         words += evidence
@@ -79,14 +83,15 @@ extension VerifyLine.Finding {
 
 extension VerifyLine.Progress {
     /// Nothing was left out.
-    var isComplete: Bool { unfinished.isEmpty && (unreadable ?? []).isEmpty }
+    var isComplete: Bool { unfinished.isEmpty && (unreadable ?? []).isEmpty && (absent ?? []).isEmpty }
 
-    init(_ progress: AuditProgress) {
+    init(_ progress: AuditProgress, _ names: PeerNames) {
         self.init(
             directories: progress.directoryCount, files: progress.fileCount, bytes: progress.byteCount,
             filesTotal: progress.fileCountTotal, bytesTotal: progress.byteCountTotal, findings: progress.findingCount,
             healed: progress.healedCount, unfinished: progress.unfinished.map { "\($0)" },
-            unreadable: progress.unreadable.map { "\($0.path): \($0.error)" }, replicas: progress.replicas)
+            unreadable: progress.unreadable.map { "\($0.path): \($0.error)" }, replicas: progress.replicas,
+            absent: progress.absent.map { names.words(for: $0) })
     }
 }
 
@@ -133,6 +138,7 @@ extension VerifyRequest {
 struct VerifyService: Sendable {
     let primary: Primary
     let layout: StoreLayout
+    let names: PeerNames
 
     private static let progressInterval = Duration.milliseconds(500)
 
@@ -144,14 +150,14 @@ struct VerifyService: Sendable {
             var lastProgress = MonotonicTime(nanoseconds: 0)
             let end = try primary.audit(try request.options(layout), isCancelled: isCancelled) { event in
                 switch event {
-                case .finding(let finding): send(.finding(VerifyLine.Finding(finding)))
+                case .finding(let finding): send(.finding(VerifyLine.Finding(finding, names)))
                 case .progress(let progress):
                     guard MonotonicTime.now() - lastProgress > Self.progressInterval else { return }
                     lastProgress = .now()
-                    send(.progress(VerifyLine.Progress(progress)))
+                    send(.progress(VerifyLine.Progress(progress, names)))
                 }
             }
-            send(.end(VerifyLine.Progress(end)))
+            send(.end(VerifyLine.Progress(end, names)))
         } catch let failure as AuditFailure {
             let status: ExitStatus =
                 switch failure.kind {

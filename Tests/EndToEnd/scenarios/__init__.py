@@ -16,9 +16,10 @@ from .load import Load
 from .places import Places
 from .power import Power
 from .promotion import Promotion
+from .replicas import Replicas
 from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Corruptions, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Replicas, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Corruptions, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition, Demonstration]

@@ -2,8 +2,6 @@
 import contextlib
 import os
 import random
-import re
-import shlex
 import shutil
 import subprocess
 
@@ -48,16 +46,18 @@ class Places(PairGroup):
 
     @contextlib.contextmanager
     def unmounted(self, side):
-        """the partition of `side` as its mount point is: with what an installation makes there"""
+        """the partition of `side` as its mount point is, with what an installation, or a Cyrus that has started, makes there"""
         part = side.roots['partition-default']
         os.rename(part, part + '.away')
         for path in (part, part + '/a', part + '/stage.'):
             side.cyrus.own_directory(path, 0o755)
+        open(part + '/a/stray', 'w').close()
+        side.cyrus.own(part + '/a/stray')
         yield part
         shutil.rmtree(part)
         os.rename(part + '.away', part)
 
-    def refused(self, side, subcommand, word='has no file'):
+    def refused(self, side, subcommand, word='is another directory'):
         said = self.pair.command(side, subcommand, expect=(CONFIGURATION,)).stderr
         part = side.roots['partition-default']
         if f'{part} {word}' not in said or 'mounted' not in said:
@@ -94,22 +94,33 @@ class Places(PairGroup):
         self.deliver([1], 2)
         self.judge()
 
-    @scenario('a primary from whose partition all was removed on purpose is told so by a file')
-    def emptied_primary(self):
-        pair = self.make(users=range(2), settings={'removal_brake': 'off'}).start()
+    @scenario('a partition that was moved to another disk is taken after resume, on either end')
+    def moved(self):
+        pair = self.make(users=range(2)).start()
+        self.deliver([0], 2)
+        pair.wait_now(level='applied')
+        for side in (pair.p, pair.r):
+            pair.stop_daemon(side)
+            part = side.roots['partition-default']
+            os.rename(part, part + '.old')
+            subprocess.run(['cp', '-a', part + '.old', part], check=True)
+            self.refused(side, 'run')
+            said = pair.command(side, 'resume').stdout
+            if part not in said:
+                raise Failure(f'resume says: {said}')
+            pair.start_daemon(side)
+        self.deliver([1], 2)
+        self.judge()
+
+    @scenario('a replica whose partition is taken away while it runs ends, and says why')
+    def taken_away(self):
+        pair = self.make(users=range(2)).start()
         self.deliver([0], 2)
         pair.wait_now()
-        pair.stop_daemon('p')
-        with self.unmounted(pair.p) as part:
-            said = self.refused(pair.p, 'run')
-            subprocess.run(shlex.split(re.search('"(touch [^"]*)"', said)[1]), check=True)
-            pair.start_daemon('p')
-            pair.wait_now()
-            left = [n for _, _, names in os.walk(pair.r.roots['partition-default']) for n in names]
-            if left != ['removed']:
-                raise Failure(f'the replica has {left}')
-            pair.stop_daemon('p')
-        pair.start_daemon('p')
+        with self.unmounted(pair.r):
+            if pair.r.daemon.wait(60) != CONFIGURATION:
+                raise Failure(f'exit {pair.r.daemon.returncode}')
+        pair.start_daemon('r')
         self.deliver([1], 2)
         self.judge()
 

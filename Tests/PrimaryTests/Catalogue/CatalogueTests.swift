@@ -1,9 +1,7 @@
 import Digests
 import Formats
-import Foundation
 import Linux
 import Scratch
-import Store
 import Testing
 
 @testable import Primary
@@ -29,37 +27,6 @@ import Testing
 
     private func names(_ catalogue: Catalogue, _ directory: StorePath) throws -> [String] {
         try catalogue.entries(of: directory).map { String(decoding: $0.name, as: UTF8.self) }
-    }
-
-    // MARK: - roots
-
-    /// Directories alone are what an installation makes below the mount point, too.
-    @Test func `a root without files is strange only if there is one in the catalogue`() throws {
-        let layout = try directory.makeStore().layout
-        let partition = try #require(layout.root(RootName("partition-default")))
-        let state = directory.path
-        let check = { try Primary.checkRoots(in: state, layout) }
-        try check()
-        let catalogue = try Catalogue(path: state + "/catalogue")
-        try catalogue.set(StorePath(partition.name, "user"), entry(.directory))
-        try catalogue.commit(at: .zero)
-        try check()
-        try catalogue.set(StorePath(partition.name, "user/1."), entry())
-        try catalogue.commit(at: .zero)
-        let strange = #expect(throws: StrangeRoot.self) { try check() }
-        #expect(
-            strange?.description
-                == "partition-default: \(partition.path) has no file, and had files when mailsync looked last")
-        for name in ["stage.", "user"] { _ = try Directory.make(partition.path + "/" + name) }
-        try directory.put([1], at: "mail/stage./1.")
-        #expect(throws: StrangeRoot.self) { try check() }
-        try directory.put([1], at: "mail/user/2.")
-        try check()
-        try FileManager.default.removeItem(atPath: partition.path)
-        let missing = #expect(throws: StrangeRoot.self) { try check() }
-        #expect(
-            missing?.description
-                == "partition-default: \(partition.path) is not there, and had files when mailsync looked last")
     }
 
     // MARK: - rows

@@ -1,0 +1,86 @@
+import Formats
+package import Linux
+
+/// Which directories the roots of the store were when mailsync looked last: `roots` in the state directory, a line each.
+///
+/// Another directory at that path is most likely what is below the mount point of a file system that is not mounted; there may well
+/// be files in it, as Cyrus makes its databases anew when it starts. A replica would be followed, and promoted, as if nothing had
+/// happened; a primary would tell that all was removed.
+package struct KnownRoots: Equatable, Sendable {
+    private var directories: [RootName: DirectoryIdentity] = [:]
+
+    private static let fileName = "roots"
+
+    /// As they are now; what is missing is left out.
+    package init(_ roots: StoreRoots) throws(SystemError) {
+        for name in roots.names { directories[name] = try roots.identity(of: name) }
+    }
+
+    /// As they were. None is known where there is no such file; a line that is no good tells of none.
+    package init(in state: String) throws(SystemError) {
+        guard let bytes = try AtomicFile.read(directory: state, name: Self.fileName, max: 1 << 20) else { return }
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ", maxSplits: 2)
+            guard words.count == 3, let inode = UInt64(words[0]), let born = Int64(words[1]) else { continue }
+            directories[RootName(String(words[2]))] = DirectoryIdentity(inode: inode, bornNanoseconds: born)
+        }
+    }
+
+    /// On disk on return, if it was not there already.
+    package func save(in state: String) throws(SystemError) {
+        guard try self != KnownRoots(in: state) else { return }
+        let lines = directories.map { "\($0.value.inode) \($0.value.bornNanoseconds) \($0.key)\n" }.sorted()
+        try AtomicFile.replace(directory: state, name: Self.fileName, bytes: Array(lines.joined().utf8))
+    }
+
+    /// Throws `StrangeRoot` if one of `roots` that is known is missing or, if none is, another directory now.
+    package func check(_ roots: StoreRoots, of end: StrangeRoot.End) throws {
+        let known = roots.layout.roots.filter { directories[$0.name] != nil }
+        if let root = known.first(where: { !roots.names.contains($0.name) }) {
+            throw StrangeRoot(name: root.name, path: root.path, isThere: false, end: end)
+        }
+        for root in known {
+            guard let before = directories[root.name], try !roots.identity(of: root.name).isSame(as: before) else {
+                continue
+            }
+            throw StrangeRoot(name: root.name, path: root.path, isThere: true, end: end)
+        }
+    }
+}
+
+/// What tells a directory from another one at its path, over restarts of the host: numbers of devices are not the same after them.
+package struct DirectoryIdentity: Equatable, Sendable {
+    let inode: UInt64
+    /// 0 where the file system does not keep it. The root of a file system has the inode that all of its kind have.
+    let bornNanoseconds: Int64
+
+    func isSame(as other: DirectoryIdentity) -> Bool {
+        inode == other.inode
+            && (bornNanoseconds == other.bornNanoseconds || bornNanoseconds == 0 || other.bornNanoseconds == 0)
+    }
+}
+
+/// A root of the store is another directory than it was, or is not there.
+package struct StrangeRoot: Error, Equatable, CustomStringConvertible {
+    package enum End: Sendable { case primary, replica }
+
+    let name: RootName
+    let path: String
+    package let isThere: Bool
+    let end: End
+
+    package var description: String {
+        isThere
+            ? "\(name): \(path) is another directory than the one mailsync used last"
+            : "\(name): \(path) is not there, and was when mailsync ran last"
+    }
+
+    package var hint: String {
+        let moved =
+            switch end {
+            case .primary: "\"mailsync resume\" says so, and what is not as before is told to the replicas"
+            case .replica: "\"mailsync resume\" says so, or \"mailsync seed --overwrite\" compares it with the primary"
+            }
+        return "is its file system mounted, and the path in imapd.conf right? If all of it was moved there, \(moved)"
+    }
+}
