@@ -56,11 +56,12 @@ package struct FileStatus: Equatable, Sendable {
         if let simulated = Simulation.kernel { self = simulated.adjusted(self) }
     }
 
-    /// Of what has this path; of a symbolic link, the link's own (lstat). Nothing if there is no such path.
-    package static func of(_ path: String) throws(SystemError) -> FileStatus? {
+    /// Of what has this path; of a symbolic link, the link's own (lstat) or that of what it leads to (stat). Nothing if there is no
+    /// such path.
+    package static func of(_ path: String, followingLinks: Bool = false) throws(SystemError) -> FileStatus? {
         var found = stat()
         do {
-            try kernel("lstat", path) { lstat(path, &found) }
+            try kernel("lstat", path) { followingLinks ? stat(path, &found) : lstat(path, &found) }
         } catch let error where error.errno == .noEntry || error.errno == .notDirectory {
             return nil
         }

@@ -87,8 +87,9 @@ package final class Primary: Sendable {
         self.roots = roots
         self.locks = locks
         self.log = log
-        try KnownRoots(in: options.state).check(roots, of: .primary)
-        try KnownRoots(roots).save(in: options.state)
+        let known = try roots.known
+        try KnownRoots(in: options.state).check(roots.layout, known, of: .primary)
+        try known.save(in: options.state)
         let journalPath = options.state + "/journal"
         _ = try Directory.make(journalPath)
         let start = Position(epoch: options.epoch, sequence: SequenceNumber(0))

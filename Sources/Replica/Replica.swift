@@ -77,14 +77,15 @@ package final class Replica: Sendable {
         shared.update { status in
             (status.applied, status.flushed, status.received) = (record.applied, record.applied, record.applied)
             status.epochSeen = record.epochSeen
+            status.consistentAfter = record.consistentAfter
             if record.phase != .seeded { status.phase = .unseeded }
             // Of its last checkpoint, until it hears of more.
             if record.isCopy, record.exactAt != 0 { status.exactAt = Timestamp(nanoseconds: record.exactAt) }
         }
     }
 
-    /// Throws `StrangeRoot`.
-    package func checkRoots() throws { try Self.checkRoots(in: options.state, layout) }
+    /// Throws `MovedRoot` if the store's roots are not where they were.
+    package func checkPlaces() throws { try writer.checkPlaces() }
 
     /// Makes the roots that are missing; only their last component.
     package static func makeRoots(of layout: StoreLayout) throws {
@@ -341,7 +342,10 @@ package final class Replica: Sendable {
             // From the first file on this is an earlier copy, and not before.
             let user = SeedUser(
                 hello: hello, writer: writer, layout: layout, shared: shared, log: log,
-                willWrite: { [record, state = options.state] () throws(SystemError) in try record.save(in: state) },
+                willWrite: { [record, writer, state = options.state] () throws(SystemError) in
+                    try record.save(in: state)
+                    try writer.known.save(in: state)
+                },
                 ended: { ending.tell($0) })
             do {
                 try await dialer.dial(peer, user: ClosingUser(user, when: shared))
@@ -398,7 +402,7 @@ package final class Replica: Sendable {
         try seeded.versions.save(in: options.state)
         var record = record
         record.phase = .seeded
-        try KnownRoots(StoreRoots(layout)).save(in: options.state)
+        try writer.checkPlaces()
         try begin(after: seeded.start, consistentAfter: seeded.consistentAfter, record)
     }
 
@@ -420,6 +424,8 @@ package final class Replica: Sendable {
         record.consistentAfter = consistentAfter
         record.epochSeen = max(record.epochSeen, start.epoch)
         try record.save(in: options.state)
-        shared.update { ($0.applied, $0.flushed, $0.received) = (start, start, start) }
+        shared.update {
+            ($0.applied, $0.flushed, $0.received, $0.consistentAfter) = (start, start, start, consistentAfter)
+        }
     }
 }

@@ -87,13 +87,13 @@ extension Replica {
     package func checkPromotable() throws {
         let status = status
         if [.unseeded, .seeding].contains(status.phase) { throw NotPromotable(why: "it was never seeded to the end") }
-        try checkRoots()
+        try checkPlaces()
     }
 
-    /// Throws `StrangeRoot` if this is a copy, and a root of it is another directory than the one that was seeded.
+    /// Throws `StrangeRoot` if a seed has begun here, and a root is another directory than the one that it wrote to.
     package static func checkRoots(in state: String, _ layout: StoreLayout) throws {
-        guard try ReplicaRecord(in: state).phase == .seeded else { return }
-        try KnownRoots(in: state).check(try StoreRoots(layout, allowingMissing: true), of: .replica)
+        guard try ReplicaRecord(in: state).phase != .unseeded else { return }
+        try KnownRoots(in: state).check(layout, try KnownRoots(at: layout), of: .replica)
     }
 
     /// Applies all that is in the journal, with no link and no other thread: for a promotion when no daemon runs. What the

@@ -11,7 +11,9 @@ package struct ReplicaStatus: Sendable {
     /// What the primary said it has.
     package var journaled = Position.zero
     package var epochSeen = Epoch(0)
-    /// The store is as the primary's was then; nothing while it is not consistent yet.
+    /// From here on the copy is consistent.
+    package var consistentAfter = Position.zero
+    /// Of the last batch applied, by the primary's clock; nothing while the copy is not consistent yet.
     package var exactAt: Timestamp?
     /// Whether a primary is connected.
     package var isLinked = false
@@ -24,6 +26,14 @@ package struct ReplicaStatus: Sendable {
     package var journalBytes = 0
     /// Of the journal that is not applied yet; about.
     package var lagBytes = 0
+
+    /// The store has all that a primary that was just heard of has told of.
+    package var isInStep: Bool {
+        phase == .streaming && applied >= max(journaled, consistentAfter) && awaitedCount == 0
+    }
+
+    /// The store is as the primary's was then; nothing while it is not consistent yet.
+    package var exactAsOf: Timestamp? { isInStep ? [exactAt, lastHeard].compactMap(\.self).max() : exactAt }
 
     package enum Phase: String, Sendable {
         case starting, unseeded, seeding

@@ -157,6 +157,7 @@ final class SharedReplica: Sendable {
     func beginSeed() {
         state.withLock { state in
             state.standing = [:]
+            state.status.exactAt = nil
             state.status.seed = SeedProgress()
         }
     }

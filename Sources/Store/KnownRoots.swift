@@ -1,4 +1,4 @@
-import Formats
+package import Formats
 package import Linux
 
 /// Which directories the roots of the store were when mailsync looked last: `roots` in the state directory, a line each.
@@ -11,9 +11,16 @@ package struct KnownRoots: Equatable, Sendable {
 
     private static let fileName = "roots"
 
-    /// As they are now; what is missing is left out.
-    package init(_ roots: StoreRoots) throws(SystemError) {
-        for name in roots.names { directories[name] = try roots.identity(of: name) }
+    /// Of directories that are held open.
+    package init(_ opened: [RootName: Directory]) throws(SystemError) {
+        for (name, directory) in opened { directories[name] = try DirectoryIdentity(of: directory) }
+    }
+
+    /// What is at the paths of `layout` now; what is missing is left out.
+    package init(at layout: StoreLayout) throws(SystemError) {
+        for root in layout.roots where try FileStatus.of(root.path) != nil {
+            directories[root.name] = try DirectoryIdentity(of: try Directory(root.path))
+        }
     }
 
     /// As they were. None is known where there is no such file; a line that is no good tells of none.
@@ -33,16 +40,16 @@ package struct KnownRoots: Equatable, Sendable {
         try AtomicFile.replace(directory: state, name: Self.fileName, bytes: Array(lines.joined().utf8))
     }
 
-    /// Throws `StrangeRoot` if one of `roots` that is known is missing or, if none is, another directory now.
-    package func check(_ roots: StoreRoots, of end: StrangeRoot.End) throws {
-        let known = roots.layout.roots.filter { directories[$0.name] != nil }
-        if let root = known.first(where: { !roots.names.contains($0.name) }) {
+    /// Throws `StrangeRoot` if a root of `layout` that is known is missing in `found` or, if none is, another directory there. One
+    /// that nobody configured may be missing.
+    package func check(_ layout: StoreLayout, _ found: KnownRoots, of end: StrangeRoot.End) throws(StrangeRoot) {
+        let known = layout.roots.filter { directories[$0.name] != nil }
+        if let root = known.first(where: { found.directories[$0.name] == nil && $0.origin == .configured }) {
             throw StrangeRoot(name: root.name, path: root.path, isThere: false, end: end)
         }
         for root in known {
-            guard let before = directories[root.name], try !roots.identity(of: root.name).isSame(as: before) else {
-                continue
-            }
+            guard let before = directories[root.name], let now = found.directories[root.name], !now.isSame(as: before)
+            else { continue }
             throw StrangeRoot(name: root.name, path: root.path, isThere: true, end: end)
         }
     }
@@ -53,6 +60,14 @@ package struct DirectoryIdentity: Equatable, Sendable {
     let inode: UInt64
     /// 0 where the file system does not keep it. The root of a file system has the inode that all of its kind have.
     let bornNanoseconds: Int64
+
+    init(inode: UInt64, bornNanoseconds: Int64) { (self.inode, self.bornNanoseconds) = (inode, bornNanoseconds) }
+
+    init(of directory: Directory) throws(SystemError) {
+        self.init(
+            inode: try directory.descriptor.status().inode,
+            bornNanoseconds: try directory.descriptor.birthNanoseconds())
+    }
 
     func isSame(as other: DirectoryIdentity) -> Bool {
         inode == other.inode
@@ -76,11 +91,16 @@ package struct StrangeRoot: Error, Equatable, CustomStringConvertible {
     }
 
     package var hint: String {
+        let question = "is its file system mounted, and the path in imapd.conf right?"
+        guard isThere else {
+            return
+                "\(question) If all of it was removed on purpose, make the directory anew, and say \"mailsync resume\""
+        }
         let moved =
             switch end {
             case .primary: "\"mailsync resume\" says so, and what is not as before is told to the replicas"
             case .replica: "\"mailsync resume\" says so, or \"mailsync seed --overwrite\" compares it with the primary"
             }
-        return "is its file system mounted, and the path in imapd.conf right? If all of it was moved there, \(moved)"
+        return "\(question) If all of it was moved there, \(moved)"
     }
 }

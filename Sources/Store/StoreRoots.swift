@@ -13,13 +13,11 @@ package final class StoreRoots: Sendable {
     package let owner: UInt32
     package let group: UInt32
 
-    /// Throws if a root cannot be opened. One that nobody configured may be missing, with `allowingMissing` any but
-    /// configdirectory.
-    package init(_ layout: StoreLayout, allowingMissing: Bool = false) throws(SystemError) {
+    /// Throws if a root cannot be opened. One that nobody configured may be missing.
+    package init(_ layout: StoreLayout) throws(SystemError) {
         var roots: [RootName: Directory] = [:]
         for root in layout.roots {
-            let mayBeMissing = root.origin == .builtIn || allowingMissing && root.name != .configuration
-            if mayBeMissing, try FileStatus.of(root.path) == nil { continue }
+            if root.origin == .builtIn, try FileStatus.of(root.path) == nil { continue }
             roots[root.name] = try Directory(root.path)
         }
         guard let configuration = roots[.configuration] else { preconditionFailure("a layout without configdirectory") }
@@ -34,23 +32,11 @@ package final class StoreRoots: Sendable {
     /// Sorted.
     package let names: [RootName]
 
-    /// Throws `MovedRoot` if the path of a root leads elsewhere than when this was made.
-    package func checkPlaces() throws {
-        for root in layout.roots {
-            guard let opened = try roots[root.name]?.descriptor.status() else { continue }
-            let now = try FileStatus.of(root.path)
-            guard now?.inode == opened.inode, now?.device == opened.device else {
-                throw MovedRoot(name: root.name, path: root.path, isThere: now != nil)
-            }
-        }
-    }
+    /// Which directories they are.
+    package var known: KnownRoots { get throws(SystemError) { try KnownRoots(roots) } }
 
-    /// Of a root that is there.
-    func identity(of name: RootName) throws(SystemError) -> DirectoryIdentity {
-        let root = try root(name)
-        return DirectoryIdentity(
-            inode: try root.descriptor.status().inode, bornNanoseconds: try root.descriptor.birthNanoseconds())
-    }
+    /// Throws `MovedRoot` if the path of a root leads elsewhere than when this was made.
+    package func checkPlaces() throws { try layout.checkPlaces(of: roots) }
 
     /// Whether there is any file in a root that travels. What may not be looked at is one, for `check` and capture to tell of.
     package func hasFiles(in root: RootName) throws(SystemError) -> Bool { try hasFiles(in: StorePath(root: root)) }
@@ -169,7 +155,20 @@ package final class StoreRoots: Sendable {
     }
 }
 
-/// A root was moved, unmounted or mounted over while it was watched: what is written there now is seen by nobody.
+extension StoreLayout {
+    /// Throws `MovedRoot` if the path of one of `opened` leads elsewhere than when it was opened.
+    package func checkPlaces(of opened: [RootName: Directory]) throws {
+        for root in roots {
+            guard let before = try opened[root.name]?.descriptor.status() else { continue }
+            let now = try FileStatus.of(root.path, followingLinks: true)
+            guard now?.inode == before.inode, now?.device == before.device else {
+                throw MovedRoot(name: root.name, path: root.path, isThere: now != nil)
+            }
+        }
+    }
+}
+
+/// A root was moved, unmounted or mounted over while it was in use: what is there now has nothing to do with this store.
 package struct MovedRoot: Error, Equatable, CustomStringConvertible {
     let name: RootName
     let path: String
@@ -177,7 +176,7 @@ package struct MovedRoot: Error, Equatable, CustomStringConvertible {
 
     package var description: String {
         "\(name): \(path): is \(isThere ? "another directory than when this began" : "not there any more"): "
-            + "what is written there is not replicated"
+            + "what is there has no part in replication"
     }
 
     package static let hint =

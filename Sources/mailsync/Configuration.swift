@@ -176,13 +176,13 @@ struct Configuration: Sendable {
 
     // MARK: - the store
 
-    /// What imapd.conf says of the store.
     /// That of Cyrus's configdirectory; nothing while there is none, or imapd.conf cannot be read.
     func storeOwner() throws(SystemError) -> FileStatus? {
         guard let path = (try? layout())?.root(.configuration)?.path else { return nil }  // `check` tells why
         return try FileStatus.of(path)
     }
 
+    /// What imapd.conf says of the store.
     func layout() throws -> StoreLayout {
         let hint = "imapd_conf in \(file) names Cyrus's configuration"
         let text: String

@@ -9,6 +9,7 @@ import ReplicationLog
 ///     store         the name of the store that it was made for
 ///     key.pem       the private key, 0600
 ///     certificate.pem
+///     roots         which directories the store's roots are
 ///     lock          held by the process that uses the directory
 ///     control       the daemon's socket
 ///     journal/ …    see `Primary`, `Replica`
@@ -90,7 +91,7 @@ struct StateDirectory: Sendable {
     }
 
     /// What is root's in here while the directory is not; paths in here. Not the files that the quarantine keeps: those have the
-    /// owners that they had in the store.
+    /// owners that they had in the store. And not what the file system has made for itself.
     func strangers() throws(SystemError) -> [[UInt8]] {
         guard let owner = try FileStatus.of(path), owner.owner != 0 else { return [] }
         return try Self.ofRoot(in: try Directory(path), [])
@@ -101,6 +102,7 @@ struct StateDirectory: Sendable {
         for entry in try directory.entries(of: path) {
             let below = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
             guard let status = try directory.status(of: below) else { continue }
+            if below == Array("lost+found".utf8) { continue }
             let isKept = below.starts(with: Array("quarantine/".utf8)) && status.kind != .directory
             if status.owner == 0, !isKept { found.append(below) }
             // Only root may look into a directory of root's.

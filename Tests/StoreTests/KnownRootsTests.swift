@@ -13,11 +13,11 @@ import Testing
         for name in ["conf", "mail", "state"] { _ = try Directory.make(directory(name)) }
         let text = "configdirectory: \(directory("conf"))\npartition-default: \(directory("mail"))\n"
         layout = try StoreLayout(ImapdConf(try KeyValueFile.parse(text, named: "imapd.conf")))
-        try KnownRoots(StoreRoots(layout)).save(in: directory("state"))
+        try KnownRoots(at: layout).save(in: directory("state"))
     }
 
     private func check() throws {
-        try KnownRoots(in: directory("state")).check(StoreRoots(layout, allowingMissing: true), of: .primary)
+        try KnownRoots(in: directory("state")).check(layout, try KnownRoots(at: layout), of: .primary)
     }
 
     private func move(_ from: String, to: String) throws {
@@ -39,8 +39,26 @@ import Testing
         #expect(
             other?.description
                 == "partition-default: \(directory("mail")) is another directory than the one mailsync used last")
-        try KnownRoots(StoreRoots(layout)).save(in: directory("state"))
+        try KnownRoots(at: layout).save(in: directory("state"))
         try check()
+    }
+
+    @Test func `a missing configdirectory is missed like any other`() throws {
+        try move("conf", to: "away")
+        let missing = #expect(throws: StrangeRoot.self) { try check() }
+        #expect("\(try #require(missing))".hasPrefix("configdirectory: \(directory("conf")) is not there"))
+    }
+
+    @Test func `a root behind a symbolic link is where it was until the link leads elsewhere`() throws {
+        try move("mail", to: "disk")
+        try Directory(directory.path).symlink(Array("disk".utf8), at: Array("mail".utf8))
+        let roots = try StoreRoots(layout)
+        try roots.checkPlaces()
+        try check()
+        try move("disk", to: "away")
+        _ = try Directory.make(directory("disk"))
+        #expect(throws: MovedRoot.self) { try roots.checkPlaces() }
+        #expect(throws: StrangeRoot.self) { try check() }
     }
 
     @Test func `the same directory is known again, whatever became of its files, and elsewhere too`() throws {
@@ -63,8 +81,6 @@ import Testing
     @Test func `a root that came since, or went from the configuration, is not missed`() throws {
         let text = "configdirectory: \(directory("conf"))\npartition-second: \(directory("state"))\n"
         let other = try StoreLayout(ImapdConf(try KeyValueFile.parse(text, named: "imapd.conf")))
-        try KnownRoots(in: directory("state")).check(StoreRoots(other), of: .replica)
-        #expect(try KnownRoots(in: directory("conf")) != KnownRoots(StoreRoots(layout)))
-        try KnownRoots(in: directory("conf")).check(StoreRoots(layout), of: .replica)
+        try KnownRoots(in: directory("state")).check(other, try KnownRoots(at: other), of: .replica)
     }
 }

@@ -80,9 +80,9 @@ package struct AuditProgress: Sendable {
     package var unfinished: [StorePath] = []
     /// Not compared either, with all below them: the primary cannot look at them.
     package var unreadable: [Unreadable] = []
-    /// The replicas compared.
+    /// The replicas compared, from the beginning on.
     package var replicas: [String] = []
-    /// Those that were not, as they are not connected.
+    /// Those that were not, or not all the time.
     package var absent: [String] = []
 
     package init() {}

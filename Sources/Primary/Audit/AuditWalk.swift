@@ -249,6 +249,7 @@ final class AuditWalk {
         if result.verdicts.isEmpty, result.delivery.position != nil {
             try comeAgain(expected.map(\.directory), group.depth)
         }
+        if !result.verdicts.isEmpty { progress.replicas.removeAll { result.verdicts[$0] == nil } }
         for (_, verdict) in result.verdicts {
             switch verdict {
             case .equal:

@@ -146,8 +146,9 @@ final class Shipper: LinkUser {
     private func answer(_ hello: Hello, on link: Link) {
         let (newest, oldest) = (parts.journal.flushed, parts.journal.oldest)
         let missed: MissedPaths?
-        do throws(SystemError) { missed = hello.flushed < oldest ? try parts.missed(link.peer.description) : nil } catch
-        {
+        do throws(SystemError) {
+            missed = hello.purpose == .stream && hello.flushed < oldest ? try parts.missed(link.peer.description) : nil
+        } catch {
             return link.refuse(.failed, "\(error)")
         }
         let ours = Handshake.Ours(

@@ -57,6 +57,12 @@ final class StoreWriter: Sendable {
         }
     }
 
+    /// Which directories the roots are.
+    var known: KnownRoots { get throws(SystemError) { try KnownRoots(roots) } }
+
+    /// Throws `MovedRoot` if the path of a root leads elsewhere than when this was made.
+    func checkPlaces() throws { try layout.checkPlaces(of: roots) }
+
     private func root(of path: StorePath) throws(SystemError) -> Directory {
         guard let root = roots[path.root] else {
             throw SystemError(call: "open", path: "\(path): this end has no \(path.root)", errno: .noEntry)

@@ -148,8 +148,7 @@ struct HostCheck {
         do {
             try isReplica
                 ? Replica.checkRoots(in: configuration.state, layout)
-                : KnownRoots(in: configuration.state)
-                    .check(StoreRoots(layout, allowingMissing: true), of: .primary)
+                : KnownRoots(in: configuration.state).check(layout, KnownRoots(at: layout), of: .primary)
         } catch let root as StrangeRoot {
             problem("\(root)", mend: root.hint)
         } catch {}  // told of where the state and the roots are looked at

@@ -76,14 +76,15 @@ struct ResumeCommand: ParsableCommand {
     /// Where roots of the store are other directories than before, no daemon runs; from now on these are the store's. False if they
     /// are the same.
     private func takeMovedRoots(_ configuration: Configuration, _ state: StateDirectory, _ role: Role) throws -> Bool {
-        let roots = try StoreRoots(try configuration.layout(), allowingMissing: true)
+        let layout = try configuration.layout()
+        let found = try KnownRoots(at: layout)
         do {
-            try KnownRoots(in: state.path).check(roots, of: role == .primary ? .primary : .replica)
+            try KnownRoots(in: state.path).check(layout, found, of: role == .primary ? .primary : .replica)
             return false
         } catch let root as StrangeRoot where root.isThere {
             let hold = try state.hold()
             defer { withExtendedLifetime(hold) {} }
-            try KnownRoots(roots).save(in: state.path)
+            try found.save(in: state.path)
             try state.giveToOwner()
             Output.print("taken for the store as it is now, \(root)")
             return true

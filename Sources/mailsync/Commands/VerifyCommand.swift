@@ -153,7 +153,7 @@ struct VerifyPrinter {
         if progress.unfinished.count > 20 { lines.append("and \(progress.unfinished.count - 20) more") }
         for text in (progress.unreadable ?? []).prefix(20) { lines.append("not compared, with all below it: \(text)") }
         if let count = progress.unreadable?.count, count > 20 { lines.append("and \(count - 20) more") }
-        for replica in progress.absent ?? [] { lines.append("not compared: \(replica) is not connected") }
+        for replica in progress.absent ?? [] { lines.append("not compared: \(replica) was not connected all the time") }
         return lines.joined(separator: "\n")
     }
 

@@ -21,8 +21,8 @@ final class Daemon: Sendable {
     let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
     let wantedPromotion = Mutex<Promotion?>(nil)
-    /// What a primary ran out of last, and when.
-    let lastShortage = Mutex<(why: String, at: MonotonicTime)?>(nil)
+    /// What a primary ran out of, until another one has gone on for a while.
+    let lastShortage = Mutex<StatusReport.Incident?>(nil)
     /// Who was not let in last, and why.
     let lastRefusal = Mutex<StatusReport.Incident?>(nil)
     /// What became of a promotion, for who asked for it.
@@ -78,17 +78,6 @@ final class Daemon: Sendable {
         }
         log.info("stopped")
     }
-
-    /// Why the primary pauses, though it may just be trying again; nothing if it goes on.
-    var pausedBecause: String? {
-        lastShortage.withLock { last in
-            guard let last, MonotonicTime.now() - last.at < Self.shortageInterval else { return nil }
-            return last.why
-        }
-    }
-
-    /// So long without another one it is over.
-    private static let shortageInterval = Duration.seconds(15)
 
     /// `mailsync seed`: until the copy is consistent, or stopped by a signal; nothing if it was before. `show` is called every few
     /// seconds.
@@ -190,7 +179,7 @@ final class Daemon: Sendable {
             let why = "\(configuration.state): \(error)"
             log.error("paused: \(why): \(hint), it goes on by itself")
             current.withLock { $0 = .paused(why: why) }
-            lastShortage.withLock { $0 = (why, .now()) }
+            lastShortage.withLock { $0 = StatusReport.Incident(why: why, at: Timestamp.now().iso8601) }
             try? await Task.sleep(for: .seconds(2))  // cut short, the next try is only earlier
         }
     }
@@ -224,6 +213,7 @@ final class Daemon: Sendable {
                     try await Task.sleep(for: .seconds(5))
                     try primary.checkRoots()
                     try primary.trim()
+                    self.lastShortage.withLock { $0 = nil }
                 }
             }
             group.addTask { try await self.tellPeers(standing.epoch, endpoint) }
@@ -242,8 +232,9 @@ final class Daemon: Sendable {
         do throws(SystemError) {
             return try StoreRoots(layout)
         } catch {
-            let found = try StoreRoots(layout, allowingMissing: true)
-            if error.errno == .noEntry { try KnownRoots(in: state.path).check(found, of: .primary) }
+            if error.errno == .noEntry {
+                try KnownRoots(in: state.path).check(layout, try KnownRoots(at: layout), of: .primary)
+            }
             throw error
         }
     }
@@ -308,7 +299,7 @@ final class Daemon: Sendable {
             group.addTask {
                 while true {
                     try await Task.sleep(for: .seconds(5))
-                    try replica.checkRoots()
+                    try replica.checkPlaces()
                 }
             }
             defer {

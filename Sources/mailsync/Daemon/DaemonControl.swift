@@ -42,7 +42,7 @@ extension Daemon {
             var report = StatusReport(
                 store: configuration.store, primary: primary.status, lastRefusal: lastRefusal.withLock { $0 },
                 names: configuration.peerNames, now: .now())
-            if let why = pausedBecause { report.pause(because: why) }
+            if let shortage = lastShortage.withLock({ $0 }) { report.pause(because: shortage) }
             return report
         case .replica(let replica):
             return StatusReport(
@@ -53,6 +53,9 @@ extension Daemon {
         case .paused(let why):
             return StatusReport(store: configuration.store, standing: try state.standing(), pausedBecause: why)
         case .none:
+            if let why = lastShortage.withLock({ $0?.why }) {
+                return StatusReport(store: configuration.store, standing: try state.standing(), pausedBecause: why)
+            }
             throw Failure(.tryAgain, Current.none.idleReason)
         }
     }
@@ -78,7 +81,8 @@ extension Daemon {
         switch current {
         case .primary:
             return .notInTime(
-                why: "what was written is not in the log yet" + (pausedBecause.map { ": paused: \($0)" } ?? ""))
+                why: "what was written is not in the log yet"
+                    + (lastShortage.withLock { $0 }.map { ": paused: \($0.why)" } ?? ""))
         case .paused: return .notInTime(why: current.idleReason)
         case .none, .replica, .fenced: throw Failure(.unavailable, current.idleReason)
         }

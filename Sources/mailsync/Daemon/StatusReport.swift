@@ -182,12 +182,9 @@ extension StatusReport {
         positions = Positions(
             journaled: "\(journaled)", shipped: nil, received: "\(max(status.received, status.flushed))",
             flushed: "\(status.flushed)", applied: "\(status.applied)")
-        // In step with a primary that was just heard of, the store is exact as of that moment.
-        let isInStep = status.phase == .streaming && status.applied >= status.journaled
-        let exactAt = isInStep ? [status.exactAt, status.lastHeard].compactMap(\.self).max() : status.exactAt
-        exactAsOf = exactAt?.iso8601
+        exactAsOf = status.exactAsOf?.iso8601
         lag = Lag(
-            seconds: isInStep ? 0 : exactAt.map { Double((now - $0).nanosecondsClamped) / 1e9 },
+            seconds: status.isInStep ? 0 : status.exactAsOf.map { Double((now - $0).nanosecondsClamped) / 1e9 },
             batches: Self.distance(from: status.applied, to: journaled), bytes: status.lagBytes)
         awaitedFiles = status.awaitedCount
         if let seed = status.seed {
@@ -204,12 +201,12 @@ extension StatusReport {
 
     init(store: String, standing: StateDirectory.Standing, pausedBecause why: String) {
         self.init(store: store, role: "primary", epoch: standing.epoch.number, state: "", journalBytes: 0)
-        pause(because: why)
+        pause(because: Incident(why: why, at: Timestamp.now().iso8601))
     }
 
-    mutating func pause(because why: String) {
+    mutating func pause(because incident: Incident) {
         state = "paused"
-        lastError = Incident(why: why, at: Timestamp.now().iso8601)
+        lastError = incident
     }
 
     init(store: String, standing: StateDirectory.Standing, fencedBy epoch: Epoch) {

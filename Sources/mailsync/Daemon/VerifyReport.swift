@@ -54,7 +54,7 @@ enum VerifyLine: Codable, Sendable {
         /// With the reason; nothing from an earlier version.
         var unreadable: [String]?
         var replicas: [String]
-        /// Not connected, and so not compared.
+        /// Not connected all the time, and so not compared.
         var absent: [String]?
     }
 }

@@ -1,5 +1,6 @@
 """A replica as a crash left it, promoted without disturbing the one that lives on: a copy of its directory, in a mount
 namespace where it lies at the old place, and in a network namespace, where nobody can be reached."""
+import contextlib
 import os
 import re
 import subprocess
@@ -45,6 +46,9 @@ def promoted(pair, side):
     copy = side.cyrus.dir + '.after'
     subprocess.run(['rm', '-rf', copy], check=True)
     subprocess.run(['cp', '-a', '--reflink=auto', side.cyrus.dir, copy], check=True)
+    # of a copy the directories are others
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(copy + side.state[len(side.cyrus.dir):] + '/roots')
     try:
         done = run_at(copy, side.cyrus.dir, pair.argv(side, 'promote'), pair.environment(side), pair.run_as)
         roots = {k: copy + v[len(side.cyrus.dir):] for k, v in side.roots.items()}

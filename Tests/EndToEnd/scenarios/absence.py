@@ -74,6 +74,7 @@ class Absence(PairGroup):
         for d in places:
             shutil.rmtree(d)
             os.rename(f'{self.where}/old/{os.path.basename(d)}', d)
+        pair.command(pair.r, 'resume')
         pair.start_daemon('r')
         # Until it has spoken, the primary believes what the replica had acknowledged before.
         processes.until(lambda: pair.status('r')['state'] == 'streaming', 60, 'the replica to catch up')

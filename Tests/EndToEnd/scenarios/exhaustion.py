@@ -4,6 +4,7 @@ import os
 import pwd
 import signal
 import subprocess
+import time
 
 from lab import imap, processes
 from lab.clock import Clock
@@ -84,7 +85,10 @@ class Exhaustion(PairGroup):
                     while True:
                         f.write(bytes(1 << 16))
                 self.until_paused(side)
-                self.watch(self.quick_or(5, 20))
+                if which == 'p':
+                    self.stays_paused(self.quick_or(5, 20))
+                else:
+                    self.watch(self.quick_or(5, 20))
             if not pair.is_behind():
                 raise Failure('wait --now succeeded on a full disk')
             os.unlink(filler)
@@ -92,6 +96,14 @@ class Exhaustion(PairGroup):
             self.judge()
             self.no_tries_left(side)
             return told(b)
+
+    def stays_paused(self, secs):
+        """also while the primary tries again"""
+        deadline = time.monotonic() + secs
+        while time.monotonic() < deadline:
+            s = self.pair.status('p')
+            if s['state'] != 'paused' or self.pair.p.state not in s['lastError']['why']:
+                raise Failure(f'status says: {s}')
 
     def no_tries_left(self, side):
         """a daemon that began anew and anew, until there was room, keeps nothing of the tries before"""

@@ -89,6 +89,7 @@ class Places(PairGroup):
             shutil.rmtree(part)
             for subcommand in ('check', 'run'):
                 self.refused(pair.p, subcommand, 'is not there')
+            self.refused(pair.p, 'resume', 'is not there')
             pair.p.cyrus.own_directory(part, 0o755)
         pair.start_daemon('p')
         self.deliver([1], 2)
@@ -108,6 +109,7 @@ class Places(PairGroup):
             said = pair.command(side, 'resume').stdout
             if part not in said:
                 raise Failure(f'resume says: {said}')
+            pair.command(side, 'check')
             pair.start_daemon(side)
         self.deliver([1], 2)
         self.judge()
@@ -120,6 +122,8 @@ class Places(PairGroup):
         with self.unmounted(pair.r):
             if pair.r.daemon.wait(60) != CONFIGURATION:
                 raise Failure(f'exit {pair.r.daemon.returncode}')
+            if not any('is another directory than when this began' in x for x in pair.r.log_tail()):
+                raise Failure('\n'.join(pair.r.log_tail()))
         pair.start_daemon('r')
         self.deliver([1], 2)
         self.judge()

@@ -84,6 +84,24 @@ class Replicas(PairGroup):
         pair.wait_now()
         self.equal(pair.p, self.second)
 
+    @scenario('one that is behind is promoted: what only the other had is in its quarantine, and it says why')
+    def behind(self):
+        pair = self.three()
+        pair.wait_now()
+        pair.stop_daemon(self.second)
+        self.deliver(3)
+        processes.until(lambda: not diff.differences(pair.p.roots, pair.r.roots), 30, 'the replica that is there')
+        pair.kill('p')
+        pair.p.cyrus.kill()
+        pair.command(self.second, 'promote')
+        pair.start_daemon(self.second)
+        processes.until(lambda: not diff.differences(self.second.roots, pair.r.roots), 60, 'the replica that was ahead')
+        if not any('ahead of this log' in x for x in pair.r.log_tail(40)):
+            raise Failure('\n'.join(pair.r.log_tail(40)))
+        kept = pair.command(pair.r, 'quarantine', 'list', '--config', pair.r.config, bare=True).stdout.splitlines()
+        if sum(x.split()[2].endswith('.') for x in kept) < 3:
+            raise Failure(f'the quarantine has {kept}')
+
     @scenario('the one that is ahead is promoted, and the other follows it')
     def promoted(self):
         pair = self.three()

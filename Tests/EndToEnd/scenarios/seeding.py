@@ -148,6 +148,9 @@ class Seeding(PairGroup):
         if f'{record}: belongs to root' not in said or 'chown' not in said:
             raise Failure(f'check says: {said}')
         os.chown(record, before.st_uid, before.st_gid)
+        said = pair.command(pair.r, 'run', expect=(CONFIGURATION,), run_as='root').stderr
+        if 'this is root' not in said or 'runuser -u' not in said:
+            raise Failure(f'run as root says: {said}')
         pair.start_daemon('r')
         self.judge()
 
