@@ -74,6 +74,7 @@ package final class Replica: Sendable {
         if !options.mayOverwrite { try Self.checkRoots(in: options.state, layout) }
         quarantine = try Quarantine(options.state + "/quarantine")
         writer = try StoreWriter(layout, quarantine: quarantine)
+        if record.phase == .seeded, !options.mayOverwrite { noteRoots() }
         shared.update { status in
             (status.applied, status.flushed, status.received) = (record.applied, record.applied, record.applied)
             status.epochSeen = record.epochSeen
@@ -81,6 +82,15 @@ package final class Replica: Sendable {
             if record.phase != .seeded { status.phase = .unseeded }
             // Of its last checkpoint, until it hears of more.
             if record.isCopy, record.exactAt != 0 { status.exactAt = Timestamp(nanoseconds: record.exactAt) }
+        }
+    }
+
+    /// One that came since the seed is known from here on.
+    private func noteRoots() {
+        do throws(SystemError) {
+            try writer.known.save(in: options.state)
+        } catch {
+            log.warning("\(error)")
         }
     }
 
