@@ -125,7 +125,7 @@ final class UnitReader {
 
     private static let mailboxRoles: [FileRole] = [.index, .header, .cache, .annotations]
 
-    /// Of a mailbox of whose files one changed, all that must agree with it, if they changed too.
+    /// Of a mailbox of whose files one changed, all that must agree with it, if they changed too, or may be right by now.
     private func addMailboxFiles(
         of directory: StorePath, to mutable: inout [(path: StorePath, role: FileRole)]
     ) throws {
@@ -138,7 +138,7 @@ final class UnitReader {
                 let path = place.appending(name)
                 guard !mutable.contains(where: { $0.path == path }) else { continue }
                 guard let status = try status(of: path) else { continue }
-                if let entry = try catalogue.entry(path), entry.stillDescribes(status) { continue }
+                if let entry = try catalogue.entry(path), entry.stillDescribes(status), !isAlarmed(path) { continue }
                 mutable.append((path, role))
             }
         }
@@ -234,9 +234,12 @@ final class UnitReader {
         } else {
             header = nil
         }
-        return try PoisonGate.finding(role, version, since: old, mailboxHeader: header) { (range) throws(SystemError) in
-            try shadows.bytes(of: path, range)
+        let why = try PoisonGate.finding(role, version, since: old, mailboxHeader: header) {
+            (range) throws(SystemError) in try shadows.bytes(of: path, range)
         }
+        // A header that rotted may be put right without another status.
+        if why != nil { headers = [:] }
+        return why
     }
 
     /// The bytes of the cyrus.header that belongs to the index at `path`.

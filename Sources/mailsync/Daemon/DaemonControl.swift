@@ -80,9 +80,10 @@ extension Daemon {
         }
         switch current {
         case .primary:
+            let pause = try status()
             return .notInTime(
                 why: "what was written is not in the log yet"
-                    + (lastShortage.withLock { $0 }.map { ": paused: \($0.why)" } ?? ""))
+                    + (pause.state == "paused" ? ": paused: \(pause.lastError?.why ?? "")" : ""))
         case .paused: return .notInTime(why: current.idleReason)
         case .none, .replica, .fenced: throw Failure(.unavailable, current.idleReason)
         }

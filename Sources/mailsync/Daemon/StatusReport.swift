@@ -141,8 +141,10 @@ extension StatusReport {
         let slowest = slots.map(\.slot.flushed).min()
         self.init(
             store: store, role: "primary", epoch: status.epoch.number,
-            state: status.phase == .starting
-                ? "starting" : slots.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica",
+            state: status.capture.pause != nil
+                ? "paused"
+                : status.phase == .starting
+                    ? "starting" : slots.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica",
             journalBytes: status.journalBytes)
         positions = Positions(
             journaled: "\(status.journaled)", shipped: slots.map(\.shipped).min().map { "\($0)" },

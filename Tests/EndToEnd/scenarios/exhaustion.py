@@ -98,12 +98,14 @@ class Exhaustion(PairGroup):
             return told(b)
 
     def stays_paused(self, secs):
-        """also while the primary tries again"""
-        deadline = time.monotonic() + secs
+        """also while the primary tries again, but for the moment in which it finds out once more"""
+        deadline, last = time.monotonic() + secs, True
         while time.monotonic() < deadline:
             s = self.pair.status('p')
-            if s['state'] != 'paused' or self.pair.p.state not in s['lastError']['why']:
+            is_told = s['state'] == 'paused' and self.pair.p.state in s['lastError']['why']
+            if not is_told and not last:
                 raise Failure(f'status says: {s}')
+            last = is_told
 
     def no_tries_left(self, side):
         """a daemon that began anew and anew, until there was room, keeps nothing of the tries before"""

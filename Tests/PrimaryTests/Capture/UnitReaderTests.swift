@@ -4,6 +4,7 @@ import Foundation
 import Linux
 import Scratch
 import Store
+import Synchronization
 import Testing
 
 @testable import Primary
@@ -15,6 +16,13 @@ import Testing
     private let reader: UnitReader
     private let roots: StoreRoots
     private let box = StorePath(mail, "user/alice")
+    private let alarms = Alarms()
+
+    private final class Alarms: Sendable {
+        private let paths = Mutex<Set<StorePath>>([])
+        var all: Set<StorePath> { paths.withLock { $0 } }
+        func insert(_ path: StorePath) { paths.withLock { _ = $0.insert(path) } }
+    }
 
     init() throws {
         roots = try directory.makeStore()
@@ -22,7 +30,8 @@ import Testing
         catalogue = try Catalogue(path: directory("catalogue.db"))
         reader = UnitReader(
             roots: roots, catalogue: catalogue, shadows: try ShadowStore(directory("shadows")),
-            spare: try OwnFiles(directory("spare")), alarm: { Issue.record("\($0): \($1)") }, isAlarmed: { _ in false })
+            spare: try OwnFiles(directory("spare")), alarm: { [alarms] path, _ in alarms.insert(path) },
+            isAlarmed: { [alarms] in alarms.all.contains($0) })
         let fixture = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "../../../Fixtures/cyrus/mailbox")
         for name in ["cyrus.index", "cyrus.header", "cyrus.cache", "1.", "2."] {
@@ -52,6 +61,7 @@ import Testing
         #expect(try read("cyrus.index") == ["cyrus.index", "cyrus.header", "cyrus.cache"])
         for name in ["cyrus.header", "cyrus.cache"] { try ship(name) }
         #expect(try read("cyrus.index") == ["cyrus.index"])
+        #expect(alarms.all == [])
     }
 
     /// Its hint came alone, as the index was busy a moment before and waits for its turn: the replica then lacked a message
@@ -60,7 +70,18 @@ import Testing
         for name in ["cyrus.header", "cyrus.cache"] { try ship(name) }
         try Directory(directory("mail/user/alice")).unlink(utf8("1."))
         #expect(try read("1.") == ["-1.", "cyrus.index"])
+        #expect(alarms.all == [])
     }
 
     @Test func `a message that is there needs no index`() throws { #expect(try read("1.") == []) }
+
+    @Test func `an index that is alarmed for its header is looked at again when that is put right`() throws {
+        for name in ["cyrus.index", "cyrus.header", "cyrus.cache"] { try ship(name) }
+        let sound = try directory.bytes("mail/user/alice/cyrus.header")
+        try directory.put(sound.dropLast() + [sound.last! ^ 1], at: "mail/user/alice/cyrus.header")
+        _ = try read("cyrus.index")
+        #expect(alarms.all == [box.appending("cyrus.index")])
+        try directory.put(sound, at: "mail/user/alice/cyrus.header")
+        #expect(try read("cyrus.header") == ["cyrus.header", "cyrus.index"])
+    }
 }
