@@ -436,6 +436,8 @@ package final class Replica: Sendable {
         try record.save(in: options.state)
         shared.update {
             ($0.applied, $0.flushed, $0.received, $0.consistentAfter) = (start, start, start, consistentAfter)
+            // Of the log of before nothing counts.
+            $0.journaled = start
         }
     }
 }

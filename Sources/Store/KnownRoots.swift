@@ -40,18 +40,24 @@ package struct KnownRoots: Equatable, Sendable {
         try AtomicFile.replace(directory: state, name: Self.fileName, bytes: Array(lines.joined().utf8))
     }
 
-    /// Throws `StrangeRoot` if a root of `layout` that is known is missing in `found` or, if none is, another directory there. One
-    /// that nobody configured may be missing.
+    /// Throws the first of `strangers`.
     package func check(_ layout: StoreLayout, _ found: KnownRoots, of end: StrangeRoot.End) throws(StrangeRoot) {
+        if let stranger = strangers(layout, found, of: end).first { throw stranger }
+    }
+
+    /// The roots of `layout` that are known and are missing in `found`, and then those that are other directories there. One that nobody
+    /// configured may be missing.
+    package func strangers(_ layout: StoreLayout, _ found: KnownRoots, of end: StrangeRoot.End) -> [StrangeRoot] {
         let known = layout.roots.filter { directories[$0.name] != nil }
-        if let root = known.first(where: { found.directories[$0.name] == nil && $0.origin == .configured }) {
-            throw StrangeRoot(name: root.name, path: root.path, isThere: false, end: end)
+        func stranger(_ root: StoreLayout.Root, isThere: Bool) -> StrangeRoot {
+            StrangeRoot(name: root.name, path: root.path, isThere: isThere, end: end)
         }
-        for root in known {
-            guard let before = directories[root.name], let now = found.directories[root.name], !now.isSame(as: before)
-            else { continue }
-            throw StrangeRoot(name: root.name, path: root.path, isThere: true, end: end)
+        let missing = known.filter { found.directories[$0.name] == nil && $0.origin == .configured }
+        let other = known.filter { root in
+            guard let before = directories[root.name], let now = found.directories[root.name] else { return false }
+            return !now.isSame(as: before)
         }
+        return missing.map { stranger($0, isThere: false) } + other.map { stranger($0, isThere: true) }
     }
 }
 
@@ -79,8 +85,8 @@ package struct DirectoryIdentity: Equatable, Sendable {
 package struct StrangeRoot: Error, Equatable, CustomStringConvertible {
     package enum End: Sendable { case primary, replica }
 
-    let name: RootName
-    let path: String
+    package let name: RootName
+    package let path: String
     package let isThere: Bool
     let end: End
 
@@ -99,7 +105,7 @@ package struct StrangeRoot: Error, Equatable, CustomStringConvertible {
         let moved =
             switch end {
             case .primary: "\"mailsync resume\" says so, and what is not as before is told to the replicas"
-            case .replica: "\"mailsync resume\" says so, or \"mailsync seed --overwrite\" compares it with the primary"
+            case .replica: "\"mailsync seed --overwrite\" compares it with the primary"
             }
         return "\(question) If all of it was moved there, \(moved)"
     }

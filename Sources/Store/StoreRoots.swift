@@ -180,5 +180,5 @@ package struct MovedRoot: Error, Equatable, CustomStringConvertible {
     }
 
     package static let hint =
-        "put it back, or see that all of it is in its new place; then start mailsync again, which compares all"
+        "put it back, and start mailsync again; if all of it was moved, that tells how to go on"
 }

@@ -14,6 +14,23 @@ import Testing
         Ack(received: flushed, flushed: flushed, applied: applied)
     }
 
+    /// A seed that begins saves them, and so does the daemon's clock.
+    @Test func `several threads may save at once`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("SHA256:aa", flushed: position(1, 5), applied: position(1, 4), isSeeding: false, now: then)
+        let left = Condition(4)
+        for _ in 0..<4 {
+            _ = try Thread.start(name: "save") {
+                for _ in 0..<50 {
+                    do throws(SystemError) { try slots.save() } catch { Issue.record("\(error)") }
+                }
+                left.update { $0 -= 1 }
+            }
+        }
+        #expect(left.wait(timeout: .seconds(60)) { $0 == 0 })
+        #expect(try Slots(in: directory.path).all.count == 1)
+    }
+
     @Test func `positions survive the daemon, connections do not`() throws {
         let slots = try Slots(in: directory.path)
         #expect(slots.all.isEmpty)

@@ -43,6 +43,16 @@ import Testing
         try check()
     }
 
+    @Test func `all that are strange are told, the missing ones first`() throws {
+        try move("conf", to: "away")
+        _ = try Directory.make(directory("conf"))
+        try move("mail", to: "gone")
+        let known = try KnownRoots(in: directory("state"))
+        let strangers = known.strangers(layout, try KnownRoots(at: layout), of: .replica)
+        #expect(strangers.map(\.name) == [RootName("partition-default"), .configuration])
+        #expect(strangers.map(\.isThere) == [false, true])
+    }
+
     @Test func `a missing configdirectory is missed like any other`() throws {
         try move("conf", to: "away")
         let missing = #expect(throws: StrangeRoot.self) { try check() }

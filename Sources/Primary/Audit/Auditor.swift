@@ -12,6 +12,7 @@ extension Primary {
     package func audit(
         _ options: AuditOptions, isCancelled: @escaping @Sendable () -> Bool, tell: @escaping (AuditEvent) -> Void
     ) throws -> AuditProgress {
+        do { try checkRoots() } catch { throw AuditFailure(why: "\(error)", kind: .unavailable) }
         // A check would wait for it in vain.
         let paused = slots.all.filter { $0.value.state == .paused }.min { $0.key < $1.key }
         if let (name, slot) = paused {

@@ -88,12 +88,16 @@ package final class Slots: Sendable {
 
     package func disconnect(_ name: String) { slots.withLock { $0[name]?.isConnected = false } }
 
-    /// On disk on return.
+    /// On disk on return. Several threads may save: what is there last is the newest.
     package func save() throws(SystemError) {
-        let lines = all.sorted { $0.key < $1.key }.map {
-            "\($0.key) \($0.value.flushed) \($0.value.applied) \($0.value.consistentAfter)\n"
+        try saving.withLock { (_) throws(SystemError) in
+            let lines = all.sorted { $0.key < $1.key }.map {
+                "\($0.key) \($0.value.flushed) \($0.value.applied) \($0.value.consistentAfter)\n"
+            }
+            try AtomicFile.replace(
+                directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)
         }
-        try AtomicFile.replace(
-            directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)
     }
+
+    private let saving = Mutex(())
 }

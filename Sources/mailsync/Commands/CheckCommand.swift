@@ -146,11 +146,11 @@ struct HostCheck {
         let layout = try configuration.layout()
         for warning in layout.warnings { facts.append("warning: \(warning)") }
         do {
-            try isReplica
-                ? Replica.checkRoots(in: configuration.state, layout)
-                : KnownRoots(in: configuration.state).check(layout, KnownRoots(at: layout), of: .primary)
-        } catch let root as StrangeRoot {
-            problem("\(root)", mend: root.hint)
+            let found = try KnownRoots(at: layout)
+            let known = try KnownRoots(in: configuration.state)
+            for root in known.strangers(layout, found, of: isReplica ? .replica : .primary) {
+                problem("\(root)", mend: root.hint)
+            }
         } catch {}  // told of where the state and the roots are looked at
         var directoryCount = 0
         for root in layout.roots {

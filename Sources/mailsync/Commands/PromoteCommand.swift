@@ -73,21 +73,21 @@ struct ResumeCommand: ParsableCommand {
         }
     }
 
-    /// Where roots of the store are other directories than before, no daemon runs; from now on these are the store's. False if they
-    /// are the same.
+    /// Where roots of a primary's store are other directories than before, no daemon runs; from now on these are the store's. False if
+    /// they are the same. A replica's are compared with the primary's instead.
     private func takeMovedRoots(_ configuration: Configuration, _ state: StateDirectory, _ role: Role) throws -> Bool {
         let layout = try configuration.layout()
         let found = try KnownRoots(at: layout)
-        do {
-            try KnownRoots(in: state.path).check(layout, found, of: role == .primary ? .primary : .replica)
-            return false
-        } catch let root as StrangeRoot where root.isThere {
-            let hold = try state.hold()
-            defer { withExtendedLifetime(hold) {} }
-            try found.save(in: state.path)
-            try state.giveToOwner()
-            Output.print("taken for the store as it is now, \(root)")
-            return true
-        }
+        let end: StrangeRoot.End = role == .primary ? .primary : .replica
+        let strangers = try KnownRoots(in: state.path).strangers(layout, found, of: end)
+        guard let first = strangers.first else { return false }
+        guard role == .primary, first.isThere else { throw first }
+        let hold = try state.hold()
+        defer { withExtendedLifetime(hold) {} }
+        try found.save(in: state.path)
+        try state.giveToOwner()
+        for root in strangers { Output.print("\(root.name): \(root.path): taken for the store as it is now") }
+        Output.note("hint: \"mailsync run\" compares all of it, and tells the replicas what is not as before")
+        return true
     }
 }

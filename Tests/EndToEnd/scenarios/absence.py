@@ -74,7 +74,8 @@ class Absence(PairGroup):
         for d in places:
             shutil.rmtree(d)
             os.rename(f'{self.where}/old/{os.path.basename(d)}', d)
-        pair.command(pair.r, 'resume')
+        # as the disk of before would be the same directories
+        os.unlink(pair.r.state + '/roots')
         pair.start_daemon('r')
         # Until it has spoken, the primary believes what the replica had acknowledged before.
         processes.until(lambda: pair.status('r')['state'] == 'streaming', 60, 'the replica to catch up')
