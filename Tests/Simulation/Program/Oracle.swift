@@ -145,6 +145,7 @@ final class Oracle {
                 jumpCount += 1
                 // What was jumped over is not applied, so nothing of it is removed.
                 removals.through = removals.through.map { max($0, jump.start) }
+                removals.count = 0
             }
             jump = nil
             if hello.flushed < acked {
@@ -197,7 +198,7 @@ final class Oracle {
 
     private var removals = Removals()
 
-    /// Since the replica started, or was told to go on.
+    /// Since the replica started, was told to go on, or jumped over what was trimmed: then its brake counts anew.
     private struct Removals {
         var count = 0
         var through: Position?
