@@ -98,15 +98,13 @@ package struct StrangeRoot: Error, Equatable, CustomStringConvertible {
 
     package var hint: String {
         let question = "is its file system mounted, and the path in imapd.conf right?"
-        guard isThere else {
-            return
-                "\(question) If all of it was removed on purpose, make the directory anew, and say \"mailsync resume\""
+        return switch (end, isThere) {
+        case (.primary, true):
+            "\(question) If all of it was moved there, \"mailsync resume\" says so, and what is not as before is told to the replicas"
+        case (.primary, false):
+            "\(question) If all of it was removed on purpose, make the directory anew, and say \"mailsync resume\""
+        case (.replica, _):
+            "\(question) If all of it was moved, \"mailsync seed --overwrite\" compares it with the primary"
         }
-        let moved =
-            switch end {
-            case .primary: "\"mailsync resume\" says so, and what is not as before is told to the replicas"
-            case .replica: "\"mailsync seed --overwrite\" compares it with the primary"
-            }
-        return "\(question) If all of it was moved there, \(moved)"
     }
 }

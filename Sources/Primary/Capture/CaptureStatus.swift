@@ -21,8 +21,8 @@ package struct CaptureStatus: Sendable {
     /// What is not shipped, or was not good when it was: by path, why, since when.
     package var alarms: [StorePath: Alarm] = [:]
     package var lastError: Alarm?
-    /// Why capture stands still; nothing while it goes on.
-    package var pause: Alarm?
+    /// Capture waits for room in the journal; `lastError` says where.
+    package var isPaused = false
 
     package struct Alarm: Sendable {
         package let why: String

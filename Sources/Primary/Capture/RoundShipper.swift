@@ -132,7 +132,7 @@ struct RoundShipper {
 
     /// Waits while the disk is full: Cyrus goes on, what is dirty stays dirty, and nothing is lost.
     private func journal(_ batch: SealedBatch) throws(JournalError) {
-        defer { parts.status.update { $0.pause = nil } }
+        defer { parts.status.update { $0.isPaused = false } }
         while true {
             do throws(JournalError) {
                 return try parts.journal.append([batch])
@@ -141,8 +141,8 @@ struct RoundShipper {
                 else {
                     throw error
                 }
-                let pause = CaptureStatus.Alarm(why: "paused: \(error)", since: parts.now())
-                parts.status.update { ($0.lastError, $0.pause) = (pause, pause) }
+                let why = CaptureStatus.Alarm(why: "\(error)", since: parts.now())
+                parts.status.update { ($0.lastError, $0.isPaused) = (why, true) }
                 parts.log.error("paused: \(error): free some space, it goes on by itself")
                 let isStopping = parts.inbox.wait(timeout: Self.retryInterval) { $0.isStopping }
                 if isStopping { throw error }

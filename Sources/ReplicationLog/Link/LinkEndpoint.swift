@@ -66,8 +66,9 @@ package final class LinkEndpoint: LinkDialer {
                     let peer = VerifiedPeer()
                     let host = channel.remoteAddress?.ipAddress ?? "somebody"
                     let handler = self.tls.serverHandler(
-                        self.verification(peer) { fingerprint in
-                            self.refuse("\(host): its certificate is \(fingerprint), which is no peer_fingerprint here")
+                        self.verification(peer, of: host) { why in
+                            self.log.warning("refused \(why)")
+                            self.refused(why)
                         })
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
@@ -93,10 +94,7 @@ package final class LinkEndpoint: LinkDialer {
                 channel.eventLoop.makeCompletedFuture {
                     let peer = VerifiedPeer()
                     let handler = try self.tls.clientHandler(
-                        self.verification(peer) { [log = self.log] fingerprint in
-                            log.warning(
-                                "\(address): its certificate is \(fingerprint), which is no peer_fingerprint here")
-                        })
+                        self.verification(peer, of: address.description) { why in self.log.warning("\(why)") })
                     try channel.pipeline.syncOperations.addHandlers(
                         handler, IdleStateHandler(readTimeout: LinkTiming.silenceMax),
                         LinkHandler(user: user, verified: peer, opening: opening))
@@ -136,19 +134,17 @@ package final class LinkEndpoint: LinkDialer {
     /// The same without waiting, for who is on the way out already; after `stop`, nothing.
     package func stopSoon() { group.shutdownGracefully { _ in } }
 
+    /// `otherwise` is told why the other end, at `host`, is not trusted.
     private func verification(
-        _ peer: VerifiedPeer, otherwise: @escaping @Sendable (Fingerprint) -> Void
+        _ peer: VerifiedPeer, of host: String, otherwise: @escaping @Sendable (String) -> Void
     ) -> @Sendable (Fingerprint) -> Bool {
         { [trusted] fingerprint in
             let isTrusted = trusted.contains(fingerprint)
             peer.note(fingerprint, isTrusted: isTrusted)
-            if !isTrusted { otherwise(fingerprint) }
+            if !isTrusted {
+                otherwise("\(host): its certificate is \(fingerprint), which is no peer_fingerprint here")
+            }
             return isTrusted
         }
-    }
-
-    private func refuse(_ why: String) {
-        log.warning("refused \(why)")
-        refused(why)
     }
 }

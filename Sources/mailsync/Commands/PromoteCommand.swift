@@ -49,7 +49,8 @@ struct PromoteCommand: ParsableCommand {
 struct ResumeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "resume",
-        abstract: "Let a replica go on that stopped because too much would be removed, or an end whose store was moved."
+        abstract:
+            "Let a replica go on that stopped because too much would be removed, or a primary whose store was moved."
     )
 
     static let noReplica = "this end is no replica: nothing is paused"

@@ -141,10 +141,7 @@ extension StatusReport {
         let slowest = slots.map(\.slot.flushed).min()
         self.init(
             store: store, role: "primary", epoch: status.epoch.number,
-            state: status.capture.pause != nil
-                ? "paused"
-                : status.phase == .starting
-                    ? "starting" : slots.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica",
+            state: Self.state(of: status),
             journalBytes: status.journalBytes)
         positions = Positions(
             journaled: "\(status.journaled)", shipped: slots.map(\.shipped).min().map { "\($0)" },
@@ -173,6 +170,12 @@ extension StatusReport {
         if let scrub = status.scrub { audit = Audit(scrub, now: now) }
         if let error = status.capture.lastError { lastError = Incident(why: error.why, at: error.since.iso8601) }
         self.lastRefusal = lastRefusal
+    }
+
+    private static func state(of status: PrimaryStatus) -> String {
+        if status.capture.isPaused { return "paused" }
+        if status.phase == .starting { return "starting" }
+        return status.replicas.values.contains { $0.slot.isConnected } ? "streaming" : "waiting for a replica"
     }
 
     init(store: String, replica status: ReplicaStatus, warning: String?, now: Timestamp) {
