@@ -106,6 +106,8 @@ int ms_ioprio_idle(void) {
 
 int ms_limit_arenas(int count) { return mallopt(M_ARENA_MAX, count); }
 
+int ms_trim_heap(void) { return malloc_trim(0); }
+
 int ms_set_thread_name(const char *name) { return pthread_setname_np(pthread_self(), name); }
 
 // The numbers are the same on all architectures; what <linux/landlock.h> of an older kernel lacks is laid out here.

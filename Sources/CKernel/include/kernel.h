@@ -60,6 +60,8 @@ ptrdiff_t ms_getrandom(void *bytes, size_t count);
 int ms_ioprio_idle(void);
 /// Bounds how many arenas malloc has for all threads; 1 if it took notice.
 int ms_limit_arenas(int count);
+/// Gives pages of which malloc uses nothing back to the system; 1 if there were any.
+int ms_trim_heap(void);
 /// Names the calling thread; returns an error number, as pthread calls do. At most 15 bytes.
 int ms_set_thread_name(const char *name);
 /// Landlock's version, -1 where there is none.

@@ -55,8 +55,8 @@ final class Capturer {
     private let finder: OwnerFinder
     let audit: CaptureAudit
     let mailboxList: StorePath
-    /// It waits for somebody who is making a mailbox.
-    var mailboxListHeldSince: MonotonicTime?
+    /// Renamed and removed mailboxes wait for mailboxes.db.
+    var mailboxesPutOffSince: MonotonicTime?
     let annotations: StorePath
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]

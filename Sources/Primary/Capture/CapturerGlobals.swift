@@ -76,17 +76,15 @@ extension Capturer {
     }
 
     /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
-    /// is held back with them, and so are mailboxes that were renamed or removed, for a while: they would be ahead of it.
+    /// is held back with them, and so is what would be ahead of it.
     func waitForMakers(_ round: inout CaptureRound) throws {
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
                 round.isMailboxListHeld = true
-                let since = mailboxListHeldSince ?? .now()
-                mailboxListHeldSince = since
-                let isForLong = .now() - since > Self.mailboxesHeldMax
-                return round.putOff(mailboxesAt: isForLong ? [] : try changedMailboxes(of: round), and: mailboxList)
+                let changed = try changedMailboxes(of: round)
+                return round.putOff(mailboxesAt: changed, and: [mailboxList])
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             let again = round.busy.filter { $0.key != .none }
@@ -96,14 +94,17 @@ extension Capturer {
                 try readUser(owner, &round)
             }
         }
-        mailboxListHeldSince = nil
     }
 
-    /// Somebody who makes a mailbox for longer, as in a restore, does not keep the mail of others from the replica.
-    private static let mailboxesHeldMax = Duration.seconds(2)
+    /// Who makes a mailbox, or writes mailboxes.db, for longer, as in a restore, does not keep mail from the replica.
+    private static let mailboxesPutOffMax = Duration.seconds(2)
 
-    /// Whose header was shipped before, and is another one now (by name, rights, or a keyword), or gone.
+    /// Those that would go into the log ahead of mailboxes.db, for as long as they are put off for it: whose header was shipped
+    /// before, and is another one now (by name, rights, or a keyword), or gone.
     private func changedMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
+        let since = mailboxesPutOffSince ?? .now()
+        mailboxesPutOffSince = since
+        guard .now() - since <= Self.mailboxesPutOffMax else { return [] }
         let headers = (round.captured + round.capturedGlobals).filter {
             RootKind($0.path.root).holdsMailboxes && $0.path.name.elementsEqual(Self.headerName)
         }
@@ -117,15 +118,19 @@ extension Capturer {
 
     /// Reads all again that is not in the log yet, as long as mailboxes.db changed while it was read: a user whose mailbox was
     /// renamed or removed meanwhile would go into the log ahead of it, which no crash of Cyrus leaves (imap/mboxlist.c,
-    /// mboxlist_renamemailbox: the database first). A store in which it never rests is shipped as it is; its own event is
-    /// not waited for, so a change that is found here is none that was missed.
+    /// mboxlist_renamemailbox: the database first). If it does not rest, or is locked, they are put off, and it with them, for
+    /// they may have new mailboxes, too. Its own event is not waited for, so a change that is found here is none that was
+    /// missed.
     func settleMailboxList(_ round: inout CaptureRound) throws {
         guard !Simulation.isMutated(.mailboxesOnce) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         var readingCount = 1
         while try hasMailboxListChanged(since: round) {
             let isInTime = MonotonicTime.now() < deadline || readingCount < Self.readingsMin
-            guard isInTime, isMailboxListFree(before: deadline) else { return }
+            guard isInTime, isMailboxListFree(before: deadline) else {
+                let changed = try changedMailboxes(of: round)
+                return round.putOff(mailboxesAt: changed, and: changed.isEmpty ? [] : [mailboxList])
+            }
             readingCount += 1
             dirty.mark(mailboxList)
             // It may be a user's name that changed.
@@ -133,6 +138,7 @@ extension Capturer {
             try sort(round.takeBack() + dirty.take(now: .now()), into: &round)
             try readAll(&round)
         }
+        if !round.isMailboxListHeld { mailboxesPutOffSince = nil }
     }
 
     /// Of a round that takes longer than the wait.

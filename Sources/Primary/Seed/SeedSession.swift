@@ -72,6 +72,7 @@ final class SeedSession: Sendable {
             var work = SeedWork()
             for root in parts.roots.names { try send(StorePath(root: root), &work) }
             try flush(&work)
+            HeapTrimming.trim()
             let end = parts.journal.flushed.position
             parts.slots.settle(link.peer.description, after: end)
             link.send(
@@ -334,6 +335,7 @@ final class SeedSession: Sendable {
             return link.isWritable ? true : nil
         }
         guard isOpen == true else { throw Stopped() }
+        work.heap.passed(batch.bytes.count)
         link.send([batch])
     }
 }
@@ -348,6 +350,7 @@ private struct SeedWork {
     var fileCount: UInt64 = 0
     var byteCount: UInt64 = 0
     var manifest = ManifestSum()
+    var heap = HeapTrimming()
 
     private static let batchBytes = 1 << 20
     static var emptyBatch: BatchWriter { BatchWriter(bytesMax: batchBytes, expected: batchBytes + batchBytes / 4) }

@@ -60,6 +60,7 @@ final class SeedUser: LinkUser {
     private let welcome = Mutex<Welcome?>(nil)
     private let refusal = Mutex<(Refusal, String)?>(nil)
     private let isPaused = Mutex(false)
+    private let heap = Mutex(HeapTrimming())
     private let ended: @Sendable (End) -> Void
     /// Called before the first change of the store.
     private let willWrite: @Sendable () throws(SystemError) -> Void
@@ -218,6 +219,7 @@ final class SeedUser: LinkUser {
             } catch {
                 fail(error)
             }
+            heap.withLock { $0.passed(batch.bytes.count) }
             let left = queue.withLock { $0.batchBytes }
             let resume =
                 left < Self.queuedBytesMax / 2

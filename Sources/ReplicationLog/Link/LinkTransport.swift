@@ -1,4 +1,5 @@
 internal import NIOCore
+internal import Synchronization
 
 /// What carries a link's bytes: a channel of NIO's, or a simulated network.
 package protocol LinkTransport: Sendable {
@@ -22,38 +23,49 @@ package protocol LinkDialer: Sendable {
 }
 
 /// TLS over TCP.
-struct ChannelTransport: LinkTransport {
+final class ChannelTransport: LinkTransport {
     private let channel: any Channel
+    /// Bytes that the event loop was given and has not come to yet, of which the channel knows nothing: a thread that sends
+    /// may be far ahead of a busy loop.
+    private let handedBytes = Atomic(0)
 
     /// What is waiting to be sent: above the high mark `isWritable` is false, until it fell below the low mark.
-    static let waterMarks = ChannelOptions.Types.WriteBufferWaterMark(low: 256 << 10, high: 1 << 20)
+    static let waterMarks = ChannelOptions.Types.WriteBufferWaterMark(low: 256 << 10, high: highMark)
+    private static let highMark = 1 << 20
     /// Frames are handed to TLS in pieces of this size: larger ones collapse, smaller ones cost more.
     private static let pieceBytes = 256 << 10
 
     init(_ channel: any Channel) { self.channel = channel }
 
-    var isWritable: Bool { channel.isWritable }
+    var isWritable: Bool { channel.isWritable && handedBytes.load(ordering: .relaxed) < Self.highMark }
     var isOpen: Bool { channel.isActive }
 
     func write(_ head: [UInt8], _ body: [UInt8]) {
-        if body.count <= Self.pieceBytes, head.count <= Self.pieceBytes {
+        guard !channel.eventLoop.inEventLoop else { return writeOnLoop(head, body) }
+        let byteCount = head.count + body.count
+        handedBytes.add(byteCount, ordering: .relaxed)
+        // The pieces of a frame follow one another, whoever else writes.
+        channel.eventLoop.execute {
+            self.writeOnLoop(head, body)
+            let (before, left) = self.handedBytes.subtract(byteCount, ordering: .relaxed)
+            let isRoomAgain = before >= Self.highMark && left < Self.highMark
+            if isRoomAgain { self.channel.pipeline.fireChannelWritabilityChanged() }
+        }
+    }
+
+    private func writeOnLoop(_ head: [UInt8], _ body: [UInt8]) {
+        if head.count + body.count <= Self.pieceBytes {
             var buffer = channel.allocator.buffer(capacity: head.count + body.count)
             buffer.writeBytes(head)
             buffer.writeBytes(body)
             channel.write(buffer, promise: nil)
-        } else if channel.eventLoop.inEventLoop {
-            write(head)
-            write(body)
         } else {
-            // The pieces of a frame follow one another, whoever else writes.
-            channel.eventLoop.execute {
-                write(head)
-                write(body)
-            }
+            writeInPieces(head)
+            writeInPieces(body)
         }
     }
 
-    private func write(_ bytes: [UInt8]) {
+    private func writeInPieces(_ bytes: [UInt8]) {
         for start in stride(from: 0, to: bytes.count, by: Self.pieceBytes) {
             let piece = bytes[start..<min(start + Self.pieceBytes, bytes.count)]
             var buffer = channel.allocator.buffer(capacity: piece.count)
