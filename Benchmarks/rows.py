@@ -96,9 +96,10 @@ class Bench:
             p.known_replica = mine
         tools.sync_file_system(self.where)
         before, wire, t = tools.cpu(p.p.daemon.pid), self.wire(), time.monotonic()
-        c = tools.wait(p.background(p.r, 'seed'), 1200, 'mailsync seed')
+        usage = tools.usage_of(p.background(p.r, 'seed'), 1200, 'mailsync seed')
         wall = time.monotonic() - t
-        return wall, tools.cpu(p.p.daemon.pid) - before, c, self.wire() - wire
+        self.seed_megabytes = usage.ru_maxrss / 1024
+        return wall, tools.cpu(p.p.daemon.pid) - before, usage.ru_utime + usage.ru_stime, self.wire() - wire
 
     def seeded_pair(self):
         """the same with its replica, both running and in step"""
@@ -466,6 +467,7 @@ def memory(b):
     for side, name in ((p.p, 'primary'), (p.r, 'replica')):
         for metric, value in zip(('resident', 'resident at most', 'of it anonymous'), tools.memory(side.daemon.pid)):
             b.add(f'memory, {b.messages} messages', metric, 'MB', name, value)
+    b.add(f'memory, {b.messages} messages', 'resident at most', 'MB', 'replica, while it was seeded', b.seed_megabytes)
     tools.sync_file_system(b.where)
     p.restart('p')
     tools.running(p)

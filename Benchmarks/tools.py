@@ -78,6 +78,12 @@ def start(argv, log, **more):
 
 def wait(process, timeout, what, good=(0,)):
     """CPU seconds of a process and of the children it waited for"""
+    usage = usage_of(process, timeout, what, good)
+    return usage.ru_utime + usage.ru_stime
+
+
+def usage_of(process, timeout, what, good=(0,)):
+    """the same, and all else that wait4 tells"""
     deadline = time.monotonic() + timeout
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -91,7 +97,7 @@ def wait(process, timeout, what, good=(0,)):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in good:
         raise Ended(f'{what}: exit {process.returncode}')
-    return usage.ru_utime + usage.ru_stime
+    return usage
 
 
 def cpu(pid):

@@ -66,6 +66,30 @@ import Testing
         try await listener.stop()
     }
 
+    @Test func `what a busy loop has not come to counts as waiting, and the sender hears when there is room`()
+        async throws
+    {
+        let (server, client) = (Recorder(), Recorder())
+        let (listener, address) = try await listening(trusting: [replica.fingerprint], server)
+        let dialler = try dialling(trusting: [primary.fingerprint])
+        try await dialler.dial(address, user: client)
+        let link = try #require(try await client.waitForLink())
+        let isLoopFree = Condition(false)
+        link.onLoop { _ = isLoopFree.wait(timeout: .seconds(10)) { $0 } }
+        var (chain, wasWritable) = (BatchChain(after: position(1, 0)), [Bool]())
+        for _ in 0..<3 {
+            wasWritable.append(link.isWritable)
+            link.send([chain.next([UInt8](repeating: 7, count: 600_000))])
+        }
+        #expect(wasWritable == [true, true, false])
+        isLoopFree.update { $0 = true }
+        #expect(try await server.wait(forMessages: 3).count == 3)
+        #expect(try await client.waitForRoom() == true)
+        link.close(because: "enough")
+        try await dialler.stop()
+        try await listener.stop()
+    }
+
     @Test func `a replica that is not pinned gets no link, and the primary never hears of it`() async throws {
         let (server, client) = (Recorder(), Recorder())
         let refused = Mutex<[String]>([])
@@ -168,6 +192,7 @@ private final class Recorder: LinkUser {
     private struct State {
         var link: Link?
         var messages: [Message] = []
+        var hasHeardOfRoom = false
         var closed: String?
     }
 
@@ -180,6 +205,8 @@ private final class Recorder: LinkUser {
 
     func waitForLink() async throws -> Link? { try await wait { $0.link } }
     func waitForClosing() async throws -> String? { try await wait { $0.closed } }
+
+    func waitForRoom() async throws -> Bool? { try await wait { $0.hasHeardOfRoom ? true : nil } }
 
     func wait(forMessages count: Int) async throws -> [Message] {
         _ = try await wait { $0.messages.count >= count || $0.closed != nil ? true : nil }
@@ -197,7 +224,9 @@ private final class Recorder: LinkUser {
     func link(_ link: Link, received message: Message) {
         if message != Self.stillHere { state.update { $0.messages.append(message) } }
     }
-    func linkBecameWritable(_ link: Link) {}
+    func linkBecameWritable(_ link: Link) {
+        if link.isWritable { state.update { $0.hasHeardOfRoom = true } }
+    }
     /// A test that waits for its turn on a busy machine must not lose its links to silence.
     func linkHeartbeat(_ link: Link) { link.send(Self.stillHere) }
     func linkClosed(_ link: Link, reason: String) { note(closed: reason) }

@@ -66,7 +66,7 @@ final class SeedUser: LinkUser {
     private let willWrite: @Sendable () throws(SystemError) -> Void
 
     private static let workerCount = 2
-    private static let queuedBytesMax = 24 << 20
+    private static let queuedBytesMax = 12 << 20
     /// A primary waits for the answer to each.
     private static let listingCountMax = 16
     /// Files below this are sent whole rather than by signature.
