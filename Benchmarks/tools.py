@@ -77,13 +77,13 @@ def start(argv, log, **more):
 
 
 def wait(process, timeout, what, good=(0,)):
-    """CPU seconds of a process and of the children it waited for"""
+    """CPU seconds of a process, once it has ended, and of the children it waited for"""
     usage = usage_of(process, timeout, what, good)
     return usage.ru_utime + usage.ru_stime
 
 
 def usage_of(process, timeout, what, good=(0,)):
-    """the same, and all else that wait4 tells"""
+    """what wait4 tells of a process, once it has ended"""
     deadline = time.monotonic() + timeout
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)

@@ -10,12 +10,12 @@ package struct HeapTrimming: Sendable {
 
     package init() {}
 
-    /// So many have been allocated and are free again, or soon.
-    package mutating func passed(_ byteCount: Int) {
+    /// So many have been allocated and are free again, or soon. Returns whether it is time to `trim`.
+    package mutating func isDue(after byteCount: Int) -> Bool {
         passedBytes += byteCount
-        guard passedBytes >= Self.interval else { return }
+        guard passedBytes >= Self.interval else { return false }
         passedBytes = 0
-        Self.trim()
+        return true
     }
 
     /// Takes some milliseconds, in which others wait who allocate or free.

@@ -15,7 +15,7 @@ struct CapturePace {
     /// And so many times as long as the round, which waits for the disk most of all.
     private static let timeFactor = 2
 
-    /// A round that shipped something, and took `work` of a processor.
+    /// A round that shipped something, or put it off, and took `work` of a processor.
     mutating func ended(_ now: MonotonicTime, began: MonotonicTime, work: Duration) {
         let factor = Self.workFactor + Self.workFactorPerMillisecond * (work / .milliseconds(1))
         let pause = max(work * factor, (now - began) * Self.timeFactor, Self.pauseMin)

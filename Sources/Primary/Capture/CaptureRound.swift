@@ -154,9 +154,9 @@ struct CaptureRound {
         for path in jobs.flatMap(\.paths) { seeded[path] = nil }
     }
 
-    /// The mailboxes at these places, in whichever root, and `others`, as if they had never been read: as if somebody had been
+    /// The mailboxes at these places, in whichever root, and `path`, as if they had never been read: as if somebody had been
     /// busy with them. With a mailbox goes all that was read under the same user's lock.
-    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and others: Set<StorePath>) {
+    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and path: StorePath) {
         func isMeant(_ path: StorePath) -> Bool {
             RootKind(path.root).holdsMailboxes && places.contains(path.path)
         }
@@ -168,7 +168,7 @@ struct CaptureRound {
                 // A removed mailbox is a name in the directory above, too.
                 let names = job.names.filter {
                     let its = job.directory.appending($0)
-                    return isAll || isMeant(job.directory) || isMeant(its) || others.contains(its)
+                    return isAll || isMeant(job.directory) || isMeant(its) || its == path
                 }
                 if !names.isEmpty { off.append(job.only(names)) }
                 if names.count < job.names.count { readJobs[owner]?.append(job.only(job.names.subtracting(names))) }

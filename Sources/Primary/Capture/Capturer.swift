@@ -55,8 +55,7 @@ final class Capturer {
     private let finder: OwnerFinder
     let audit: CaptureAudit
     let mailboxList: StorePath
-    /// Renamed and removed mailboxes wait for mailboxes.db.
-    var mailboxesPutOffSince: MonotonicTime?
+    var mailboxListPatience = MailboxListPatience()
     let annotations: StorePath
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
@@ -72,6 +71,8 @@ final class Capturer {
     private var (isGrounded, isGrounding) = (false, false)
     private var pace = CapturePace()
     private var hasShipped = false
+    /// Mailboxes that mailboxes.db was not ready for.
+    var hasPutOff = false
     private var isCommitted = true
     /// Our own, while `fetchEvents` waits for it.
     private var awaitedCookie: UInt64?
@@ -123,10 +124,10 @@ final class Capturer {
             let inbox = nextInbox()
             try absorb(inbox)
             let (start, work) = (MonotonicTime.now(), ProcessorTime.ofThisThread())
-            hasShipped = false
+            (hasShipped, hasPutOff) = (false, false)
             try round()
-            if hasShipped {
-                noteShipped()
+            if hasShipped { noteShipped() }
+            if hasShipped || hasPutOff {
                 pace.ended(.now(), began: start, work: ProcessorTime.ofThisThread() - work)
                 parts.pausing(pace.nextRound)
             }

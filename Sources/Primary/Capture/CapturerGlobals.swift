@@ -83,8 +83,7 @@ extension Capturer {
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
                 round.isMailboxListHeld = true
-                let changed = try changedMailboxes(of: round)
-                return round.putOff(mailboxesAt: changed, and: [mailboxList])
+                return round.putOff(mailboxesAt: try waitingMailboxes(of: round), and: mailboxList)
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             let again = round.busy.filter { $0.key != .none }
@@ -96,40 +95,47 @@ extension Capturer {
         }
     }
 
-    /// Who makes a mailbox, or writes mailboxes.db, for longer, as in a restore, does not keep mail from the replica.
-    private static let mailboxesPutOffMax = Duration.seconds(2)
+    /// Those that are to wait for mailboxes.db; none, if they have waited long enough.
+    private func waitingMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
+        let changed = try changedMailboxes(of: round)
+        return changed.isEmpty || mailboxListPatience.lasts(.now()) ? changed : []
+    }
 
-    /// Those that would go into the log ahead of mailboxes.db, for as long as they are put off for it: whose header was shipped
-    /// before, and is another one now (by name, rights, or a keyword), or gone.
+    /// Those that would go into the log ahead of mailboxes.db: that were there before, and have another header now (by name,
+    /// rights, or a keyword), or none, or no directory.
     private func changedMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
-        let since = mailboxesPutOffSince ?? .now()
-        mailboxesPutOffSince = since
-        guard .now() - since <= Self.mailboxesPutOffMax else { return [] }
-        let headers = (round.captured + round.capturedGlobals).filter {
-            RootKind($0.path.root).holdsMailboxes && $0.path.name.elementsEqual(Self.headerName)
+        var changed: Set<[UInt8]> = []
+        for item in round.captured + round.capturedGlobals where RootKind(item.path.root).holdsMailboxes {
+            let isHeader = item.path.name.elementsEqual(Self.headerName)
+            guard isHeader || item.isGone, let row = try parts.catalogue.entry(item.path) else { continue }
+            if isHeader, try differs(item, from: row) { changed.insert(item.path.parent.path) }
+            if !isHeader, row.kind == .directory { changed.insert(item.path.path) }
         }
-        let changed = try headers.filter {
-            guard let row = try parts.catalogue.entry($0.path) else { return false }
-            guard case .file(let version, _) = $0.found else { return true }
-            return version.table.digest != row.digest
-        }
-        return Set(changed.map(\.path.parent.path))
+        return changed
+    }
+
+    private func differs(_ item: Captured, from row: CatalogueEntry) throws -> Bool {
+        guard case .file(let version, _) = item.found else { return true }
+        // Read for a seed, before any version of it was shipped.
+        guard let digest = row.digest else { return !row.stillDescribes(version.status) }
+        return version.table.digest != digest
     }
 
     /// Reads all again that is not in the log yet, as long as mailboxes.db changed while it was read: a user whose mailbox was
     /// renamed or removed meanwhile would go into the log ahead of it, which no crash of Cyrus leaves (imap/mboxlist.c,
     /// mboxlist_renamemailbox: the database first). If it does not rest, or is locked, they are put off, and it with them, for
-    /// they may have new mailboxes, too. Its own event is not waited for, so a change that is found here is none that was
-    /// missed.
+    /// they may have new mailboxes, too; once they have waited long enough, what was read is shipped as it is. Its own
+    /// event is not waited for, so a change that is found here is none that was missed.
     func settleMailboxList(_ round: inout CaptureRound) throws {
-        guard !Simulation.isMutated(.mailboxesOnce) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         var readingCount = 1
-        while try hasMailboxListChanged(since: round) {
+        while try !Simulation.isMutated(.mailboxesOnce) && hasMailboxListChanged(since: round) {
             let isInTime = MonotonicTime.now() < deadline || readingCount < Self.readingsMin
-            guard isInTime, isMailboxListFree(before: deadline) else {
-                let changed = try changedMailboxes(of: round)
-                return round.putOff(mailboxesAt: changed, and: changed.isEmpty ? [] : [mailboxList])
+            guard isInTime, isMailboxListFree(before: .now() + Self.busyWait) else {
+                let waiting = try waitingMailboxes(of: round)
+                guard !waiting.isEmpty else { return }
+                hasPutOff = true
+                return round.putOff(mailboxesAt: waiting, and: mailboxList)
             }
             readingCount += 1
             dirty.mark(mailboxList)
@@ -138,7 +144,7 @@ extension Capturer {
             try sort(round.takeBack() + dirty.take(now: .now()), into: &round)
             try readAll(&round)
         }
-        if !round.isMailboxListHeld { mailboxesPutOffSince = nil }
+        if !round.isMailboxListHeld { mailboxListPatience.settled() }
     }
 
     /// Of a round that takes longer than the wait.

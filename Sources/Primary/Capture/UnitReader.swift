@@ -125,7 +125,7 @@ final class UnitReader {
 
     private static let mailboxRoles: [FileRole] = [.index, .header, .cache, .annotations]
 
-    /// Of a mailbox of whose files one changed, all that must agree with it, if they changed too, or may be right by now.
+    /// Of a mailbox of whose files one changed, all that must agree with it, if they changed too, are gone, or may be right by now.
     private func addMailboxFiles(
         of directory: StorePath, to mutable: inout [(path: StorePath, role: FileRole)]
     ) throws {
@@ -137,8 +137,9 @@ final class UnitReader {
                 guard let place = StorePath(root: root, path: directory.path) else { continue }
                 let path = place.appending(name)
                 guard !mutable.contains(where: { $0.path == path }) else { continue }
-                guard let status = try status(of: path) else { continue }
-                if let entry = try catalogue.entry(path), entry.stillDescribes(status), !isAlarmed(path) { continue }
+                let (entry, status) = (try catalogue.entry(path), try status(of: path))
+                guard entry != nil || status != nil else { continue }
+                if let entry, let status, entry.stillDescribes(status), !isAlarmed(path) { continue }
                 mutable.append((path, role))
             }
         }

@@ -335,7 +335,7 @@ final class SeedSession: Sendable {
             return link.isWritable ? true : nil
         }
         guard isOpen == true else { throw Stopped() }
-        work.heap.passed(batch.bytes.count)
+        if work.heap.isDue(after: batch.bytes.count) { HeapTrimming.trim() }
         link.send([batch])
     }
 }

@@ -33,6 +33,8 @@ final class SeedUser: LinkUser {
     private struct Queue: Sendable {
         var batches: [SealedBatch] = []
         var batchBytes = 0
+        /// The link is not read until there is room.
+        var isPaused = false
         var listings: [SeedListing] = []
         var end: SeedEnd?
         var isStopped = false
@@ -59,7 +61,6 @@ final class SeedUser: LinkUser {
     private let tally = Mutex(Tally())
     private let welcome = Mutex<Welcome?>(nil)
     private let refusal = Mutex<(Refusal, String)?>(nil)
-    private let isPaused = Mutex(false)
     private let heap = Mutex(HeapTrimming())
     private let ended: @Sendable (End) -> Void
     /// Called before the first change of the store.
@@ -133,16 +134,15 @@ final class SeedUser: LinkUser {
         do throws(MalformedBytes) {
             let batch = try SealedBatch(checking: bytes)
             guard batch.header.kind == .seed else { return link.refuse(.failed, "a batch of the log in a seed") }
-            let waiting = queue.update { queue in
+            let isTooMuch = queue.update { queue in
                 queue.batches.append(batch)
                 queue.batchBytes += bytes.count
-                return queue.batchBytes
+                let isTooMuch = queue.batchBytes > Self.queuedBytesMax
+                if isTooMuch { queue.isPaused = true }
+                return isTooMuch
             }
             shared.update { $0.seed?.wireBytes += UInt64(bytes.count) }
-            if waiting > Self.queuedBytesMax {
-                isPaused.withLock { $0 = true }
-                link.setReading(paused: true)
-            }
+            if isTooMuch { link.setReading(paused: true) }
         } catch {
             link.refuse(.failed, "a damaged batch: \(error)")
         }
@@ -181,6 +181,7 @@ final class SeedUser: LinkUser {
                 return ended(state.missingRoot.map { .lacksRoot($0) } ?? .closed(why))
             }
             try finish(end, welcome)
+            HeapTrimming.trim()
             link.close(because: "seeded")
             let versions = tally.withLock { $0.versions }
             ended(
@@ -219,15 +220,13 @@ final class SeedUser: LinkUser {
             } catch {
                 fail(error)
             }
-            heap.withLock { $0.passed(batch.bytes.count) }
-            let left = queue.withLock { $0.batchBytes }
-            let resume =
-                left < Self.queuedBytesMax / 2
-                && isPaused.withLock { paused in
-                    defer { paused = false }
-                    return paused
-                }
-            if resume { link.setReading(paused: false) }
+            if heap.withLock({ $0.isDue(after: batch.bytes.count) }) { HeapTrimming.trim() }
+            let hasRoomAgain = queue.withLock { queue in
+                guard queue.isPaused, queue.batchBytes < Self.queuedBytesMax / 2 else { return false }
+                queue.isPaused = false
+                return true
+            }
+            if hasRoomAgain { link.setReading(paused: false) }
         }
     }
 

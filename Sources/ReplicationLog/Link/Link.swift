@@ -157,7 +157,7 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if let link, context.channel.isWritable { user.linkBecameWritable(link) }
+        if let link, link.isWritable { user.linkBecameWritable(link) }
         context.fireChannelWritabilityChanged()
     }
 

@@ -25,11 +25,14 @@ package protocol LinkDialer: Sendable {
 /// TLS over TCP.
 final class ChannelTransport: LinkTransport {
     private let channel: any Channel
-    /// Bytes that the event loop was given and has not come to yet, of which the channel knows nothing: a thread that sends
-    /// may be far ahead of a busy loop.
+    /// Bytes that the event loop was given and has not flushed yet, of which the channel knows nothing (TLS keeps them until
+    /// then): a thread that sends may be far ahead of a busy loop.
     private let handedBytes = Atomic(0)
+    /// Those of them that are written and not flushed.
+    private let writtenBytes = Atomic(0)
 
-    /// What is waiting to be sent: above the high mark `isWritable` is false, until it fell below the low mark.
+    /// What is waiting to be sent: above the high mark `isWritable` is false, until what the channel has of it fell below the low
+    /// mark, and what it has not below the high mark.
     static let waterMarks = ChannelOptions.Types.WriteBufferWaterMark(low: 256 << 10, high: highMark)
     private static let highMark = 1 << 20
     /// Frames are handed to TLS in pieces of this size: larger ones collapse, smaller ones cost more.
@@ -47,9 +50,7 @@ final class ChannelTransport: LinkTransport {
         // The pieces of a frame follow one another, whoever else writes.
         channel.eventLoop.execute {
             self.writeOnLoop(head, body)
-            let (before, left) = self.handedBytes.subtract(byteCount, ordering: .relaxed)
-            let isRoomAgain = before >= Self.highMark && left < Self.highMark
-            if isRoomAgain { self.channel.pipeline.fireChannelWritabilityChanged() }
+            self.writtenBytes.add(byteCount, ordering: .relaxed)
         }
     }
 
@@ -74,7 +75,16 @@ final class ChannelTransport: LinkTransport {
         }
     }
 
-    func flush() { channel.flush() }
+    func flush() {
+        if channel.eventLoop.inEventLoop { flushOnLoop() } else { channel.eventLoop.execute(flushOnLoop) }
+    }
+
+    @Sendable private func flushOnLoop() {
+        channel.flush()
+        let (before, left) = handedBytes.subtract(writtenBytes.exchange(0, ordering: .relaxed), ordering: .relaxed)
+        if before >= Self.highMark, left < Self.highMark { channel.pipeline.fireChannelWritabilityChanged() }
+    }
+
     func close() { channel.close(promise: nil) }
     func setReading(paused: Bool) { channel.setOption(.autoRead, value: !paused).whenFailure { _ in } }
     func onLoop(_ body: @escaping @Sendable () -> Void) { channel.eventLoop.execute(body) }

@@ -67,7 +67,7 @@ import Testing
         round.add(others.map(gone))
         round.seeded = [box.appending("cyrus.header"): FileVersion?.none, others[0]: FileVersion?.none]
         let heldBytes = round.capturedBytes
-        round.putOff(mailboxesAt: [box.path], and: [StorePath(.configuration, "mailboxes.db")])
+        round.putOff(mailboxesAt: [box.path], and: StorePath(.configuration, "mailboxes.db"))
         #expect(round.captured.map(\.path) == others)
         #expect(round.capturedBytes == heldBytes / 3)
         #expect(Array(round.seeded.keys) == [others[0]])
@@ -84,7 +84,7 @@ import Testing
         round.note(read: [job(configuration, "mailboxes.db", "user_deny.db")], of: .none)
         let others = [lost.parent.appending("other"), configuration.appending("user_deny.db")]
         round.capturedGlobals = ([lost.appending("cyrus.header"), lost, list] + others).map(gone)
-        round.putOff(mailboxesAt: [lost.path], and: [list])
+        round.putOff(mailboxesAt: [lost.path], and: list)
         #expect(round.capturedGlobals.map(\.path) == others)
         #expect(paths(round.busy.values.joined()) == [lost.appending("cyrus.header"), lost, list])
         round.capturedGlobals = []

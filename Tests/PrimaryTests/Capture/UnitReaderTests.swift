@@ -73,6 +73,16 @@ import Testing
         #expect(alarms.all == [])
     }
 
+    /// Of a mailbox that is removed: without its header nobody would know that it has to wait for mailboxes.db.
+    @Test func `a message that is gone takes along what is gone with it`() throws {
+        for name in ["cyrus.index", "cyrus.header"] { try ship(name) }
+        for name in ["1.", "cyrus.index", "cyrus.header", "cyrus.cache"] {
+            try Directory(directory("mail/user/alice")).unlink(utf8(name))
+        }
+        // Of the cache there is no row.
+        #expect(try read("1.") == ["-1.", "-cyrus.index", "-cyrus.header"])
+    }
+
     @Test func `a message that is there needs no index`() throws { #expect(try read("1.") == []) }
 
     @Test func `an index that is alarmed for its header is looked at again when that is put right`() throws {
