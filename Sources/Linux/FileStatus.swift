@@ -8,7 +8,7 @@ package enum FileKind: Hashable, Sendable {
 }
 
 /// What the kernel knows of a file besides its content (struct stat, inode(7)).
-package struct FileStatus: Equatable, Sendable {
+package struct FileStatus: Hashable, Sendable {
     /// With `inode`: which file this is, whatever its names.
     package let device: UInt64
     package let inode: UInt64

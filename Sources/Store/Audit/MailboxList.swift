@@ -1,8 +1,9 @@
 import Formats
 import Linux
+import Synchronization
 
 /// mailboxes.db as it was at one moment.
-struct MailboxList {
+struct MailboxList: Sendable {
     private(set) var byName: [MailboxName: MailboxEntry] = [:]
     private(set) var byID: [[UInt8]: MailboxEntry] = [:]
     /// Keys of the time before 3.6 and no others: it can be told what there is, but not by id.
@@ -12,23 +13,35 @@ struct MailboxList {
 
     /// Nothing while it is being written, or if it is not there or cannot be read: `DatabaseCheck` tells why.
     static func read(_ check: CyrusCheck) throws(SystemError) -> MailboxList? {
-        let layout = check.layout
-        let path = layout.path(of: .mailboxes)
-        guard
-            let bytes = try check.still(
-                [],
-                { () throws(SystemError) -> [UInt8]? in
-                    guard try check.roots.status(of: path) != nil else { return [] }
-                    guard let file = try check.roots.openLocked(path, .whole) else { return nil }
-                    return try file.file.readAll(max: 2 << 30)
-                }), !bytes.isEmpty
-        else { return nil }
-        check.read(bytes.count)
-        do throws(MalformedBytes) {
-            return try MailboxList(bytes, kind: layout.rules.engines[.mailboxes], path: path, rules: layout.rules.paths)
-        } catch {
-            return nil
+        let path = check.layout.path(of: .mailboxes)
+        let reading = try check.still([]) { () throws(SystemError) -> Reading? in
+            guard try check.roots.status(of: path) != nil else { return .absent }
+            guard let locked = try check.roots.openLocked(path, .whole) else { return nil }
+            // Each transaction makes it longer or another file, so that a status is a content.
+            if let list = check.lists.withLock({ $0[locked.status] }) { return .known(list) }
+            return .bytes(try locked.file.readAll(max: 2 << 30), locked.status)
         }
+        switch reading {
+        case .absent, nil: return nil
+        case .known(let list): return list
+        case .bytes(let bytes, let status):
+            check.read(bytes.count)
+            guard let list = decoded(bytes, path, check.layout.rules) else { return nil }
+            check.lists.withLock { $0 = [status: list] }
+            return list
+        }
+    }
+
+    private enum Reading {
+        case absent
+        case known(MailboxList)
+        case bytes([UInt8], FileStatus)
+    }
+
+    private static func decoded(_ bytes: [UInt8], _ path: StorePath, _ rules: StoreRules) -> MailboxList? {
+        guard !bytes.isEmpty else { return nil }
+        // `DatabaseCheck` tells why.
+        return try? MailboxList(bytes, kind: rules.engines[.mailboxes], path: path, rules: rules.paths)
     }
 
     init(_ bytes: [UInt8], kind: DatabaseKind, path: StorePath, rules: PathRules) throws(MalformedBytes) {

@@ -96,12 +96,36 @@ def quoted(mailbox):
     return '"' + mailbox.replace('\\', '\\\\').replace('"', '\\"') + '"'
 
 
-class Lmtp:
+class Conversation:
+    """lines over a connection; the server begins, and `_answer` reads what it says"""
+    FAREWELL = b''
+
     def __init__(self, port):
         self.sock = socket.create_connection(('127.0.0.1', port), TIMEOUT)
         _prompt(self.sock)
         self.file = self.sock.makefile('rb')
         self._answer()
+
+    def bye(self):
+        try:
+            self.sock.sendall(self.FAREWELL + b'\r\n')
+        except OSError:
+            pass
+        drain(self.sock)
+        self.file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bye()
+
+
+class Lmtp(Conversation):
+    FAREWELL = b'QUIT'
+
+    def __init__(self, port):
+        super().__init__(port)
         self.sock.sendall(b'LHLO lab\r\n')
         self._answer()
 
@@ -126,27 +150,12 @@ class Lmtp:
         self.sock.sendall(message + b'.\r\n')
         return sum(self._answer().startswith(b'250') for _ in range(known))
 
-    def bye(self):
-        try:
-            self.sock.sendall(b'QUIT\r\n')
-        except OSError:
-            pass
-        drain(self.sock)
-        self.file.close()
 
-    def __enter__(self):
-        return self
+class ManageSieve(Conversation):
+    FAREWELL = b'LOGOUT'
 
-    def __exit__(self, *_):
-        self.bye()
-
-
-class ManageSieve:
     def __init__(self, port, user):
-        self.sock = socket.create_connection(('127.0.0.1', port), TIMEOUT)
-        _prompt(self.sock)
-        self.file = self.sock.makefile('rb')
-        self._answer()
+        super().__init__(port)
         self._say(b'AUTHENTICATE "PLAIN" "%s"' % base64.b64encode(user.encode() + b'\0admin\0pw'))
 
     def _answer(self):
@@ -170,20 +179,6 @@ class ManageSieve:
 
     def delete(self, name):
         self._say(b'DELETESCRIPT "%s"' % name.encode())
-
-    def bye(self):
-        try:
-            self.sock.sendall(b'LOGOUT\r\n')
-        except OSError:
-            pass
-        drain(self.sock)
-        self.file.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.bye()
 
 
 class Dav:

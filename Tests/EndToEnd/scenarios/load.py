@@ -1,5 +1,7 @@
 """Several clients at work at once; then equal trees, a sound store, and a fail-over that shows the same over IMAP."""
 import contextlib
+import random
+import threading
 import time
 
 from lab import imap
@@ -54,6 +56,42 @@ class Load(PairGroup):
                             a.say('RENAME', *['user/' + imap.user(user)] * 2, partition)
             pair.compare_trees()
         return f'{rounds} rounds'
+
+    def remake(self, number, stop, counts):
+        """mailboxes made, renamed and deleted by one user, as fast as Cyrus answers"""
+        rng, mine = random.Random(self.run.seed + number), []
+        with Imap(self.pair.p.cyrus.port['imap'], imap.user(number)) as s:
+            for n in range(10**6):
+                if stop.is_set():
+                    break
+                what = rng.choices(('create', 'rename', 'delete'), (40, 35, 25))[0] if mine else 'create'
+                name = f'INBOX/made-{n}'
+                if what == 'create':
+                    s.say('CREATE', name)
+                    s.put(name, imap.message(rng, f'{number}-{n}', 500))
+                    mine.append(name)
+                elif what == 'rename':
+                    k = rng.randrange(len(mine))
+                    s.say('RENAME', mine[k], name)
+                    mine[k] = name
+                else:
+                    s.say('DELETE', mine.pop(rng.randrange(len(mine))))
+                counts[number] += 1
+
+    @scenario('mailboxes made, renamed and deleted without a rest: what is promoted then is sound')
+    def remaking(self):
+        pair = self.make(users=range(6), options={'delete_mode': 'immediate'}, settings=dict(removal_brake='off')).start()
+        stop, counts = threading.Event(), [0] * 3
+        workers = [threading.Thread(target=self.remake, args=(k, stop, counts)) for k in range(3)]
+        for w in workers:
+            w.start()
+        self.watch(self.quick_or(4, 20))
+        pair.kill('p')
+        stop.set()
+        for w in workers:
+            w.join()
+        pair.promote()
+        return f'{sum(counts)} operations; {pair.check_replica()}'
 
     @scenario('one client after another in a hurry: deliveries only, as fast as they come')
     def deliveries(self):
