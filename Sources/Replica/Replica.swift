@@ -94,6 +94,9 @@ package final class Replica: Sendable {
         }
     }
 
+    /// For the operator, until there is another one.
+    package func note(error why: String) { shared.failed(why) }
+
     /// Throws `MovedRoot` if the store's roots are not where they were.
     package func checkPlaces() throws { try writer.checkPlaces() }
 

@@ -35,8 +35,9 @@ package struct ReplicaEnd: Sendable {
             guard held == .discarded else {
                 throw NotPromotable(
                     why: "\(why): if that is right, \"mailsync resume\" while \"mailsync run\" runs lets it go on; "
-                        + "if the primary lost them, \"mailsync promote --discard-held\" makes a primary of this copy as it is, "
-                        + "without them and all that came after")
+                        + "if the primary lost them, \"mailsync promote --discard-held\" makes a primary of this copy as it is: "
+                        + "without that and all that came after, and without what was removed before there was too much of it, "
+                        + "which \"mailsync quarantine list\" shows")
             }
             try JournalStart.cutJournal(in: state, after: record.applied)
             isWhole = true

@@ -87,10 +87,10 @@ struct Configuration: Sendable {
         journalKeep = try Self.duration(values.entry("journal_keep"), default: .seconds(7 * 86400))
         removalLimit = try Self.share(values.entry("removal_brake"), default: 0.2).map { RemovalLimit(shareMax: $0) }
         journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
-        guard state.hasPrefix("/") else {
+        for (key, path) in [("state", state), ("lock_path", lockPath ?? "/")] where !path.hasPrefix("/") {
             throw Failure(
-                .configuration, "\(file): state: \(state): is not an absolute path",
-                hint: "as in /var/lib/mailsync/\(store)")
+                .configuration, "\(file): \(key): \(path): is not an absolute path",
+                hint: key == "state" ? "as in /var/lib/mailsync/\(store)" : "as in /run/cyrus/lock")
         }
     }
 

@@ -166,6 +166,12 @@ struct StateDirectory: Sendable {
         } catch let error as SystemError {
             guard error.errno == .noEntry else { throw failure(error) }
             throw Failure(.configuration, "\(path): no identity: \(error)", hint: "run \"mailsync init\"")
+        } catch {
+            throw Failure(
+                .dataError, "\(path): key.pem and certificate.pem are no identity: \(error)",
+                hint:
+                    "restore both, or remove both: then \"mailsync init\" makes new ones, and the other end has to be told their fingerprint"
+            )
         }
     }
 

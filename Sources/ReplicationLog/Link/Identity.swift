@@ -57,10 +57,18 @@ package struct Identity: Sendable {
         return try Identity(certificate: try certificate.serializeAsPEM().pemString, privateKey: key.pemRepresentation)
     }
 
-    /// Throws if the certificate is not one.
+    /// Throws if the certificate or the key is not one, or the key is another's.
     package init(certificate: String, privateKey: String) throws {
         self.certificate = certificate
         self.privateKey = privateKey
-        fingerprint = Fingerprint(ofDER: try PEMDocument(pemString: certificate).derBytes)
+        let document = try PEMDocument(pemString: certificate)
+        fingerprint = Fingerprint(ofDER: document.derBytes)
+        let key = try P256.Signing.PrivateKey(pemRepresentation: privateKey)
+        guard try Certificate(pemDocument: document).publicKey == .init(key.publicKey) else { throw IdentityMismatch() }
     }
+}
+
+/// A key and a certificate that were not made together.
+package struct IdentityMismatch: Error, CustomStringConvertible {
+    package var description: String { "the key is not the certificate's" }
 }

@@ -1,6 +1,5 @@
 package import Formats
 package import Linux
-internal import Synchronization
 
 /// Checks a store as Cyrus would understand it: what each file says of itself, and what they say of each other.
 ///
@@ -13,7 +12,7 @@ package final class CyrusCheck: Sendable {
     private let standing: Standing
     private let patience: Duration
     /// The last one that was read: of what does not fit each is looked at again, and all of them in it.
-    let lists = Mutex<[FileStatus: MailboxList]>([:])
+    let lists = Condition<[FileStatus: MailboxList]>([:])
     /// Told how many bytes were read, after each piece: may sleep.
     let read: @Sendable (Int) -> Void
 

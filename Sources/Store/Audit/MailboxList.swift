@@ -1,6 +1,5 @@
 import Formats
 import Linux
-import Synchronization
 
 /// mailboxes.db as it was at one moment.
 struct MailboxList: Sendable {

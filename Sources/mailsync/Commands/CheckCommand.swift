@@ -174,10 +174,18 @@ struct HostCheck {
             }
             checkRoom(root.path, root.name.name)
         }
-        facts.append("locks: \(configuration.lockRoot(of: layout))")
+        try checkLocks(configuration.lockRoot(of: layout))
         facts.append(Confinement.fact)
         checkLimits(directoryCount)
         checkUser(layout)
+    }
+
+    private mutating func checkLocks(_ path: String) throws {
+        facts.append("locks: \(path)")
+        guard configuration.lockPath != nil, try FileStatus.of(path)?.kind != .directory else { return }
+        problem(
+            "lock_path: \(path): is no directory, so that no lock of Cyrus's is seen",
+            mend: "correct it in \(configuration.file), or leave it out: imapd.conf says where they are")
     }
 
     private static func directories(in root: Directory, _ path: [UInt8]) throws(SystemError) -> Int {

@@ -150,6 +150,9 @@ final class VerifyOutput: Sendable {
 struct ControlClient {
     let path: String
 
+    /// Of a daemon that verifies.
+    private static let silenceMax = Duration.seconds(300)
+
     /// Throws `Failure` with `unavailable` when no daemon runs.
     func ask(_ request: ControlRequest, timeout: Duration = .seconds(10)) throws -> ControlAnswer {
         do throws(SystemError) {
@@ -176,7 +179,7 @@ struct ControlClient {
     /// Throws `Failure` when no daemon runs, or when it goes away before the last line.
     func stream(_ request: ControlRequest, _ body: (VerifyLine) -> Bool) throws {
         let socket: Descriptor
-        do throws(SystemError) { socket = try UnixSocket.connect(path, timeout: .seconds(300)) } catch {
+        do throws(SystemError) { socket = try UnixSocket.connect(path, timeout: Self.silenceMax) } catch {
             throw Self.failure(error)
         }
         do {
@@ -192,6 +195,10 @@ struct ControlClient {
                     guard body(line) else { return }
                 }
             }
+        } catch let error as SystemError where error.errno == .wouldBlock {
+            throw Failure(
+                .tryAgain, "verify: the daemon has told nothing for \(Self.silenceMax)",
+                hint: "\"mailsync status\" on both ends shows whether they get on")
         } catch {
             throw Failure(.tryAgain, "verify: \(error)")
         }

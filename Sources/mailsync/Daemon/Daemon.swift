@@ -23,6 +23,9 @@ final class Daemon: Sendable {
     let wantedPromotion = Mutex<Promotion?>(nil)
     /// What a primary ran out of, until another one has gone on for a while.
     let lastShortage = Mutex<StatusReport.Incident?>(nil)
+    /// What the log has of it already.
+    private let shortageTold = Mutex<(why: String, at: MonotonicTime)?>(nil)
+    private static let shortageInterval = Duration.seconds(600)
     /// Who was not let in last, and why.
     let lastRefusal = Mutex<StatusReport.Incident?>(nil)
     /// What became of a promotion, for who asked for it.
@@ -99,7 +102,7 @@ final class Daemon: Sendable {
         defer { withExtendedLifetime(signals) {} }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await control.run() }
-            group.addTask { await self.watchForCyrus() }
+            group.addTask { await self.watchForCyrus(replica) }
             group.addTask {
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .seconds(isatty(2) == 1 ? 0.5 : 5))  // cancelled is the end of it
@@ -177,7 +180,12 @@ final class Daemon: Sendable {
         } catch {
             guard let hint = Primary.shortageHint(of: error) else { throw error }
             let why = "\(configuration.state): \(error)"
-            log.error("paused: \(why): \(hint), it goes on by itself")
+            let isTold = shortageTold.withLock { told in
+                if let told, told.why == why, .now() - told.at < Self.shortageInterval { return true }
+                told = (why, .now())
+                return false
+            }
+            if !isTold { log.error("paused: \(why): \(hint), it goes on by itself") }
             current.withLock { $0 = .paused(why: why) }
             lastShortage.withLock { $0 = StatusReport.Incident(why: why, at: Timestamp.now().iso8601) }
             try? await Task.sleep(for: .seconds(2))  // cut short, the next try is only earlier
@@ -294,7 +302,7 @@ final class Daemon: Sendable {
         notify("READY=1")
         if isStopping.withLock({ $0 }) { replica.stop() }
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { await self.watchForCyrus() }
+            group.addTask { await self.watchForCyrus(replica) }
             group.addTask { try await replica.run() }
             group.addTask {
                 while true {
@@ -311,14 +319,17 @@ final class Daemon: Sendable {
         try await endpoint.stop()
     }
 
-    /// It may be started at any time, as with the host.
-    private func watchForCyrus() async {
+    /// It may be started at any time, as with the host. That it was stays the last error when it has gone: what it wrote is there.
+    private func watchForCyrus(_ replica: Replica) async {
         var last: String?
         while !Task.isCancelled {
             let warning = CyrusMaster.warning(for: configuration.imapdConf)
-            if let warning, warning != last { log.error("\(warning); \(CyrusMaster.replicaHint)") }
+            if let warning, warning != last {
+                log.error("\(warning); \(CyrusMaster.replicaHint)")
+                replica.note(error: "\(warning): \"mailsync verify --repair\", once it is stopped")
+            }
             last = warning
-            try? await Task.sleep(for: .seconds(60))  // cancelled is the end of it
+            try? await Task.sleep(for: .seconds(10))  // cancelled is the end of it
         }
     }
 

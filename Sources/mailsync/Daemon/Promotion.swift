@@ -26,8 +26,12 @@ struct Promotion {
             "\nnot as on the old primary, which was asked for it and did not answer: \($0)"
         }
         let rest = held == .discarded ? "were never received, or were discarded" : "were never received"
+        let before =
+            held == .discarded
+            ? "\nwhat the old primary removed before there was too much of it is removed here as well: \"mailsync quarantine list\" shows it"
+            : ""
         return "promoted: this end is the primary of epoch \(epoch) now; complete up to \(time); "
-            + "batches after \(end.applied), if any, \(rest)" + lacking.joined()
+            + "batches after \(end.applied), if any, \(rest)" + before + lacking.joined()
     }
 }
 
