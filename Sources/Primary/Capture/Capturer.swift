@@ -67,6 +67,8 @@ final class Capturer {
     private var heldCookies: [UInt64] = []
     private var lastCommit = MonotonicTime.now()
     private var wantsDurableCatalogue = false
+    /// Found to be gone while the first sweep lists what is there: it may have seen them before.
+    private var goneMeanwhile: Set<StorePath> = []
     /// The first sweep has reported; and its rows are about to be committed durably.
     private var (isGrounded, isGrounding) = (false, false)
     private var pace = CapturePace()
@@ -171,7 +173,7 @@ final class Capturer {
     }
 
     private func absorb(_ inbox: CaptureInbox) throws {
-        for (path, status) in inbox.baseline where try parts.catalogue.entry(path) == nil {
+        for (path, status) in inbox.baseline where try parts.catalogue.entry(path) == nil && !isGoneMeanwhile(path) {
             try parts.catalogue.set(path, CatalogueEntry(status, digest: nil))
             isCommitted = false
         }
@@ -190,6 +192,13 @@ final class Capturer {
         if !inbox.repairs.isEmpty { try absorb(inbox.repairs) }
     }
 
+    private func isGoneMeanwhile(_ path: StorePath) -> Bool {
+        guard !goneMeanwhile.isEmpty else { return false }
+        var place = path
+        while !place.isRoot, !goneMeanwhile.contains(place) { place = place.parent }
+        return !place.isRoot
+    }
+
     private func absorb(_ hints: [Hint]) {
         let due = MonotonicTime.now() + Self.gatherInterval
         for hint in hints { absorb(hint, due: due) }
@@ -201,7 +210,7 @@ final class Capturer {
         for number in heldCookies { dirty.note(cookie: number) }
         heldCookies = []
         guard !isGrounded else { return }
-        isGrounded = true
+        (isGrounded, goneMeanwhile) = (true, [])
         if parts.isCatalogueDurable { return parts.grounded() }
         (isGrounding, wantsDurableCatalogue, isCommitted) = (true, true, false)
     }
@@ -377,6 +386,11 @@ final class Capturer {
             case .busy: return .busy
             }
         }
+        if !isGrounded {
+            for item in captured {
+                if item.isGone { goneMeanwhile.insert(item.path) } else { goneMeanwhile.remove(item.path) }
+            }
+        }
         return ahead.isEmpty ? .read(captured) : .messagesFirst(ahead)
     }
 
@@ -415,7 +429,8 @@ final class Capturer {
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
     private func finish(_ round: inout CaptureRound) throws {
-        round.captured.append(contentsOf: round.capturedGlobals)
+        // Those were read first.
+        round.captured = round.capturedGlobals + round.captured
         round.capturedGlobals = []
         try ship(&round)
         let now = MonotonicTime.now()

@@ -37,7 +37,7 @@ struct RoundShipper {
             if case .directory = captured.found { return ApplyRank.directory.rawValue }
             return layout.applyRank(of: captured.path).rawValue
         }
-        let captured = try withParents(round.captured)
+        let captured = try withParents(Self.lastOfEach(round.captured))
         let ordered = captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
         var writer = BatchWriter(bytesMax: Self.batchBytes)
         var shipped: [Shipped] = []
@@ -56,6 +56,21 @@ struct RoundShipper {
         if newest.position != parts.journal.flushed.position { try parts.journal.flush() }
         for item in shipped { try note(item) }
         parts.journaled(parts.journal.flushed.position)
+    }
+
+    /// A file that changed along with others may have been read with each of them.
+    private static func lastOfEach(_ captured: [Captured]) -> [Captured] {
+        var places: [StorePath: Int] = [:]
+        var last: [Captured] = []
+        for item in captured {
+            if let place = places[item.path] {
+                last[place] = item
+            } else {
+                places[item.path] = last.count
+                last.append(item)
+            }
+        }
+        return last
     }
 
     /// `captured` with the directories that no record told of yet: one that is somebody else's to read may come in a
@@ -133,6 +148,7 @@ struct RoundShipper {
     /// Waits while the disk is full: Cyrus goes on, what is dirty stays dirty, and nothing is lost.
     private func journal(_ batch: SealedBatch) throws(JournalError) {
         defer { parts.status.update { $0.isPaused = false } }
+        var isTold = false
         while true {
             do throws(JournalError) {
                 return try parts.journal.append([batch])
@@ -143,7 +159,8 @@ struct RoundShipper {
                 }
                 let why = CaptureStatus.Alarm(why: "\(error)", since: parts.now())
                 parts.status.update { ($0.lastError, $0.isPaused) = (why, true) }
-                parts.log.error("paused: \(error): free some space, it goes on by itself")
+                if !isTold { parts.log.error("paused: \(error): free some space, it goes on by itself") }
+                isTold = true
                 let isStopping = parts.inbox.wait(timeout: Self.retryInterval) { $0.isStopping }
                 if isStopping { throw error }
             }

@@ -100,6 +100,8 @@ final class Judge {
         {
             return true
         }
+        // Of a mailbox is told what could not be read of it, whichever file that is.
+        if statement.kind == .unsound, replica.unreadPaths.contains(where: { evidence.contains($0) }) { return true }
         guard let root = replica.layout.root(statement.path.root) else { return false }
         return replica.unreadPaths.contains(root.path + "/" + String(decoding: statement.path.path, as: UTF8.self))
     }
