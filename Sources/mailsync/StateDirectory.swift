@@ -160,15 +160,29 @@ struct StateDirectory: Sendable {
 
     // MARK: - identity
 
+    private static let (certificateName, keyName) = ("certificate.pem", "key.pem")
+
+    /// Or a part of one.
+    var hasIdentity: Bool {
+        get throws(SystemError) {
+            for name in [Self.certificateName, Self.keyName] where try FileStatus.of(path + "/" + name) != nil {
+                return true
+            }
+            return false
+        }
+    }
+
     func identity() throws -> Identity {
+        guard try hasIdentity else {
+            throw Failure(.configuration, "\(path): no identity", hint: "run \"mailsync init\"")
+        }
         do {
-            return try Identity(certificate: try text("certificate.pem"), privateKey: try text("key.pem"))
-        } catch let error as SystemError {
-            guard error.errno == .noEntry else { throw failure(error) }
-            throw Failure(.configuration, "\(path): no identity: \(error)", hint: "run \"mailsync init\"")
+            return try Identity(certificate: try text(Self.certificateName), privateKey: try text(Self.keyName))
+        } catch let error as SystemError where error.errno != .noEntry {
+            throw failure(error)
         } catch {
             throw Failure(
-                .dataError, "\(path): key.pem and certificate.pem are no identity: \(error)",
+                .dataError, "\(path): \(Self.keyName) and \(Self.certificateName) are no identity: \(error)",
                 hint:
                     "restore both, or remove both: then \"mailsync init\" makes new ones, and the other end has to be told their fingerprint"
             )
@@ -180,9 +194,9 @@ struct StateDirectory: Sendable {
     }
 
     func save(_ identity: Identity) throws(SystemError) {
-        try AtomicFile.replace(directory: path, name: "key.pem", bytes: Array(identity.privateKey.utf8), mode: 0o600)
+        try AtomicFile.replace(directory: path, name: Self.keyName, bytes: Array(identity.privateKey.utf8), mode: 0o600)
         try AtomicFile.replace(
-            directory: path, name: "certificate.pem", bytes: Array(identity.certificate.utf8), mode: 0o644)
+            directory: path, name: Self.certificateName, bytes: Array(identity.certificate.utf8), mode: 0o644)
     }
 
     // MARK: - one at a time

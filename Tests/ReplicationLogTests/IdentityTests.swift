@@ -34,8 +34,19 @@ import Testing
     }
 
     @Test(arguments: ["", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE", "garbage"])
-    func `what is no certificate is refused`(_ text: String) {
-        #expect(throws: (any Error).self) { try Identity(certificate: text, privateKey: "") }
+    func `what is no certificate, or no key, is refused`(_ text: String) throws {
+        let sound = try Identity.make(commonName: "one", now: Date())
+        #expect(throws: (any Error).self) { try Identity(certificate: text, privateKey: sound.privateKey) }
+        #expect(throws: (any Error).self) { try Identity(certificate: sound.certificate, privateKey: text) }
+    }
+
+    @Test func `another's key is refused`() throws {
+        let (one, other) = (
+            try Identity.make(commonName: "a", now: Date()), try Identity.make(commonName: "a", now: Date())
+        )
+        #expect(throws: IdentityMismatch.self) {
+            try Identity(certificate: one.certificate, privateKey: other.privateKey)
+        }
     }
 }
 

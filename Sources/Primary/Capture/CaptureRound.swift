@@ -125,6 +125,13 @@ struct CaptureRound {
         capturedBytes = 0
     }
 
+    /// What is about to be shipped was read after those.
+    mutating func forgetOlderGlobals() {
+        guard !capturedGlobals.isEmpty else { return }
+        let newer = Set(captured.map(\.path))
+        capturedGlobals.removeAll { newer.contains($0.path) }
+    }
+
     mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner) {
         for job in jobs { Self.merge(job, into: &readJobs[owner, default: []]) }
     }
@@ -162,7 +169,7 @@ struct CaptureRound {
         }
         var off: [CaptureJob] = []
         for (owner, jobs) in readJobs {
-            let isAll = owner != .none && jobs.contains { isMeant($0.directory) }
+            let isAll = owner != .none && jobs.contains { isMeant($0.directory) || $0.paths.contains(where: isMeant) }
             readJobs[owner] = []
             for job in jobs {
                 // A removed mailbox is a name in the directory above, too.

@@ -21,6 +21,23 @@ struct Captured {
     var isGone: Bool { if case .nothing = found { true } else { false } }
 }
 
+extension [Captured] {
+    /// A file that changed along with others may have been read with each of them.
+    var lastOfEach: [Captured] {
+        var places: [StorePath: Int] = [:]
+        var last: [Captured] = []
+        for item in self {
+            if let place = places[item.path] {
+                last[place] = item
+            } else {
+                places[item.path] = last.count
+                last.append(item)
+            }
+        }
+        return last
+    }
+}
+
 /// A message file, opened under the lock so that it can be read after it.
 final class OpenMessage {
     let file: Descriptor

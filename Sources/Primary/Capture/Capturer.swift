@@ -258,7 +258,7 @@ final class Capturer {
         if !taken.isEmpty {
             var round = CaptureRound()
             round.tellsOfUnknown = parts.isSeeding()
-            reader.tellsOfUnknown = round.tellsOfUnknown
+            reader.tellsOfUnknown = round.tellsOfUnknown || !isGrounded
             try sort(taken, into: &round)
             try readAll(&round)
             try settleMailboxList(&round)
@@ -460,6 +460,7 @@ final class Capturer {
     private func shipCaptured(_ round: inout CaptureRound) throws {
         isCommitted = false
         if !round.captured.isEmpty { noteShipped() }
+        round.forgetOlderGlobals()
         try shipper.ship(&round)
     }
 }

@@ -82,7 +82,7 @@ extension Capturer {
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
-                round.isMailboxListHeld = true
+                (round.isMailboxListHeld, hasPutOff) = (true, true)
                 return round.putOff(mailboxesAt: try waitingMailboxes(of: round), and: mailboxList)
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }

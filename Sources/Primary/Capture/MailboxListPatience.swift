@@ -3,7 +3,7 @@ import Linux
 /// How long renamed and removed mailboxes wait for mailboxes.db. Pure.
 ///
 /// Who makes a mailbox, or writes mailboxes.db, for longer, as in a restore, does not keep mail from the replica: then all go that wait
-/// by then, and who comes after them waits anew.
+/// by then, and the time begins anew with who comes after them.
 struct MailboxListPatience {
     private var since: MonotonicTime?
 

@@ -37,7 +37,7 @@ struct RoundShipper {
             if case .directory = captured.found { return ApplyRank.directory.rawValue }
             return layout.applyRank(of: captured.path).rawValue
         }
-        let captured = try withParents(Self.lastOfEach(round.captured))
+        let captured = try withParents(round.captured.lastOfEach)
         let ordered = captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
         var writer = BatchWriter(bytesMax: Self.batchBytes)
         var shipped: [Shipped] = []
@@ -56,21 +56,6 @@ struct RoundShipper {
         if newest.position != parts.journal.flushed.position { try parts.journal.flush() }
         for item in shipped { try note(item) }
         parts.journaled(parts.journal.flushed.position)
-    }
-
-    /// A file that changed along with others may have been read with each of them.
-    private static func lastOfEach(_ captured: [Captured]) -> [Captured] {
-        var places: [StorePath: Int] = [:]
-        var last: [Captured] = []
-        for item in captured {
-            if let place = places[item.path] {
-                last[place] = item
-            } else {
-                places[item.path] = last.count
-                last.append(item)
-            }
-        }
-        return last
     }
 
     /// `captured` with the directories that no record told of yet: one that is somebody else's to read may come in a

@@ -191,17 +191,18 @@ final class AuditEvaluator: Sendable {
     /// What may be wrong only for as long as the next batch has not come is for the primary to ask again about.
     private func evaluate(_ soundness: AuditCheck.Soundness, _ check: AuditCheck) {
         do throws(SystemError) {
-            var found = SoundnessCheck(roots)
+            let look = CyrusCheck(roots: roots, standing: .atRest)
+            var found = SoundnessCheck()
             switch soundness {
             case .store:
                 guard shared.status.awaitedCount == 0 else {
                     return tell(check, .lost(why: "files were asked for whole and have not come"))
                 }
-                try found.lookAtStore()
+                try found.lookAtStore(with: look)
             case .mailboxes:
                 // One of which something is on its way is not sound yet, and its directory is told as not compared.
                 for directory in check.directories where shared.awaited(ofMailbox: directory.path).isEmpty {
-                    try found.look(at: directory.path)
+                    try found.look(at: directory.path, with: look)
                 }
             }
             work.update { $0.waiting.append(.soundness(check, found)) }
@@ -228,7 +229,7 @@ final class AuditEvaluator: Sendable {
                 if evaluation.check.depth == .content { readMessages(&evaluation, reader) }
                 tell(evaluation.check, evaluation.outcome { path, entry in self.guid(of: path, entry) })
             case .soundness(let check, var soundness)?:
-                soundness.readMessages()
+                soundness.readMessages(roots)
                 tell(check, soundness.outcome)
             case nil: return
             }

@@ -6,8 +6,6 @@ import Store
 /// This end's store as Cyrus understands it, at one position of the log. All but the contents of messages is looked at by the
 /// applier, which is at that position; messages never change, and are read later.
 struct SoundnessCheck: Sendable {
-    private let roots: StoreRoots
-    private let check: CyrusCheck
     private var found: [AuditVerdict.Unsound] = []
     private var messages: [Message] = []
 
@@ -20,17 +18,13 @@ struct SoundnessCheck: Sendable {
     private static let messageBytesMax = 1 << 30
     private static let indexBytesMax = 1 << 30
 
-    init(_ roots: StoreRoots) {
-        self.roots = roots
-        check = CyrusCheck(roots: roots, standing: .atRest)
-    }
-
     var outcome: AuditVerdict.Outcome { found.isEmpty ? .equal : .unsound(found) }
 
-    mutating func look(at directory: StorePath) throws(SystemError) {
+    mutating func look(at directory: StorePath, with check: CyrusCheck) throws(SystemError) {
+        let roots = check.roots
         note(try check.mailbox(directory, messages: .sizes))
         guard let listing = try ListingReader(roots).list(directory) else { return }
-        guard let index = try index(of: directory) else { return }
+        guard let index = try index(of: directory, roots) else { return }
         for item in listing.items where item.isMessage {
             let path = directory.appending(item.entry.name)
             guard case .message(let uid) = roots.layout.role(of: path), let guid = index.record(uid: uid)?.guid,
@@ -40,10 +34,10 @@ struct SoundnessCheck: Sendable {
         }
     }
 
-    mutating func lookAtStore() throws(SystemError) { note(try check.store()) }
+    mutating func lookAtStore(with check: CyrusCheck) throws(SystemError) { note(try check.store()) }
 
     /// Of the mailbox whose messages are in `directory`; nothing if there is none, or it cannot be read, which was told.
-    private func index(of directory: StorePath) throws(SystemError) -> IndexImage? {
+    private func index(of directory: StorePath, _ roots: StoreRoots) throws(SystemError) -> IndexImage? {
         for root in roots.names where root == directory.root || RootKind(root).holdsMailboxes {
             guard let place = StorePath(root: root, path: directory.path) else { continue }
             let path = place.appending("cyrus.index")
@@ -60,7 +54,7 @@ struct SoundnessCheck: Sendable {
     }
 
     /// One that is gone, or another message's by now, is none of this position's.
-    mutating func readMessages() {
+    mutating func readMessages(_ roots: StoreRoots) {
         for message in messages {
             // What cannot be read is told by the comparison of contents.
             guard let bytes = try? roots.open(message.path).readAll(max: Self.messageBytesMax),

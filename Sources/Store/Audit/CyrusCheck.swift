@@ -8,11 +8,11 @@ package import Linux
 /// waited for; messages and caches, which never change, are read without. Each call may take as long as reading takes;
 /// calls may come from several threads.
 package final class CyrusCheck: Sendable {
-    let roots: StoreRoots
+    package let roots: StoreRoots
     private let standing: Standing
     private let patience: Duration
-    /// The last one that was read: of what does not fit each is looked at again, and all of them in it.
-    let lists = Condition<[FileStatus: MailboxList]>([:])
+    /// The last one that was read, nothing if it could not be: of what does not fit each is looked at again, and all of them in it.
+    let lists = Condition<[FileStatus: MailboxList?]>([:])
     /// Told how many bytes were read, after each piece: may sleep.
     let read: @Sendable (Int) -> Void
 

@@ -25,7 +25,7 @@ struct MailboxList: Sendable {
         case .known(let list): return list
         case .bytes(let bytes, let status):
             check.read(bytes.count)
-            guard let list = decoded(bytes, path, check.layout.rules) else { return nil }
+            let list = decoded(bytes, path, check.layout.rules)
             check.lists.withLock { $0 = [status: list] }
             return list
         }
@@ -33,7 +33,7 @@ struct MailboxList: Sendable {
 
     private enum Reading {
         case absent
-        case known(MailboxList)
+        case known(MailboxList?)
         case bytes([UInt8], FileStatus)
     }
 

@@ -174,17 +174,24 @@ struct HostCheck {
             }
             checkRoom(root.path, root.name.name)
         }
-        try checkLocks(configuration.lockRoot(of: layout))
+        checkLocks(configuration.lockRoot(of: layout))
         facts.append(Confinement.fact)
         checkLimits(directoryCount)
         checkUser(layout)
     }
 
-    private mutating func checkLocks(_ path: String) throws {
+    private mutating func checkLocks(_ path: String) {
         facts.append("locks: \(path)")
-        guard configuration.lockPath != nil, try FileStatus.of(path)?.kind != .directory else { return }
+        guard configuration.lockPath != nil else { return }
+        let why: String
+        do throws(SystemError) {
+            if try FileStatus.of(path, followingLinks: true)?.kind == .directory { return }
+            why = "\(path): is no directory"
+        } catch {
+            why = "\(error)"
+        }
         problem(
-            "lock_path: \(path): is no directory, so that no lock of Cyrus's is seen",
+            "lock_path: \(why): no lock of Cyrus's is seen",
             mend: "correct it in \(configuration.file), or leave it out: imapd.conf says where they are")
     }
 

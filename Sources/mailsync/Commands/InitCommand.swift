@@ -22,10 +22,11 @@ struct InitCommand: ParsableCommand {
         defer { withExtendedLifetime(hold) {} }
         if try state.isFresh { try state.forgetStore() }
         try state.claim(store: configuration.store, in: configuration.file)
+        // One that cannot be read is not replaced: the other end knows it.
         let identity: Identity
-        do {
+        if try state.hasIdentity {
             identity = try state.identity()
-        } catch {
+        } else {
             identity = try Identity.make(commonName: "mailsync \(configuration.store)", now: Date())
             try state.save(identity)
         }

@@ -222,6 +222,7 @@ final class Daemon: Sendable {
                     try primary.checkRoots()
                     try primary.trim()
                     self.lastShortage.withLock { $0 = nil }
+                    self.shortageTold.withLock { $0 = nil }
                 }
             }
             group.addTask { try await self.tellPeers(standing.epoch, endpoint) }

@@ -91,6 +91,27 @@ import Testing
         #expect(paths(round.takeLogged()) == Set(others))
     }
 
+    /// Else its messages would go without the index that was read along with them.
+    @Test func `a mailbox that is a name in another of its user's is put off with that one`() {
+        var round = CaptureRound()
+        round.note(read: [job(inbox, "1.", "box")], of: alice)
+        round.add(["1.", "box", "cyrus.index"].map { gone(inbox.appending($0)) })
+        round.putOff(mailboxesAt: [inbox.appending("box").path], and: StorePath(.configuration, "mailboxes.db"))
+        #expect(round.captured.isEmpty)
+        #expect(paths(round.busy.values.joined()) == [inbox.appending("1."), inbox.appending("box")])
+    }
+
+    @Test func `of a file that was read twice the last reading counts`() throws {
+        let (one, other) = (inbox.appending("cyrus.header"), inbox.appending("cyrus.index"))
+        let there = Captured(path: one, found: .symlink(target: [], FileStatus(inode: 1, kind: .symlink, byteCount: 0)))
+        #expect([gone(one), gone(other), there].lastOfEach.map(\.isGone) == [false, true])
+        var round = CaptureRound()
+        round.add([there])
+        round.capturedGlobals = [gone(one), gone(other)]
+        round.forgetOlderGlobals()
+        #expect(round.capturedGlobals.map(\.path) == [other])
+    }
+
     @Test func `what is in the log does not come back`() {
         var round = CaptureRound()
         round.note(read: [job(inbox, "cyrus.index")], of: alice)
