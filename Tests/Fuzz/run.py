@@ -7,7 +7,8 @@ A finding is kept in .build-fuzz/found/TARGET/; `mailsync-fuzz TARGET FILE` show
 Fixtures/fuzz/TARGET/, from where it is tried each time.
 
 FUZZ_KEEP=1 keeps in Fixtures/fuzz/TARGET.hex, an input a line, the shortest inputs of those that reached something new, so
-that the next run begins there. They are few on purpose: KEPT_BYTES of each target.
+that the next run begins there. They are few on purpose: KEPT_BYTES of each target. FUZZ_GO_ON=1 begins where the last run
+on this machine ended, with all that it came by.
 """
 import concurrent.futures
 import glob
@@ -98,8 +99,9 @@ def keep(target, corpus, known):
 
 def fuzz(program, target, inputs, seconds):
     corpus, found = f'{WORK}/corpus/{target}', f'{WORK}/found/{target}/'
-    shutil.rmtree(corpus, ignore_errors=True)
-    os.makedirs(corpus)
+    if not os.environ.get('FUZZ_GO_ON'):
+        shutil.rmtree(corpus, ignore_errors=True)
+    os.makedirs(corpus, exist_ok=True)
     os.makedirs(found, exist_ok=True)
     before = set(os.listdir(found))
     for n, data in enumerate(inputs + kept(target) + [read(p) for p in sorted(glob.glob(f'{FIXTURES}/fuzz/{target}/*'))]):

@@ -11,6 +11,7 @@ final class Judge {
     private let world: World
     private let primary: Host
     private let replica: Host
+    private let oracle: Oracle
     /// What was damaged at rest, and not repaired yet.
     var damage: [Damage] = []
     /// Files of the replica that were damaged while it worked: what becomes of each is for the log to say as well.
@@ -40,10 +41,11 @@ final class Judge {
     /// It names all mailboxes.
     private static let mailboxList = StorePath(.configuration, "mailboxes.db")
 
-    init(_ world: World, primary: Host, replica: Host) {
+    init(_ world: World, primary: Host, replica: Host, oracle: Oracle) {
         self.world = world
         self.primary = primary
         self.replica = replica
+        self.oracle = oracle
         primary.found = { [self] finding in
             heard(Statement(path: finding.path, side: finding.side, kind: finding.kind), finding.evidence)
         }
@@ -81,7 +83,17 @@ final class Judge {
     private func wasSo(_ statement: Statement) -> Bool {
         guard let mended, .now() < mended.until else { return false }
         return mended.damage.contains { $0.allows(statement) }
-            || statement.side == .replica && mended.harmed.contains(statement.path)
+            || statement.side == .replica && isOne(statement.path, of: mended.harmed)
+    }
+
+    /// A damaged file is so by the names, too, that the log gave it since, or gives it again after a crash.
+    private func isOne(_ path: StorePath, of harmed: Set<StorePath>) -> Bool {
+        var (name, seen): (StorePath?, Set<StorePath>) = (path, [])
+        while let one = name, seen.insert(one).inserted {
+            if harmed.contains(one) { return true }
+            name = oracle.linked[one]
+        }
+        return false
     }
 
     private func isSo(_ statement: Statement, _ evidence: String) -> Bool {
@@ -93,7 +105,7 @@ final class Judge {
             }
         }
         guard statement.side == .replica else { return false }
-        if harmed.contains(statement.path) { return true }
+        if isOne(statement.path, of: harmed) { return true }
         if statement.kind == .unsound,
             harmed.contains(where: { $0.parent == statement.path.parent || $0.parent == statement.path })
                 || harmed.contains(Self.mailboxList) && evidence.contains("mailboxes.db")

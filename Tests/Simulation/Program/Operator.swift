@@ -141,13 +141,6 @@ final class Operator: @unchecked Sendable {
     private func repairHarmed() throws {
         let different = try world.outside { try Oracle.differences(primary.layout, replica.layout) }
         world.note("damaged, and not mended by itself: \(different.sorted())")
-        // A link that is made anew after a crash gives a damaged file one name more.
-        let roots = try world.outside { try StoreRoots(replica.layout) }
-        let damaged = try world.outside { try judge.harmed.compactMap { try roots.status(of: $0)?.inode } }
-        for path in different
-        where try world.outside({ try roots.status(of: path).map { damaged.contains($0.inode) } }) == true {
-            judge.harmed.insert(path)
-        }
         complete(AuditOptions(depth: .content, repair: .repair)) { [judge] in judge.check($0, of: different) }
         judge.forgetDamage()
         oracle.seesAgain()

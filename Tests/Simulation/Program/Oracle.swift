@@ -32,6 +32,8 @@ final class Oracle {
     private var state: (position: Position, tree: Tree)?
     /// All contents that the log ever gave a path.
     private var known: [StorePath: Set<Digest>] = [:]
+    /// The name that the log made another name of a file from, by that.
+    private(set) var linked: [StorePath: StorePath] = [:]
     /// Some file was asked for, and what others say of it may be wrong until it has come.
     private var hasAwaited = false
     /// A write into the replica's store may have failed, or been cut off: then a file may be none of its versions.
@@ -103,6 +105,7 @@ final class Oracle {
         batchCount += 1
         // One that cannot be opened is told when it is applied.
         let records = (try? BatchReader.records(of: batch)) ?? []
+        for record in records { if case .link(let target, _) = record.change { linked[record.path] = target } }
         world.note("batch \(batch.position): \(records.map(Self.words).joined(separator: ", "))")
     }
 
