@@ -37,6 +37,8 @@ struct Configuration: Sendable {
     var peerNames: PeerNames { PeerNames(peers) }
 
     static let defaultFile = "/etc/mailsync.conf"
+    /// The log is let go of by whole segments.
+    private static let journalBytesMin = 2 * Journal.segmentBytes
     private static let keys: Set<String> = [
         "store", "imapd_conf", "state", "listen", "peer", "peer_fingerprint", "sweep_period", "journal_max",
         "journal_keep", "quarantine_keep", "lock_path", "removal_brake", "scrub_period",
@@ -86,7 +88,15 @@ struct Configuration: Sendable {
         quarantineKeep = try Self.duration(values.entry("quarantine_keep"), default: .seconds(7 * 86400))
         journalKeep = try Self.duration(values.entry("journal_keep"), default: .seconds(7 * 86400))
         removalLimit = try Self.share(values.entry("removal_brake"), default: 0.2).map { RemovalLimit(shareMax: $0) }
-        journalBytesMax = try Self.bytes(values.entry("journal_max"), default: 8 << 30)
+        let journalMax = values.entry("journal_max")
+        journalBytesMax = try Self.bytes(journalMax, default: 8 << 30)
+        if let journalMax, journalBytesMax < Self.journalBytesMin {
+            throw Failure(
+                .configuration, "\(journalMax.source): journal_max: \(journalMax.value): holds hardly a batch",
+                hint:
+                    "give at least \(Self.journalBytesMin >> 20)M; of what a replica misses beyond it whole files are sent"
+            )
+        }
         for (key, path) in [("state", state), ("lock_path", lockPath ?? "/")] where !path.hasPrefix("/") {
             throw Failure(
                 .configuration, "\(file): \(key): \(path): is not an absolute path",
@@ -200,7 +210,7 @@ struct Configuration: Sendable {
         do throws(LayoutRefusal) {
             return try StoreLayout(conf).keepingOut([state] + (lockPath.map { [$0] } ?? []))
         } catch {
-            throw Failure(.configuration, "\(imapdConf): \(error)")
+            throw Failure(.configuration, "\(error)")
         }
     }
 

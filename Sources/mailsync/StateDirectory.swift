@@ -58,6 +58,14 @@ struct StateDirectory: Sendable {
         try AtomicFile.replace(directory: path, name: "role", bytes: Array(text.utf8))
     }
 
+    /// A primary that was replaced can do nothing but become the other one's replica.
+    static func fencedReason(_ epoch: Epoch) -> String {
+        "this primary was replaced: epoch \(epoch) was promoted elsewhere"
+    }
+
+    static let fencedHint =
+        "leave Cyrus stopped here; \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica"
+
     private var notInitialised: Failure {
         Failure(
             .configuration, "\(path): is not initialised",

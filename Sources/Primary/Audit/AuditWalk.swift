@@ -180,8 +180,11 @@ final class AuditWalk {
     }
 
     func checkCancelled() throws {
-        guard !parts.isCancelled(), !parts.desk.isStopping else {
-            throw AuditFailure(why: "stopped", kind: .interrupted)
+        guard !parts.isCancelled() else { throw AuditFailure(why: "stopped", kind: .interrupted) }
+        guard !parts.desk.isStopping else {
+            throw AuditFailure(
+                why: "the primary's daemon has paused or ended meanwhile; `mailsync status` there says why",
+                kind: .interrupted)
         }
         guard standing.isEmpty else {
             let names = standing.joined(separator: ", ")

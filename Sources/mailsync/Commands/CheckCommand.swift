@@ -64,11 +64,7 @@ struct HostCheck {
             try state.check(store: configuration.store, in: configuration.file)
             facts.append("role: \(standing.role == .primary ? "primary, epoch \(standing.epoch)" : "replica")")
             if let epoch = standing.fencedBy {
-                problem(
-                    "this primary was replaced: epoch \(epoch) was promoted elsewhere",
-                    mend:
-                        "leave Cyrus stopped here, and make it a replica of the new primary: README.md, \"The way back\""
-                )
+                problem(StateDirectory.fencedReason(epoch), mend: StateDirectory.fencedHint)
             }
             if standing.role == .primary, configuration.listen == nil {
                 problem(
@@ -81,6 +77,11 @@ struct HostCheck {
             let key = try FileStatus.of(state.path + "/key.pem")
             if let key, key.mode & 0o077 != 0 {
                 problem("\(state.path)/key.pem: others may read it", mend: "chmod 600 \(state.path)/key.pem")
+            }
+            if let directory = try FileStatus.of(state.path), directory.mode & 0o007 != 0 {
+                problem(
+                    "state: \(state.path): everybody may look into it, and mail is in its journal and quarantine",
+                    mend: "chmod 700 \(state.path)")
             }
         } catch let failure as Failure {
             problem(failure.why, mend: failure.hint ?? "run \"mailsync init\"")
@@ -110,6 +111,10 @@ struct HostCheck {
             problem(
                 "\(file): peer_fingerprint: is missing, or still the example's zeros",
                 mend: "add what \"mailsync fingerprint\" prints on the other end")
+        }
+        for peer in peers where peer.address == nil {
+            facts.append(
+                "\(peer.key("peer_fingerprint")): is let in here; without \(peer.key("peer")) it is never called on")
         }
         for peer in peers where peer.fingerprint == nil && peers.contains(where: { $0.fingerprint != nil }) {
             facts.append("\(peer.key("peer")): no fingerprint of its own: whoever has one of the others is taken there")
@@ -145,15 +150,17 @@ struct HostCheck {
     mutating func checkStore() throws {
         let layout = try configuration.layout()
         for warning in layout.warnings { facts.append("warning: \(warning)") }
+        var lost: Set<RootName> = []
         do {
             let found = try KnownRoots(at: layout)
             let known = try KnownRoots(in: configuration.state)
             for root in known.strangers(layout, found, of: isReplica ? .replica : .primary) {
                 problem("\(root)", mend: root.hint)
+                if !root.isThere { lost.insert(root.name) }
             }
         } catch {}  // told of where the state and the roots are looked at
         var directoryCount = 0
-        for root in layout.roots {
+        for root in layout.roots where !lost.contains(root.name) {
             facts.append("root: \(root.name): \(root.path)")
             do throws(SystemError) {
                 guard try FileStatus.of(root.path) != nil || root.origin == .configured else { continue }

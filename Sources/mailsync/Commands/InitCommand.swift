@@ -72,10 +72,10 @@ struct InitCommand: ParsableCommand {
         if let old, old.role == wanted, old.fencedBy == nil { return }
         if let epoch = old?.fencedBy, wanted == .primary {
             throw Failure(
-                .usage, "this primary was replaced: epoch \(epoch) was promoted elsewhere",
+                .usage, StateDirectory.fencedReason(epoch),
                 hint:
-                    "\"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it a replica of that one; "
-                    + "to serve from this store all the same, give it a new state directory")
+                    "\(StateDirectory.fencedHint); to serve from this store all the same, give it a new state directory"
+            )
         }
         if old?.role == .replica, wanted == .primary {
             throw Failure(

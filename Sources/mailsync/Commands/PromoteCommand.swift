@@ -22,8 +22,10 @@ struct PromoteCommand: ParsableCommand {
         let state = try common.readState()
         let standing = try state.standing()
         guard standing.role == .replica else {
-            let fenced = standing.fencedBy.map { "this primary was replaced: epoch \($0) was promoted elsewhere" }
-            throw Failure(.usage, fenced ?? "this end is the primary already")
+            let fenced = standing.fencedBy.map { StateDirectory.fencedReason($0) }
+            throw Failure(
+                .usage, fenced ?? "this end is the primary already", hint: fenced.map { _ in StateDirectory.fencedHint }
+            )
         }
         if let warning = CyrusMaster.warning(for: configuration.imapdConf) {
             throw Failure(.configuration, warning, hint: "stop it, promote, and start it again")
@@ -60,7 +62,11 @@ struct ResumeCommand: ParsableCommand {
     func run() throws {
         let configuration = try common.read()
         let state = try common.readState()
-        let role = try state.standing().role
+        let standing = try state.standing()
+        if let epoch = standing.fencedBy {
+            throw Failure(.usage, StateDirectory.fencedReason(epoch), hint: StateDirectory.fencedHint)
+        }
+        let role = standing.role
         if try takeMovedRoots(configuration, state, role) { return }
         guard role == .replica else {
             throw Failure(

@@ -20,7 +20,10 @@ struct QuarantineCommand: ParsableCommand {
         @Flag(help: "One JSON object a line.") var json = false
 
         func run() throws {
-            guard let kept = try Quarantined(common) else { return }
+            guard let kept = try Quarantined(common) else {
+                if !json { Output.note("0 entries, 0 bytes") }
+                return
+            }
             try filter.check(kept.roots.layout)
             var (count, byteCount) = (0, Int64(0))
             for batch in try kept.view.batches() {

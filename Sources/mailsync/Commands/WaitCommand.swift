@@ -18,7 +18,7 @@ struct WaitCommand: ParsableCommand {
     var position: String?
     @Option(help: "On the replica's disk, or in its store.")
     var level = Level.flushed
-    @Option(help: ArgumentHelp("How long to wait.", valueName: "seconds"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("How long to wait.", valueName: "seconds"))
     var timeout = 30.0
 
     func validate() throws {

@@ -46,7 +46,7 @@ final class Daemon: Sendable {
             case .none: "the daemon is just starting or ending"
             case .primary: "this end is a primary"
             case .replica: WaitCommand.onReplica
-            case .fenced(let epoch): "this primary was replaced: epoch \(epoch) was promoted elsewhere"
+            case .fenced(let epoch): StateDirectory.fencedReason(epoch)
             case .paused(let why): "paused: \(why)"
             }
         }
@@ -277,10 +277,8 @@ final class Daemon: Sendable {
 
     /// Answers `status`, refuses replicas, and waits for the operator.
     private func serveFenced(_ epoch: Epoch) async throws {
-        log.critical("this primary was replaced: epoch \(epoch) was promoted elsewhere")
-        log.critical(
-            "hint: \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica"
-        )
+        log.critical("\(StateDirectory.fencedReason(epoch))")
+        log.critical("hint: \(StateDirectory.fencedHint)")
         let endpoint = try makeEndpoint()
         current.withLock { $0 = .fenced(epoch) }
         defer { current.withLock { $0 = .none } }

@@ -218,6 +218,7 @@ extension StatusReport {
         self.init(
             store: store, role: "primary", epoch: standing.epoch.number,
             state: "fenced: epoch \(epoch) was promoted elsewhere", journalBytes: 0)
+        warnings = [StateDirectory.fencedHint]
     }
 
     private static func distance(from one: Position, to other: Position) -> UInt64 {

@@ -78,15 +78,40 @@ class Commands(PairGroup):
         self.with_configuration(side, other, 'check', expect=(CONFIGURATION,))
         own = self.pair.command(side, 'fingerprint').stdout.strip()
         self.mistake(side, "peer_fingerprint: is this end's own", CONFIGURATION, self.copy_of(side, peer_fingerprint=own), 'check')
-        done = self.with_configuration(side, self.copy_of(side, **{'peer.third': '127.0.0.1:9'}), 'check')
-        if 'peer.third: no fingerprint of its own' not in done.stdout:
-            raise Failure(f'check: {done.stdout}')
+        for key, value, word in (
+                ('lock_path', side.cyrus.dir + '/no-locks', 'no lock of Cyrus'), ('lock_path', 'locks', 'is not an absolute path'),
+                ('journal_max', '1K', 'holds hardly a batch')):
+            self.mistake(side, word, CONFIGURATION, self.copy_of(side, **{key: value}), 'check')
+        for key, value, word in (
+                ('peer.third', '127.0.0.1:9', 'peer.third: no fingerprint of its own'),
+                ('peer_fingerprint.third', 'SHA256:' + '12' * 32, 'without peer.third it is never called on')):
+            done = self.with_configuration(side, self.copy_of(side, **{key: value}), 'check')
+            if word not in done.stdout:
+                raise Failure(f'check: {done.stdout}')
+
+    @scenario('check finds a state directory that everybody may look into, and a key that is none')
+    def check_state(self):
+        side = self.pair.r
+        os.chmod(side.state, 0o755)
+        self.mistake(side, 'everybody may look into it', CONFIGURATION, side.config, 'check')
+        os.chmod(side.state, 0o700)
+        key, kept = side.state + '/key.pem', side.state + '/key.pem.kept'
+        shutil.copy2(key, kept)
+        self.flip(key)
+        for subcommand, status in (('check', CONFIGURATION), ('fingerprint', DATA_ERROR)):
+            self.mistake(side, 'are no identity', status, side.config, subcommand)
+        with open(kept, 'rb') as f, open(key, 'wb') as g:
+            g.write(f.read())
+        os.unlink(kept)
+        self.pair.command(side, 'check')
 
     @scenario('wrong calls exit with 64')
     def usage(self):
         self.pair.command(self.pair.p, 'wait', '--nonsense', expect=(USAGE,))
         self.pair.command(self.pair.p, 'nonsense', expect=(USAGE,))
-        for side, command, hint in ((self.pair.r, ['wait', '--now'], 'run it there'), (self.pair.p, ['resume'], 'on the replica')):
+        for side, command, hint in (
+                (self.pair.r, ['wait', '--now'], 'run it there'), (self.pair.p, ['resume'], 'on the replica'),
+                (self.pair.p, ['wait', '--now', '--timeout', '-1'], 'more than 0')):
             done = self.pair.command(side, *command, expect=(USAGE,))
             if hint not in done.stderr:
                 raise Failure(f'{command}: {done.stderr}')

@@ -256,13 +256,15 @@ class Promotion(PairGroup):
         pair = self.promoted(kill=False)
         self.refused(pair)
         pair.kill('p')
-        done = pair.command(pair.p, 'init', '--role', 'primary', expect=(USAGE,))
-        if 'was replaced' not in done.stderr:
-            raise Failure(done.stderr)
-        done = pair.command(pair.p, 'check', expect=(CONFIGURATION,))
-        if 'was replaced' not in done.stderr:
-            raise Failure(f'check: {done.stderr}')
+        for *command, status in (
+                ('init', '--role', 'primary', USAGE), ('check', CONFIGURATION), ('resume', USAGE), ('promote', USAGE)):
+            done = pair.command(pair.p, *command, expect=(status,))
+            if 'was replaced' not in done.stderr or 'mailsync init --role replica' not in done.stderr:
+                raise Failure(f'{command}: {done.stderr}')
         pair.start_daemon('p')
+        told = pair.command(pair.p, 'status').stdout
+        if 'mailsync init --role replica' not in told:
+            raise Failure(f'status: {told}')
         return self.refused(pair)
 
     def kept_aside(self, ident):
