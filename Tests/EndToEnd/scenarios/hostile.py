@@ -204,10 +204,12 @@ class Hostile(PairGroup):
     def control(self):
         pair = self.make(users=range(2)).start()
         rng = random.Random(self.run.seed)
-        requests = [b'{"status":{}}', b'{"wait":{"position":"1/1","level":"applied","timeoutSeconds":1}}', b'{"positionNow":{"timeoutSeconds":1}}']
+        requests = [b'{"status":{}}', b'{"resume":{}}', b'{"wait":{"position":"1/1","level":"applied","timeoutSeconds":1}}', b'{"positionNow":{"timeoutSeconds":1}}',
+                    b'{"verify":{"_0":{"depth":"metadata","repair":false,"path":"partition-default/user/u/u00000","maxRate":9999999}}}',
+                    b'{"verify":{"_0":{"depth":"content","repair":true,"mailbox":"user/u00001","samplePart":1,"sampleParts":7}}}']
         odd = [b'', b'\n', b'{', b'[' * 60_000, b'null', b'{"wait":{"position":"1/1","level":"applied","timeoutSeconds":1e308}}',
                b'{"positionNow":{"timeoutSeconds":-1e308}}', b'{"wait":{"position":"9999999999/1","level":"x","timeoutSeconds":0}}', b'x' * 200_000]
-        for _ in range(self.quick_or(300, 3000)):
+        for _ in range(int(os.environ.get('REQUESTS', self.quick_or(300, 3000)))):
             data = bytearray(rng.choice(requests))
             for _ in range(rng.randint(1, 4)):
                 at = rng.randrange(len(data))
