@@ -225,7 +225,8 @@ package final class Primary: Sendable {
                 pausing: { primary.watcher.nobodyLooks(before: $0) },
                 journaled: { _ in primary.logGrew() },
                 cookieDue: { number, position in primary.cookies.update { $0[number] = .some(position) } },
-                sweepWanted: { primary.sweeper.sweepSoon() }, isCatalogueDurable: primary.hadCatalogue,
+                sweepWanted: { primary.sweeper.sweepSoon() },
+                isAllWatched: { primary.watcher.watchCounts.unwatched == 0 }, isCatalogueDurable: primary.hadCatalogue,
                 grounded: { primary.isGrounded.update { $0 = true } },
                 isSeeding: { primary.slots.all.values.contains(where: \.isSeeding) }, now: Timestamp.now,
                 log: primary.log)

@@ -1,7 +1,6 @@
 /// A skiplist database (lib/cyrusdb_skiplist.c), read only: conversations.db, and most databases before 2.5.
 ///
-///     header  0 magic 20 (A1 02 8B 0D "skiplist file" 00 00 00) | 20 version 4 (1) | 24 minor 4 (2)
-///             28 maxlevel 4 (20) | 32 curlevel 4 | 36 listsize 4 | 40 logstart 4 | 44 last_recovery 4
+///     header  48, see `SkiplistHeader`
 ///     record  type 4: 1 INORDER, 2 ADD, 257 DUMMY (the first one, of level maxlevel)
 ///               | keylen 4 | key, padded to 4 | datalen 4 | data, padded to 4 | next (4) × level | FFFFFFFF
 ///             type 4: 4 DELETE | offset of the deleted record 4
@@ -11,18 +10,8 @@
 /// follows the last COMMIT is unfinished. Live pairs are the lowest list of pointers. There are no checksums, and
 /// pointers are changed in place: only a copy read under the file's lock is right.
 package struct SkiplistDatabase: Sendable {
-    package let levelMax: Int
-    package let levelCurrent: Int
-    /// Live pairs, by the header's account. It is not brought up to date with every change.
-    package let recordCount: Int
-    package let logStart: Int
-    /// Seconds since 1970. Cyrus recovers a database that is older than its db/skipstamp when it opens it.
-    package let lastRecovery: UInt32
+    package let header: SkiplistHeader
     let image: FileImage
-
-    package static let headerByteCount = 48
-    package static let magic = cyrusMagic + Array("skiplist file\0\0\0".utf8)
-    static let levelCountMax = 20
 
     /// Throws if the header or the dummy behind it is not sound.
     package init(_ bytes: [UInt8]) throws(MalformedBytes) { try self.init(FileImage(bytes)) }
@@ -32,26 +21,13 @@ package struct SkiplistDatabase: Sendable {
 
     init(_ image: FileImage) throws(MalformedBytes) {
         self.image = image
-        guard image.holds(Self.headerByteCount, at: 0) else {
-            throw MalformedBytes("skiplist", at: image.byteCount, "\(image.byteCount) bytes hold no header")
+        header = try SkiplistHeader(image)
+        let dummy = try record(at: SkiplistHeader.byteCount)
+        guard dummy.type == .dummy, dummy.key.isEmpty, dummy.value.isEmpty, dummy.level == header.levelMax else {
+            throw MalformedBytes("skiplist", at: SkiplistHeader.byteCount, "the first record is not the dummy")
         }
-        guard image.starts(with: Self.magic) else { throw MalformedBytes("skiplist", at: 0, "not its magic bytes") }
-        let version: UInt32 = image.integer(at: 20)
-        guard version == 1 else { throw MalformedBytes("skiplist", at: 20, "version \(version) is not known") }
-        levelMax = Int(image.integer(UInt32.self, at: 28))
-        levelCurrent = Int(image.integer(UInt32.self, at: 32))
-        recordCount = Int(image.integer(UInt32.self, at: 36))
-        logStart = Int(image.integer(UInt32.self, at: 40))
-        lastRecovery = image.integer(at: 44)
-        guard levelMax <= Self.levelCountMax, levelCurrent <= levelMax else {
-            throw MalformedBytes("skiplist", at: 28, "level \(levelCurrent) of \(levelMax)")
-        }
-        let dummy = try record(at: Self.headerByteCount)
-        guard dummy.type == .dummy, dummy.key.isEmpty, dummy.value.isEmpty, dummy.level == levelMax else {
-            throw MalformedBytes("skiplist", at: Self.headerByteCount, "the first record is not the dummy")
-        }
-        guard logStart >= dummy.end, logStart <= image.byteCount, logStart % 4 == 0 else {
-            throw MalformedBytes("skiplist", at: 40, "the log begins at \(logStart) of \(image.byteCount) bytes")
+        guard header.logStart >= dummy.end, header.logStart <= image.byteCount, header.logStart % 4 == 0 else {
+            throw MalformedBytes("skiplist", at: 40, "the log begins at \(header.logStart) of \(image.byteCount) bytes")
         }
     }
 
@@ -69,8 +45,8 @@ package struct SkiplistDatabase: Sendable {
     /// End of the last whole transaction; throws if the log cannot be read up to the end of the file, but for an
     /// unfinished record at the very end.
     package func committedByteCount() throws(MalformedBytes) -> Int {
-        var position = logStart
-        var committed = logStart
+        var position = header.logStart
+        var committed = header.logStart
         while image.holds(4, at: position) {
             let type: UInt32 = image.integer(at: position)
             switch SkiplistRecord.Kind(rawValue: type) {
@@ -98,7 +74,7 @@ package struct SkiplistDatabase: Sendable {
             if committed != image.byteCount {
                 findings.append(.unfinished(committedByteCount: committed, fileByteCount: image.byteCount))
             }
-            var expected = try pointers(of: record(at: Self.headerByteCount))
+            var expected = try pointers(of: record(at: SkiplistHeader.byteCount))
             var cursor = cursor()
             var previous: ArraySlice<UInt8>?
             while let record = try cursor.nextRecord(), findings.count < max {
@@ -141,7 +117,7 @@ struct SkiplistRecord {
 extension SkiplistDatabase {
     /// The pair or dummy at `offset`.
     func record(at offset: Int) throws(MalformedBytes) -> SkiplistRecord {
-        guard offset >= Self.headerByteCount, offset % 4 == 0, image.holds(16, at: offset) else {
+        guard offset >= SkiplistHeader.byteCount, offset % 4 == 0, image.holds(16, at: offset) else {
             throw MalformedBytes("skiplist", at: offset, "no record can begin there")
         }
         guard let type = SkiplistRecord.Kind(rawValue: image.integer(at: offset)), type != .commit, type != .delete
@@ -151,7 +127,7 @@ extension SkiplistDatabase {
         let pointers = value.lowerBound + padded(value.count)
         var level = 0
         while true {
-            guard level <= Self.levelCountMax, image.holds(4, at: pointers + 4 * level) else {
+            guard level <= SkiplistHeader.levelCountMax, image.holds(4, at: pointers + 4 * level) else {
                 throw MalformedBytes("skiplist", at: offset, "pointers without an end")
             }
             if image.integer(UInt32.self, at: pointers + 4 * level) == .max { break }
@@ -213,7 +189,7 @@ package struct SkiplistCursor: Sendable {
     }
 
     private func first() throws(MalformedBytes) -> Int {
-        let dummy = try database.record(at: SkiplistDatabase.headerByteCount)
+        let dummy = try database.record(at: SkiplistHeader.byteCount)
         return Int(database.image.integer(UInt32.self, at: dummy.pointers))
     }
 }

@@ -44,7 +44,8 @@ package struct Metadata: Hashable, Sendable {
         static let attributes: UInt8 = 4
     }
 
-    static let attributeCountMax: UInt64 = 256
+    /// More than fit in the 64 KiB of names that listxattr(2) gives.
+    static let attributeCountMax: UInt64 = 10_000
     static let attributeBytesMax = 65536
 
     package func encode(into writer: inout ByteWriter) {

@@ -94,6 +94,8 @@ extension Record {
     /// Bytes of one file's content in one record; a larger content travels in parts.
     package static let contentBytesMax = 16 << 20
     /// Bytes a file may have.
+    /// PATH_MAX.
+    private static let targetBytesMax = 4096
     package static let fileBytesMax = UInt64(1) << 46
     private static let extentCountMax: UInt64 = 1 << 20
 
@@ -201,7 +203,7 @@ extension Record {
             return .link(target: target, result: try reader.readDigest("record: result"))
         case .symlink:
             let metadata = try Metadata(decoding: &reader)
-            let target = try reader.readString(max: StorePath.pathBytesMax, "record: target")
+            let target = try reader.readString(max: targetBytesMax, "record: target")
             return .symlink(metadata, target: Array(target))
         case .metadata:
             let metadata = try Metadata(decoding: &reader)

@@ -37,11 +37,15 @@ enum AlarmCause: CustomStringConvertible {
     /// By Cyrus's own account.
     case unsound(String)
     case system(SystemError)
+    /// So many names in a directory.
+    case tooLong(Int)
 
     var description: String {
         switch self {
         case .unsound(let why): why
         case .system(let error): "\(error)"
+        case .tooLong(let count):
+            "\(count) names in it are not replicated: their paths have more than \(StorePath.pathBytesMax) bytes"
         }
     }
 

@@ -11,7 +11,8 @@ import Store
 /// Flow of a round:
 ///   1. take what is dirty
 ///   2. read mailboxes.db and the other databases that are nobody's, each under its own lock
-///   3. wait for the events of before that, so that what those databases refer to is dirty too
+///   3. wait for the events of before that, so that what those databases refer to is dirty too; where events do not tell
+///      all, look for it
 ///   4. for each user: lock, read all that is dirty of theirs, unlock (`UnitReader`); if mailboxes.db changed meanwhile,
 ///      from 2 on again
 ///   5. read annotations.db, if it changed: by Cyrus's own order it may be ahead of the indexes that keep its sums, and
@@ -38,6 +39,8 @@ final class Capturer {
         let cookieDue: @Sendable (UInt64, Position) -> Void
         /// An event queue overflowed: everything is to be looked at.
         let sweepWanted: @Sendable () -> UInt64
+        /// Of every directory events tell.
+        let isAllWatched: @Sendable () -> Bool
         /// The catalogue of an earlier life was found.
         let isCatalogueDurable: Bool
         /// The first sweep's rows are there, and would be after a power cut.
@@ -57,20 +60,23 @@ final class Capturer {
     let mailboxList: StorePath
     var mailboxListPatience = MailboxListPatience()
     let annotations: StorePath
+    /// For mailboxes.db.
+    let mailboxCheck: CyrusCheck
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
     var waitingSeeds: [SeedRequest] = []
     /// Asked for before. A mailbox changes hands by a new cyrus.header, and then all are asked again.
     var owners: [StorePath: OwnerFinder.Owner] = [:]
     /// Until this sweep has reported, nobody knows what events did not tell of: no cookie is due before.
-    private var awaitedSweep: UInt64? = Sweeper.first
+    private(set) var awaitedSweep: UInt64? = Sweeper.first
     private var heldCookies: [UInt64] = []
     private var lastCommit = MonotonicTime.now()
     private var wantsDurableCatalogue = false
     /// Found to be gone while the first sweep lists what is there: it may have seen them before.
     private var goneMeanwhile: Set<StorePath> = []
     /// The first sweep has reported; and its rows are about to be committed durably.
-    private var (isGrounded, isGrounding) = (false, false)
+    private(set) var isGrounded = false
+    private var isGrounding = false
     private var pace = CapturePace()
     private var hasShipped = false
     /// Mailboxes that mailboxes.db was not ready for.
@@ -101,6 +107,7 @@ final class Capturer {
         finder = OwnerFinder(roots: parts.roots)
         mailboxList = parts.roots.layout.path(of: .mailboxes)
         annotations = parts.roots.layout.path(of: .annotations)
+        mailboxCheck = CyrusCheck(roots: parts.roots, standing: .live(parts.locks), patience: Self.busyWait)
         audit = CaptureAudit(
             roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
@@ -283,8 +290,12 @@ final class Capturer {
         for dirt in taken {
             var byOwner: [OwnerFinder.Owner: [[UInt8]]] = [:]
             do {
-                let names = try reader.names(of: dirt)
-                if case .all = dirt.names { parts.status.update { _ = $0.alarms.removeValue(forKey: dirt.directory) } }
+                let (names, tooLongCount) = try reader.names(of: dirt)
+                if tooLongCount > 0 {
+                    alarm(dirt.directory, .tooLong(tooLongCount))
+                } else if case .all = dirt.names {
+                    parts.status.update { _ = $0.alarms.removeValue(forKey: dirt.directory) }
+                }
                 for name in names {
                     let path = dirt.directory.appending(name)
                     if dirt.isSuspicion { round.suspicions.insert(path) }

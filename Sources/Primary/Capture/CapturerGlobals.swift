@@ -9,7 +9,7 @@ import Store
 
 extension Capturer {
     /// How long is waited for somebody who is writing, and how often what he writes is looked at.
-    private static let busyWait = Duration.milliseconds(30)
+    static let busyWait = Duration.milliseconds(30)
     private static let busyInterval = Duration.microseconds(500)
 
     /// All but annotations.db.
@@ -18,6 +18,7 @@ extension Capturer {
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         try fetchEvents()
+        try markUntold()
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
         // What was read already stays as it was then; if it has changed, it is read again in the next round.
@@ -29,6 +30,21 @@ extension Capturer {
             if !again.isEmpty { round.note(busy: [job.only(again)], of: .none) }
             job.names.subtract(read)
             if !job.names.isEmpty { try readGlobal(job, into: &round) }
+        }
+    }
+
+    /// Of what events have not told, and a sweep has not found yet, mailboxes.db may name mailboxes: those that are there and were
+    /// never shipped are dirty. When there was no catalogue nobody has been shipped any.
+    private func markUntold() throws {
+        guard awaitedSweep != nil || !parts.isAllWatched(), isGrounded || parts.isCatalogueDurable,
+            !Simulation.isMutated(.untoldMailboxes)
+        else { return }
+        for header in try mailboxCheck.namedHeaders() ?? [] where try parts.catalogue.entry(header) == nil {
+            for root in parts.roots.names
+            where StoreLayout.partition(of: root) == StoreLayout.partition(of: header.root) {
+                guard let directory = StorePath(root: root, path: header.parent.path) else { continue }
+                if try parts.roots.status(of: directory) != nil { dirty.markAll(directory) }
+            }
         }
     }
 

@@ -5,26 +5,76 @@ import Linux
 
 /// Keeps what Cyrus itself would find broken from being shipped over a copy that is whole.
 ///
-/// Looks at what is cheap: the heads of all files that have checksums, and of an index the records that changed.
+/// Looks at what is cheap: the heads of databases and whether a writer has died in them, an index's header, its records that changed,
+/// and a mailbox's header and index together.
 enum PoisonGate {
+    /// What the other of a mailbox's header and index says.
+    enum Companion: Sendable {
+        /// Of an index: the bytes of cyrus.header.
+        case header([UInt8])
+        /// Of cyrus.header: its CRC as the index has it.
+        case index(headerCRC: UInt32)
+        case none
+    }
+
     /// What is wrong, for the operator; nothing if nothing is.
     ///
-    /// `version` of `path` was read under its lock; `shadow` gives the bytes that did not change.
+    /// `version` was read under its lock; `shadow` gives the bytes that did not change.
     static func finding(
-        _ role: FileRole, _ version: FileVersion, since old: PageTable?, mailboxHeader: [UInt8]? = nil,
+        _ role: FileRole, _ version: FileVersion, since old: PageTable?, beside companion: Companion = .none,
         unchanged shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
         switch role {
         case .index:
-            return try indexFinding(version, mailboxHeader, shadow) ?? damagedRecord(version, since: old)
+            return try indexFinding(version, companion, shadow) ?? damagedRecord(version, since: old)
+        case .header:
+            return try headerFinding(version, companion, shadow)
         case .annotations, .database(.twoskip):
             return try twoskipFinding(version, shadow)
+        case .database(.skiplist):
+            return try skiplistFinding(version, shadow)
         case .database(.sqlite):
             return try sqliteFinding(version, shadow)
         default:
             return nil
         }
     }
+
+    /// Cyrus opens no mailbox whose index says that the header is another (imap/mailbox.c, mailbox_lock_index_internal).
+    private static func headerFinding(
+        _ version: FileVersion, _ companion: Companion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
+    ) throws(SystemError) -> String? {
+        guard version.table.byteCount <= headerBytesMax else { return "\(version.table.byteCount) bytes are no header" }
+        do throws(MalformedBytes) {
+            let header = try MailboxHeader(decoding: try bytes(version, 0..<version.table.byteCount, shadow))
+            if case .index(let expected) = companion, expected != header.fileCRC {
+                return "not the one that cyrus.index was written with"
+            }
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    private static let headerBytesMax = 1 << 20
+
+    private static func skiplistFinding(
+        _ version: FileVersion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
+    ) throws(SystemError) -> String? {
+        let byteCount = version.table.byteCount
+        guard byteCount > 0 else { return nil }
+        guard byteCount >= SkiplistHeader.byteCount else { return "cut off within its header" }
+        do throws(MalformedBytes) {
+            let header = try SkiplistHeader(decoding: try bytes(version, 0..<SkiplistHeader.byteCount, shadow))
+            let last = try bytes(version, byteCount - 4..<byteCount, shadow)
+            return header.isClean(fileByteCount: byteCount, last: last) ? nil : unclean
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    /// Nobody holds the write lock, so a writer died in the middle: Cyrus recovers it when it opens it next.
+    private static let unclean = "left by a writer that died; waiting for Cyrus to recover it"
 
     private static func twoskipFinding(
         _ version: FileVersion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
@@ -35,11 +85,7 @@ enum PoisonGate {
         do throws(MalformedBytes) {
             let header = try TwoskipHeader(decoding: head)
             guard header.isCRCRight else { return "header checksum mismatch" }
-            // Nobody holds the write lock, so a writer died in the middle: Cyrus recovers it when it opens it next.
-            guard header.isClean(fileByteCount: byteCount) else {
-                return "left by a writer that died; waiting for Cyrus to recover it"
-            }
-            return nil
+            return header.isClean(fileByteCount: byteCount) ? nil : unclean
         } catch {
             return "\(error)"
         }
@@ -87,7 +133,7 @@ enum PoisonGate {
     }
 
     private static func indexFinding(
-        _ version: FileVersion, _ mailboxHeader: [UInt8]?, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
+        _ version: FileVersion, _ companion: Companion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
         do throws(MalformedBytes) {
             let head = try bytes(version, 0..<min(IndexHeader.byteCountMax, version.table.byteCount), shadow)
@@ -96,7 +142,9 @@ enum PoisonGate {
             guard header.indexByteCount <= version.table.byteCount else {
                 return "\(header.recordCount) records told by its header, room for fewer"
             }
-            if let expected = header.headerFileCRC, let mailboxHeader, expected != 0, crc32(mailboxHeader) != expected {
+            if let expected = header.headerFileCRC, expected != 0, case .header(let bytes) = companion,
+                crc32(bytes) != expected
+            {
                 return "cyrus.header is not the one it was written with"
             }
             return nil

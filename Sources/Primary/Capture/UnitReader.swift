@@ -56,8 +56,9 @@ final class UnitReader {
 
     // MARK: - names
 
-    /// The names to look at in a directory, those that are gone included; nothing of what is never shipped.
-    func names(of dirt: DirtySet.Dirt) throws -> [[UInt8]] {
+    /// The names to look at in a directory, those that are gone included; nothing of what is never shipped. And how many make too
+    /// long a path.
+    func names(of dirt: DirtySet.Dirt) throws -> (shipped: [[UInt8]], tooLongCount: Int) {
         let wanted: [[UInt8]]
         switch dirt.names {
         case .some(let names):
@@ -69,7 +70,10 @@ final class UnitReader {
             }
             wanted = names.sorted { $0.lexicographicallyPrecedes($1) }
         }
-        return wanted.filter { roots.isShipped(dirt.directory.appending($0)) }
+        let shipped = wanted.filter { roots.isShipped(dirt.directory.appending($0)) }
+        let tooLong =
+            shipped.count == wanted.count ? [] : wanted.filter { roots.isTooLong(dirt.directory.appending($0)) }
+        return (shipped, tooLong.count)
     }
 
     // MARK: - reading
@@ -195,7 +199,7 @@ final class UnitReader {
         }
         let entry = try catalogue.entry(path)
         let old = try shadows.table(of: path, shippedAs: entry)
-        let version: FileVersion
+        let (version, why): (FileVersion, String?)
         do throws(SystemError) {
             let isSameFile = entry?.inode == locked.status.inode
             // An index is looked at record by record, so it is read whole unless it is very large.
@@ -203,13 +207,14 @@ final class UnitReader {
             version = try FileVersion(
                 reading: locked.file, locked.status, old: isWhole ? nil : old,
                 appendOnly: role == .cache && isSameFile, copyingTo: spare)
+            // A file that is empty and was never shipped is just being made.
+            let isBegun = entry?.digest != nil || version.table.byteCount > 0
+            why = isBegun ? try poison(path, role, version, old) : nil
         } catch {
             guard error.errno == .busy else { throw error }
             return .busy
         }
-        // A file that is empty and was never shipped is just being made.
-        let isBegun = entry?.digest != nil || version.table.byteCount > 0
-        if isBegun, let why = try poison(path, role, version, old) {
+        if let why {
             alarm(path, .unsound(why))
             if entry?.digest != nil { return .read([], named: [:]) }
         }
@@ -229,13 +234,7 @@ final class UnitReader {
     private func poison(
         _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?
     ) throws(SystemError) -> String? {
-        let header: [UInt8]?
-        if role == .index {
-            header = try mailboxHeader(for: path)
-        } else {
-            header = nil
-        }
-        let why = try PoisonGate.finding(role, version, since: old, mailboxHeader: header) {
+        let why = try PoisonGate.finding(role, version, since: old, beside: try companion(of: path, role)) {
             (range) throws(SystemError) in try shadows.bytes(of: path, range)
         }
         // A header that rotted may be put right without another status.
@@ -243,13 +242,29 @@ final class UnitReader {
         return why
     }
 
-    /// The bytes of the cyrus.header that belongs to the index at `path`.
-    private func mailboxHeader(for path: StorePath) throws(SystemError) -> [UInt8]? {
+    private func companion(of path: StorePath, _ role: FileRole) throws(SystemError) -> PoisonGate.Companion {
+        switch role {
+        case .index: try mailboxHeader(for: path).map { .header($0) } ?? .none
+        case .header: try headerCRC(for: path).map { .index(headerCRC: $0) } ?? .none
+        default: .none
+        }
+    }
+
+    /// Where the mailbox's file of that name may be whose other one is at `path`.
+    private func companions(of path: StorePath, _ name: [UInt8]) throws(SystemError) -> [(StorePath, Directory)] {
+        var found: [(StorePath, Directory)] = []
         for root in [path.root] + roots.names.filter({ $0 != path.root && RootKind($0).holdsMailboxes }) {
             guard let directory = StorePath(root: root, path: path.parent.path),
                 let place = try place(directory)
             else { continue }
-            let path = directory.appending(Self.headerName)
+            found.append((directory.appending(name), place))
+        }
+        return found
+    }
+
+    /// The bytes of the cyrus.header that belongs to the index at `path`.
+    private func mailboxHeader(for path: StorePath) throws(SystemError) -> [UInt8]? {
+        for (path, place) in try companions(of: path, Self.headerName) {
             guard let status = try place.status(of: Self.headerName) else { continue }
             // Only ever replaced, so a status is a content (imap/mailbox.c, mailbox_commit_header).
             if let known = headers[path], known.status == status { return known.bytes }
@@ -266,7 +281,23 @@ final class UnitReader {
         return nil
     }
 
+    /// The CRC of the cyrus.header at `path` as its index has it; nothing where there is no index that says so, and is sound. Throws
+    /// `busy` while somebody writes it.
+    private func headerCRC(for path: StorePath) throws(SystemError) -> UInt32? {
+        for (path, place) in try companions(of: path, Self.indexName) where try place.status(of: Self.indexName) != nil
+        {
+            guard let locked = try place.openLocked(Self.indexName, .whole) else {
+                throw SystemError(call: "lock", path: "\(path)", errno: .busy)
+            }
+            let head = try locked.file.read(at: 0, count: IndexHeader.byteCountMax)
+            guard let header = try? IndexHeader(decoding: head), header.isCRCRight else { return nil }  // its own alarm
+            return header.headerFileCRC == 0 ? nil : header.headerFileCRC
+        }
+        return nil
+    }
+
     private static let headerName = Array("cyrus.header".utf8)
+    private static let indexName = Array("cyrus.index".utf8)
 
     // MARK: - places
 

@@ -78,7 +78,13 @@ final class Sweeper: Sendable {
         let snapshot = try parts.catalogue.snapshot()
         var sweep = Sweep(isBaseline: isBaseline)
         for root in parts.roots.names { try look(in: StorePath(root: root), snapshot, &sweep) }
+        // A disk that gave an error may be well by now. What is refused again, the capturer tells.
+        let failed = sweep.failed
+        sweep.failed = []
+        for directory in failed { try look(in: directory, snapshot, &sweep) }
         report(&sweep)
+        let untold = sweep.failed
+        if !untold.isEmpty { parts.inbox.update { $0.hints += untold.map { .directory($0) } } }
         if !asked.withLock({ $0.isStopping }) {
             parts.inbox.update { $0.sweptThrough = number }
             asked.update { $0.done = number }
@@ -93,8 +99,11 @@ final class Sweeper: Sendable {
         let isBaseline: Bool
         var suspects: [StorePath] = []
         var baseline: [(path: StorePath, status: FileStatus)] = []
+        /// Directories that could not be looked at.
+        var failed: [StorePath] = []
     }
 
+    /// Throws where that is for want of descriptors or memory: then nothing is known of what is below.
     private func look(in directory: StorePath, _ snapshot: CatalogueSnapshot, _ sweep: inout Sweep) throws {
         guard !asked.withLock({ $0.isStopping }) else { return }
         var known = Dictionary(
@@ -104,8 +113,10 @@ final class Sweeper: Sendable {
         do throws(SystemError) {
             found = try statuses(in: directory)
         } catch {
+            guard !error.isShortage else { throw error }
             // What cannot be looked at does not keep us from the rest.
-            return parts.log.error("\(directory): \(error)")
+            parts.log.error("\(directory): \(error)")
+            return sweep.failed.append(directory)
         }
         for (name, status) in found {
             let path = directory.appending(name)
@@ -126,6 +137,10 @@ final class Sweeper: Sendable {
         guard let place = try parts.roots.directory(directory) else { return [] }
         var found: [(name: [UInt8], status: FileStatus)] = []
         for entry in try place.entries() where StorePath.isName(entry.name) {
+            if parts.roots.isTooLong(directory.appending(entry.name)) {
+                parts.inbox.update { $0.hints.append(.directory(directory)) }
+                continue
+            }
             guard parts.roots.isShipped(directory.appending(entry.name)),
                 let status = try place.status(of: entry.name)
             else { continue }

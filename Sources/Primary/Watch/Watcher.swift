@@ -32,6 +32,8 @@ final class Watcher: Sendable {
     private let cookieWatch: WatchNumber
     private let locks: LockWatch
     private let nextCookie = Atomic<UInt64>(1)
+    /// Made, and not told yet.
+    private let untold = Mutex<Set<UInt64>>([])
     /// As `nobodyLooks` was told last; nanoseconds.
     private let nextLook = Atomic<Int64>(0)
     private let counts = Mutex(WatchCounts())
@@ -69,13 +71,19 @@ final class Watcher: Sendable {
         waking.signal()
     }
 
-    /// Makes a cookie: when its hint has come, all events from before this call have.
+    /// Makes a cookie: when its hint has come, all events from before this call have, or that some were lost.
     func makeCookie() throws(SystemError) -> UInt64 {
         let number = nextCookie.wrappingAdd(1, ordering: .relaxed).oldValue
-        let directory = try Directory(cookies)
-        let name = Array(String(number).utf8)
-        try directory.open(name, for: .creatingNew).close()
-        try directory.unlink(name)
+        untold.withLock { _ = $0.insert(number) }
+        do throws(SystemError) {
+            let directory = try Directory(cookies)
+            let name = Array(String(number).utf8)
+            try directory.open(name, for: .creatingNew).close()
+            try directory.unlink(name)
+        } catch {
+            untold.withLock { _ = $0.remove(number) }
+            throw error
+        }
         waking.signal()
         return number
     }
@@ -194,9 +202,15 @@ final class Watcher: Sendable {
 
         private mutating func interpret(signal event: InotifyEvent, _ hints: inout [Hint]) throws(SystemError) {
             if event.mask.contains(.overflow) {
-                // Which locks were let go is not known: what is dirty is tried in its time. A cookie may be lost.
+                // Which locks were let go is not known: what is dirty is tried in its time. Cookies may be lost; what was before
+                // them is found by the sweep that the overflow asks for, as its hint is the first.
                 watcher.counts.withLock { $0.overflows += 1 }
-                return hints.append(.overflow)
+                hints.append(.overflow)
+                let lost = watcher.untold.withLock { untold in
+                    defer { untold = [] }
+                    return untold
+                }
+                return hints.append(contentsOf: lost.sorted().map { .cookie($0) })
             }
             guard let place = signalTree.place(of: event.watch) else { return }
             if event.mask.contains(.ignored) {
@@ -206,7 +220,8 @@ final class Watcher: Sendable {
             }
             switch place {
             case .cookies:
-                if let number = UInt64(String(decoding: event.name, as: UTF8.self)) { hints.append(.cookie(number)) }
+                guard let number = UInt64(String(decoding: event.name, as: UTF8.self)) else { return }
+                if watcher.untold.withLock({ $0.remove(number) }) != nil { hints.append(.cookie(number)) }
             case .locks:
                 if event.mask.isSuperset(of: [.create, .isDirectory]) {
                     try watcher.locks.attach(event.name, to: watcher.signals, &signalTree)
@@ -229,6 +244,8 @@ final class Watcher: Sendable {
             guard !event.name.isEmpty else { return hints.append(.name(directory)) }
             guard StorePath.isName(event.name) else { return }
             let path = directory.appending(event.name)
+            // The capturer tells what does not travel.
+            if watcher.roots.isTooLong(path) { return hints.append(.directory(directory)) }
             let isShipped = watcher.roots.isShipped(path)
             remember(event, as: isShipped ? path : nil)
             guard isShipped else { return }

@@ -12,7 +12,8 @@ import Synchronization
 /// came after the older position are written again in order, and what comes out is checked at the end (`settle`). That
 /// holds as long as no file changes its shape between: so the applier makes a checkpoint before each batch that replaces
 /// a file by a delta or from parts (`Record.needsCheckpoint`). A second crash during such a replay may leave a file that
-/// `settle` finds wrong: it is sent whole.
+/// `settle` finds wrong: it is sent whole. What is found as it should be is written all the same: the flush before the crash
+/// may have failed, and then the kernel takes for written what is on no disk (fsync(2), ERRORS).
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
@@ -79,6 +80,7 @@ final class RecordApplier: Sendable {
             guard table.digest == result else { return .needsWhole(why: "the bytes are not what they are said to be") }
             if purpose != .log || isMessage(path), try writer.create(path, metadata, bytes) { break }
             if try isThere(path, table) {
+                if mode == .replay { try writer.rewrite(path, bytes) }
                 _ = try writer.setMetadata(path, metadata)
             } else {
                 let isTorn = try mode == .replay && isBeginning(of: bytes, path)
@@ -173,8 +175,12 @@ final class RecordApplier: Sendable {
     ) throws -> Outcome {
         guard var table = try table(of: path) else { return lacking(path, result, mode, why: "it is not there") }
         if table.digest == result, table.byteCount == byteCount {
+            if mode == .replay {
+                _ = try writer.patch(path, metadata, byteCount: byteCount, extents, readingBack: [])
+            } else {
+                _ = try writer.setMetadata(path, metadata)
+            }
             remember(path, table)
-            _ = try writer.setMetadata(path, metadata)
             return .applied
         }
         let gapBytes = byteCount - table.byteCount - extents.reduce(0) { $0 + $1.bytes.count }

@@ -206,6 +206,11 @@ final class StoreWriter: Sendable {
         }
     }
 
+    /// Writes the bytes that a file has once more, so that they are flushed.
+    func rewrite(_ path: StorePath, _ bytes: [UInt8]) throws(SystemError) {
+        try root(of: path).open(path.path, for: .updating).write(bytes, at: 0)
+    }
+
     /// Writes `extents` over what is there and makes the file `byteCount` long. What is at offset 0 goes last: in Cyrus's
     /// files that is the header, which tells of the rest.
     func patch(
@@ -259,8 +264,38 @@ final class StoreWriter: Sendable {
         return true
     }
 
-    /// Gives the file at `target` another name; false if there is no such file.
-    func link(_ path: StorePath, to target: StorePath, at sequence: SequenceNumber) throws(SystemError) -> Bool {
+    /// Gives the file at `target` another name, or a copy where that cannot be: the two may be on one file system on the primary and on
+    /// two here, or a file may have fewer names here. False if there is no such file.
+    func link(_ path: StorePath, to target: StorePath, at sequence: SequenceNumber) throws -> Bool {
+        do throws(SystemError) {
+            return try linkOnly(path, to: target, at: sequence)
+        } catch {
+            guard error.call == "linkat", error.errno == .crossDevice || error.errno == .tooManyLinks else {
+                throw error
+            }
+        }
+        let source = try open(target)
+        try replace(path, try metadata(of: source), at: sequence, .quarantined) { copy in
+            var offset: Int64 = 0
+            try source.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+                try copy.write(piece, at: offset)
+                offset += Int64(piece.count)
+            }
+        }
+        return true
+    }
+
+    private func metadata(of file: borrowing Descriptor) throws(SystemError) -> Metadata {
+        let status = try file.status()
+        return Metadata(
+            mode: status.mode & 0o777, mtimeNanoseconds: status.mtimeNanoseconds,
+            owner: status.owner == owner ? nil : status.owner, group: status.group == group ? nil : status.group,
+            attributes: try file.extendedAttributes().map { Metadata.Attribute(name: $0.name, value: $0.value) })
+    }
+
+    private func linkOnly(
+        _ path: StorePath, to target: StorePath, at sequence: SequenceNumber
+    ) throws(SystemError) -> Bool {
         let (root, targetRoot) = (try root(of: path), try root(of: target))
         guard let there = try targetRoot.status(of: target.path), there.kind == .file else { return false }
         guard let here = try root.status(of: path.path) else {

@@ -1,10 +1,11 @@
-"""A disk that can lose power: an ext4 in an image, and the image on a btrfs, which can be cloned in an instant.
+"""A disk that can lose power: an ext4 or XFS in an image, and the image on a btrfs, which can be cloned in an instant.
 
     WHERE/outer.img, WHERE/outer     the btrfs
-    WHERE/outer/disk.img             the ext4, mounted where it is wanted
+    WHERE/outer/disk.img             the file system, mounted where it is wanted
 
-A clone of disk.img holds what ext4 had handed to its device by then, and nothing that it still had in memory: what was
-flushed is there, and of the rest this and that. btrfs clones under the file's lock, so between two writes.
+A clone of disk.img holds what the file system had handed to its device by then, and nothing that it still had in memory: what was
+flushed is there, and of the rest this and that. btrfs clones under the file's lock, so between two writes. Nothing is frozen or
+flushed for it: who mounts a clone replays the log of its file system, as after a loss of power.
 """
 import os
 import shutil
@@ -12,12 +13,15 @@ import subprocess
 
 
 # Without auto_da_alloc ext4 does not flush a file that is renamed over another; commit=1 makes more kinds of halves.
-OPTIONS = 'loop,noatime,noauto_da_alloc,commit=1'
+# A clone has the UUID of the XFS that is mounted beside it.
+OPTIONS = {'ext4': 'loop,noatime,noauto_da_alloc,commit=1', 'xfs': 'loop,noatime,nouuid'}
+FORCE = {'ext4': '-F', 'xfs': '-f'}
 
 
-def missing():
+def missing(kind='ext4'):
     """why there can be no such disk, or None"""
-    lacking = [x for x in ('mkfs.btrfs', 'mkfs.ext4', 'unshare', 'ip') if not shutil.which(x, path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin')]
+    tools = 'mkfs.btrfs', f'mkfs.{kind}', 'unshare', 'ip'
+    lacking = [x for x in tools if not shutil.which(x, path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin')]
     return f'needs {", ".join(lacking)}' if lacking else None
 
 
@@ -29,10 +33,11 @@ def run(*argv):
 
 
 class Disk:
-    """Mounted at `place` until close(). OSError if it cannot be."""
+    """Mounted at `place` until close(). OSError if it cannot be, as where the kernel does not know the `kind`."""
 
-    def __init__(self, where, place, megabytes=1500):
+    def __init__(self, where, place, kind='ext4', megabytes=1500):
         self.place, self.outer, self.mounted, self.clones = place, where + '/outer', [], 0
+        self.options = OPTIONS[kind]
         os.makedirs(self.outer)
         os.makedirs(place, exist_ok=True)
         with open(self.outer + '.img', 'wb') as f:
@@ -43,8 +48,8 @@ class Disk:
             self.image = self.outer + '/disk.img'
             with open(self.image, 'wb') as f:
                 f.truncate(megabytes << 20)
-            run('mkfs.ext4', '-q', '-F', self.image)
-            self._mount(self.image, place, OPTIONS)
+            run(f'mkfs.{kind}', '-q', FORCE[kind], self.image)
+            self._mount(self.image, place, self.options)
         except OSError:
             self.close()
             raise
@@ -65,7 +70,7 @@ class Disk:
         run('umount', self.place)
         self.mounted.remove(self.place)
         os.rename(clone, self.image)
-        self._mount(self.image, self.place, OPTIONS)
+        self._mount(self.image, self.place, self.options)
 
     def close(self):
         for place in reversed(self.mounted):

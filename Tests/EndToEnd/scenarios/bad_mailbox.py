@@ -2,6 +2,7 @@
 import os
 import shutil
 import threading
+import time
 
 from lab import imap, processes
 from lab.instance import OWNER
@@ -11,6 +12,7 @@ from runner import scenario
 from .common import PairGroup
 
 MIB = 1 << 20
+PATH_BYTES_MAX = 4000                    # below the root
 
 
 class BadMailbox(PairGroup):
@@ -146,7 +148,56 @@ class BadMailbox(PairGroup):
                 self.own(f'{self.box}/{name}')
         pair.compare_trees()
 
-    @scenario('names that are not UTF-8, names of 255 bytes, and paths of almost 4000 bytes')
+    def make_deep(self, top, byte_count):
+        """directories in directories from `top` in the mailbox on, and a file in the last, whose path below the root has so many bytes"""
+        account = processes.account(OWNER)
+        place, left, name = os.open(self.box, os.O_RDONLY), byte_count - len(self.name) - 1, top + b'd' * 200
+        while left > 255:
+            os.mkdir(name, 0o700, dir_fd=place)
+            inner = os.open(name, os.O_RDONLY, dir_fd=place)
+            os.close(place)
+            os.fchown(inner, account['user'], account['group'])
+            place, left, name = inner, left - len(name) - 1, b'd' * 200
+        f = os.open(b'f' * left, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=place)
+        os.write(f, b'deep down')
+        os.fchown(f, account['user'], account['group'])
+        os.close(f)
+        os.close(place)
+
+    @scenario('a large file that is rewritten without a pause: the others are late, and not stopped')
+    def without_pause(self):
+        pair = self.prepare()
+        self.begin()
+        done, size = threading.Event(), self.quick_or(16, 64) * MIB
+
+        def rewrite():
+            with open(f'{self.box}/restless.large', 'r+b', buffering=0) as f:
+                n = 0
+                while not done.is_set():
+                    n += 1
+                    os.pwrite(f.fileno(), n.to_bytes(8, 'big') * 512, self.rng.randrange(size >> 12) << 12)
+
+        with open(f'{self.box}/restless.large', 'wb') as f:
+            f.truncate(size)
+        self.own(f.name)
+        writer, late = threading.Thread(target=rewrite, daemon=True), []
+        writer.start()
+        try:
+            for _ in range(self.quick_or(3, 20)):
+                self.deliver('u00001')
+                start = time.monotonic()
+                pair.wait_now(patience=60)
+                late.append(time.monotonic() - start)
+                found = [d for d in pair.tree_differences() if 'restless' not in d.path]
+                if found:
+                    raise Failure(f'{len(found)} differences beside the restless file: {found[0]}')
+        finally:
+            done.set()
+            writer.join()
+        pair.compare_trees(patience=120)
+        return f'{size >> 20} MiB; wait --now was answered within {max(late):.1f} s'
+
+    @scenario('names that are not UTF-8, names of 255 bytes, and paths of 4000 bytes')
     def names(self):
         pair = self.prepare()
         box = os.fsencode(self.box)
@@ -163,17 +214,7 @@ class BadMailbox(PairGroup):
                 os.mkdir(inner)
                 with open(inner + b'/f', 'wb') as f:
                     f.write(b'inner')
-            deep, left = os.open(box, os.O_RDONLY), 3900 - len(self.name)
-            while left > 250:
-                name = b'%d' % number + b'd' * 200
-                os.mkdir(name, 0o700, dir_fd=deep)
-                inner = os.open(name, os.O_RDONLY, dir_fd=deep)
-                os.close(deep)
-                deep, left = inner, left - len(name) - 1
-            f = os.open(b'leaf', os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=deep)
-            os.write(f, b'deep down')
-            os.close(f)
-            os.close(deep)
+            self.make_deep(b'%d' % number, PATH_BYTES_MAX)
             for root, names, files, fd in os.fwalk(box):
                 os.fchown(fd, *(account[k] for k in ('user', 'group')))
                 for name in files:
@@ -195,28 +236,45 @@ class BadMailbox(PairGroup):
             shutil.rmtree(box + b'/\xe9t\xe9%d.d' % n)
         self.others_go_on()
 
+    @scenario('a path longer than may travel is told, and stops nobody')
+    def too_long(self):
+        pair = self.prepare()
+
+        def is_bad(d):
+            return '/beyond' in d.path
+        self.make_deep(b'beyond1', PATH_BYTES_MAX + 1)
+        self.begin()
+        self.others_go_on(is_bad)
+        self.alarm_about('beyond1')
+        self.make_deep(b'beyond2', PATH_BYTES_MAX + 1)
+        self.others_go_on(is_bad)
+        self.alarm_about('beyond2')
+        pair.restart('p')
+        self.others_go_on(is_bad)
+
     @scenario('a directory of very many messages')
     def many(self):
-        count = 200_000 if self.run.long else 20_000
-        pair = self.prepare()
-        crowd = f"{pair.p.roots['partition-default']}/crowd"
-        pair.p.cyrus.own_directory(crowd, 0o700)
-        account = processes.account(OWNER)
-
-        def fill(numbers):
-            for n in numbers:
-                fd = os.open(f'{crowd}/{n}.', os.O_WRONLY | os.O_CREAT, 0o600)
-                os.write(fd, b'From: x\r\n\r\n%d\r\n' % n)
-                os.fchown(fd, account['user'], account['group'])
-                os.close(fd)
-        fill(range(1, count + 1))
+        count = 200_000 if self.run.long else self.quick_or(4_000, 20_000)
+        # of two users one INBOX each, as Cyrus would have left them
+        pair = self.prepare(store=('--users', 2, '--mailboxes-per-user', 1, '--messages', 2 * count, '--median', 800, '--max', 2000))
         self.begin()
         self.others_go_on(patience=120)
-        fill(range(count + 1, count + count // 10))          # while it is watched
+        self.deliver('u00000')
+        with imap.Imap(pair.p.cyrus.port['imap'], 'u00000') as s:
+            s.enter('INBOX')
+            s.on('1:*', 'STORE', '+FLAGS.SILENT', '\\Flagged')
+        self.others_go_on(patience=120)
+        crowd = f"{pair.p.roots['partition-default']}/crowd"
+        pair.p.cyrus.own_directory(crowd, 0o700)
+        for n in range(1, count + 1):                        # while it is watched, and of nobody's mailbox
+            with open(f'{crowd}/{n}.', 'wb') as f:
+                f.write(b'From: x\r\n\r\n%d\r\n' % n)
+                os.fchown(f.fileno(), *self.ids())
         self.others_go_on(patience=120)
         pair.restart('p')
         self.others_go_on(patience=120)
-        return f'{count} messages'
+        pair.check_replica()
+        return f'{count} messages in a mailbox, {count} in a directory'
 
     @scenario('a message that is very large')
     def large(self):

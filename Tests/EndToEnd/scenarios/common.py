@@ -1,9 +1,12 @@
 """What the groups share: a pair in a directory of its own, ended and discarded after use."""
+import contextlib
+import os
 import random
+import subprocess
 import time
 
 from pair import Failure, Pair
-from runner import Group
+from runner import Group, Skip
 
 DAY = '86400s'
 
@@ -41,6 +44,18 @@ class PairGroup(Group):
 
     def quick_or(self, quick, full):
         return quick if self.run.quick else full
+
+    @contextlib.contextmanager
+    def small_disk(self, side, path, megabytes=1200):
+        """`path` of `side` on a file system of its own"""
+        os.makedirs(path)
+        if subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={megabytes}M', 'tmpfs', path], capture_output=True).returncode:
+            raise Skip('no tmpfs can be mounted')
+        try:
+            yield
+        finally:
+            self.pair.close()
+            subprocess.run(['umount', '-l', path], check=True)
 
     def watch(self, secs):
         """lets the load go on for a while, and sees that the positions stay in order and grow"""

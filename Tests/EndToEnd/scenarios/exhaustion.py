@@ -1,5 +1,6 @@
 """Something that both ends live on runs out, and is there again."""
 import contextlib
+import datetime
 import os
 import pwd
 import signal
@@ -8,7 +9,7 @@ import time
 
 from lab import imap, processes
 from lab.clock import Clock
-from pair import UNAVAILABLE, Failure
+from pair import CONFIGURATION, TRY_AGAIN, UNAVAILABLE, Failure
 from runner import Skip, scenario
 
 from .common import DAY, PairGroup, told
@@ -53,58 +54,74 @@ def queues_of(pid):
     return 0
 
 
+def fill(path):
+    """a file there that leaves no room; its name"""
+    filler = f'{path}/filler'
+    with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):    # what a buffer held would be written again at its end
+        while True:
+            f.write(bytes(1 << 16))
+    return filler
+
+
+def log_of(side):
+    with open(side.log, errors='replace') as f:
+        return f.read()
+
+
 class Exhaustion(PairGroup):
     """exhaustion"""
 
-    @contextlib.contextmanager
-    def small_disk(self, side, megabytes):
-        """the state directory of `side` on a file system of its own"""
-        os.makedirs(side.state)
-        if subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={megabytes}M', 'tmpfs', side.state], capture_output=True).returncode:
-            raise Skip('no tmpfs can be mounted')
-        try:
-            yield
-        finally:
-            self.pair.close()
-            subprocess.run(['umount', '-l', side.state], check=True)
+    def is_paused(self, side, where):
+        """status says so, and why: no room in `where`; of a replica on the primary too"""
+        s = self.pair.status(side)
+        why = (s.get('lastError') or {}).get('why', '')
+        if s['state'] != 'paused' or 'No space left' not in why or where not in why:
+            return False
+        if side is self.pair.r:
+            at_primary = self.pair.status('p')['replicas'][0]
+            return at_primary['state'] == 'paused' and 'No space left' in at_primary.get('pausedBecause', '') and where in at_primary['pausedBecause']
+        return True
 
-    def until_paused(self, side):
-        def paused():
-            s = self.pair.status(side)
-            return 'No space left' in (s.get('lastError') or {}).get('why', '') or s['state'] == 'paused'
-        processes.until(paused, 40, f'{side.name}: a status that says that the disk is full', every=.1)
+    def until_paused(self, side, where):
+        processes.until(lambda: self.is_paused(side, where), 40, f'{side.name}: a status that says that there is no room in {where}', every=.1)
+        processes.until(lambda: 'paused: ' in log_of(side) and 'free some space' in log_of(side), 5, f'{side.name}: the same in its log')
 
-    def full_and_freed(self, which):
+    def full_and_freed(self, which, of='state'):
         pair = self.make(users=range(6))
         side = pair.side(which)
-        with self.small_disk(side, 1200):
+        if of == 'store':                                    # its state, and the log that is read here, are elsewhere
+            side.state, side.log = f'{self.where}/state', f'{self.where}/log'
+        where = side.state if of == 'state' else side.cyrus.dir
+        with self.small_disk(side, where):
             pair.start()
-            filler = f'{side.state}/filler'
             with pair.load(seed=self.rng.randrange(10**6), rate=0) as b:
-                with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):
-                    while True:
-                        f.write(bytes(1 << 16))
-                self.until_paused(side)
-                if which == 'p':
-                    self.stays_paused(self.quick_or(5, 20))
-                else:
-                    self.watch(self.quick_or(5, 20))
-            if not pair.is_behind():
+                filler = fill(where)
+                self.until_paused(side, where)
+                self.stays_paused(side, where, self.quick_or(3, 20))
+            # with room for the journal, but none in the store, it is flushed all the same
+            done = pair.command(pair.p, 'wait', '--now', '--level', 'applied', '--timeout', '1', expect=(0, TRY_AGAIN))
+            if done.returncode == 0 or of == 'state' and not pair.is_behind():
                 raise Failure('wait --now succeeded on a full disk')
+            if which == 'r' and not (pair.status('p')['replicas'][0]['unappliedBatches'] or pair.status('p')['lag']['batches']):
+                raise Failure(f"the primary's status tells no lag: {pair.status('p')}")
+            pid = side.daemon.pid
             os.unlink(filler)
             pair.wait_now(patience=90)
             self.judge()
+            if not side.running or side.daemon.pid != pid:
+                raise Failure(f'{side.name}: the daemon did not go on by itself')
+            if which == 'r':
+                processes.until(lambda: pair.status('p')['replicas'][0]['state'] == 'connected', 15, "the primary's status: the replica goes on")
             self.no_tries_left(side)
             return told(b)
 
-    def stays_paused(self, secs):
-        """also while the primary tries again, but for the moment in which it finds out once more"""
+    def stays_paused(self, side, where, secs):
+        """also while it tries again, but for the moment in which it finds out once more"""
         deadline, last = time.monotonic() + secs, True
         while time.monotonic() < deadline:
-            s = self.pair.status('p')
-            is_told = s['state'] == 'paused' and self.pair.p.state in s['lastError']['why']
+            is_told = self.is_paused(side, where)
             if not is_told and not last:
-                raise Failure(f'status says: {s}')
+                raise Failure(f"status says: {self.pair.status(side)}; of the replicas: {self.pair.status('p').get('replicas')}")
             last = is_told
 
     def no_tries_left(self, side):
@@ -125,17 +142,18 @@ class Exhaustion(PairGroup):
     def replica(self):
         return self.full_and_freed('r')
 
+    @scenario("the disk under the replica's store is full, and freed again")
+    def store_of_replica(self):
+        return self.full_and_freed('r', 'store')
+
     @scenario('promote on a replica whose disk is full is answered, and can be asked again')
     def promote(self):
         pair = self.make(users=range(4))
-        with self.small_disk(pair.r, 1200):
+        with self.small_disk(pair.r, pair.r.state):
             pair.start()
-            filler = f'{pair.r.state}/filler'
             with pair.load(seed=self.rng.randrange(10**6), rate=0):
-                with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):
-                    while True:
-                        f.write(bytes(1 << 16))
-                self.until_paused(pair.r)
+                filler = fill(pair.r.state)
+                self.until_paused(pair.r, pair.r.state)
             done = pair.command(pair.r, 'promote', expect=(0, UNAVAILABLE))
             os.unlink(filler)
             if done.returncode:                              # there may be room for the little that it writes
@@ -176,16 +194,66 @@ class Exhaustion(PairGroup):
             self.watch(self.quick_or(3, 20))
         # no barrier covers what no event tells of; the sweep does
         processes.until(lambda: not pair.tree_differences(lambda d: False), 40, 'equal stores')
-        if not pair.status('p')['watch']['missedEvents']:
-            raise Failure('the sweep found it all, and status counts no missed event')
+        self.has_missed()
         self.judge()
         return told(b)
+
+    def has_missed(self):
+        if not self.pair.status('p')['watch']['missedEvents']:
+            raise Failure('the sweep found it all, and status counts no missed event')
+
+    def check_tells(self):
+        with kernel_limit('max_user_watches', '1'):
+            done = self.pair.command(self.pair.p, 'check', expect=(CONFIGURATION,))
+        for word in ('fs.inotify.max_user_watches is ', 'sysctl -w fs.inotify.max_user_watches='):
+            if word not in done.stderr:
+                raise Failure(f'check does not say "{word}": {done.stderr}')
+
+    def made_unwatched(self, users):
+        """mailboxes made while there is no watch for their directories, and a message in each"""
+        pair = self.pair
+        with kernel_limit('max_user_watches', str(watches_of(self.run.run_as))):
+            imap.make_users(pair.p.cyrus.port['imap'], users)
+            processes.until(lambda: pair.status('p')['watch']['unwatchedDirectories'], 20, 'a status that tells of unwatched directories')
+        self.deliver(users)
+
+    def deliver(self, users):
+        with imap.Lmtp(self.pair.p.cyrus.port['lmtp']) as l:
+            for k in users:
+                l.deliver([imap.user(k)], imap.message(self.rng, f'few-{time.time_ns()}'))
+
+    @scenario('no watch is left for a mailbox that is made meanwhile: the sweep finds what comes there')
+    def watches_meanwhile(self):
+        pair = self.make(users=range(4), settings={'sweep_period': '2s'}).start()
+        self.made_unwatched(range(4, 6))
+        for _ in range(self.quick_or(2, 10)):                # also while the limit is raised again
+            self.deliver(range(3, 6))
+            processes.until(lambda: not pair.tree_differences(), 20, 'equal stores, by nothing but the sweep')
+        self.has_missed()
+        self.judge()
+        pair.restart('p')                                    # which has watches for all
+        pair.wait_now()
+        if pair.status('p')['watch']['unwatchedDirectories']:
+            raise Failure('unwatched directories after a restart')
+        self.deliver(range(3, 6))
+        self.judge()
+
+    @scenario('no watch is left for a mailbox that is made meanwhile: check refuses, and wait --now covers what comes there')
+    def watches_and_wait(self):
+        pair = self.make(users=range(4), settings={'sweep_period': DAY}).start()
+        self.check_tells()
+        self.made_unwatched(range(4, 6))
+        for _ in range(self.quick_or(3, 20)):
+            self.judge()
+            self.deliver(range(3, 6))
+        self.judge()
+        self.has_missed()
 
     @scenario('the queue of events overflows in a burst: a sweep finds what was lost')
     def queue(self):
         pair = self.make(users=range(6), settings={'sweep_period': DAY}).start()
         pair.stop_daemon('p')
-        with kernel_limit('max_queued_events', '16'):        # counts for queues made now
+        with kernel_limit('max_queued_events', '1'):         # counts for queues made now; with 0 nobody hears of anything
             pair.start_daemon('p')
         with pair.load(seed=self.rng.randrange(10**6), rate=0, clients=6) as b:
             processes.until(lambda: pair.status('p')['watch']['overflows'], 40, 'a status that tells of an overflow')
@@ -194,7 +262,7 @@ class Exhaustion(PairGroup):
         return f"{pair.status('p')['watch']['overflows']} overflows, " + told(b)
 
     def few_descriptors(self, which):
-        """no more than are open now, for a while; the daemon may end if it says why"""
+        """no more than are open now, for a while"""
         pair = self.make(users=range(6)).start()
         side = pair.side(which)
         with pair.load(seed=self.rng.randrange(10**6)) as b:
@@ -202,20 +270,19 @@ class Exhaustion(PairGroup):
             used = max(map(int, os.listdir(f'/proc/{side.daemon.pid}/fd'))) + 1
             self.limit_descriptors(side, used)
             if not processes.until(lambda: self.tells_of_descriptors(side), 15, quiet=True):
-                raise Failure(f'{side.name}: neither its log nor its status tells of too many open files')
-            if side.running:
-                self.limit_descriptors(side, 1024)
-        if side.running:
-            ended = 'it went on'
-        else:
-            ended = f'it ended with {side.daemon.returncode}'
-            if side.daemon.returncode < 0:
-                raise Failure(f'{side.name}: the daemon crashed: signal {-side.daemon.returncode}')
-            pair.start_daemon(side)
-        processes.until(lambda: pair.status(side)['state'] not in ('paused', 'starting'), 40, f'{side.name}: a status that says it goes on', every=.1)
+                raise Failure(f'{side.name}: its log does not tell of too many open files, and what to do')
+            if which == 'r':                                 # its own status may find no descriptor to be answered with
+                processes.until(lambda: 'Too many open files' in pair.status('p')['replicas'][0].get('pausedBecause', ''), 15, "the primary's status tells it")
+            # at the worst moment: when it has begun anew, and its sweep has just passed over what it could not open
+            processes.until(lambda: self.has_passed_over(side), self.quick_or(4, 20), quiet=True, every=.003)
+            self.limit_descriptors(side, 1024)
+        processes.until(lambda: not side.running or pair.status(side)['state'] not in ('paused', 'starting'), 40,
+                        f'{side.name}: a status that says it goes on', every=.1)
+        if not side.running:
+            raise Failure(f'{side.name}: the daemon ended with {side.daemon.returncode}')
         pair.wait_now(patience=90)
         self.judge()
-        return f'{ended}; ' + told(b)
+        return told(b)
 
     def limit_descriptors(self, side, count):
         # who is not the same user needs a capability that a container's root lacks
@@ -223,8 +290,11 @@ class Exhaustion(PairGroup):
         if done.returncode:
             raise Skip(f'the limit of open files cannot be set: {done.stderr.strip()}')
 
+    def has_passed_over(self, side):
+        return 'error: mailsync: partition-default/uuid: openat2' in log_of(side).partition('paused: ')[2]
+
     def tells_of_descriptors(self, side):
-        return any('Too many open files' in x for x in side.log_tail(40))
+        return any('paused: ' in x and 'Too many open files' in x and 'LimitNOFILE' in x for x in log_of(side).splitlines())
 
     @scenario('the primary has no descriptors left for a while')
     def descriptors_of_primary(self):
@@ -237,16 +307,13 @@ class Exhaustion(PairGroup):
     @scenario('there is no room in the quarantine, and there is again')
     def quarantine(self):
         pair = self.make(users=range(4))
-        with self.small_disk(pair.r, 1200):
+        with self.small_disk(pair.r, pair.r.state):
             pair.start()
             with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
                 for k in range(4):
                     l.deliver(['u00000'], imap.message(self.rng, f'large-{k}', 1_500_000))
             pair.wait_now()
-            filler = f'{pair.r.state}/filler'
-            with open(filler, 'wb', buffering=0) as f, contextlib.suppress(OSError):    # what a buffer held would be written again at its end
-                while True:
-                    f.write(bytes(1 << 16))
+            filler = fill(pair.r.state)
             with open(filler, 'r+b') as f:                   # room for the journal, not for what is removed
                 f.truncate(os.path.getsize(filler) - (4 << 20))
             with imap.Imap(pair.p.cyrus.port['imap'], 'u00000') as s:
@@ -254,7 +321,7 @@ class Exhaustion(PairGroup):
                 s.on('1:*', 'STORE', '+FLAGS.SILENT', '\\Deleted')
                 s.say('EXPUNGE')
             pair.p.cyrus.tool('cyr_expire', '-X', '0', '-D', '0')
-            self.until_paused(pair.r)
+            self.until_paused(pair.r, f'{pair.r.state}/quarantine/')
             os.unlink(filler)
             self.judge()
             done = pair.command(pair.r, 'quarantine', 'list', '--config', pair.r.config, bare=True).stdout
@@ -274,8 +341,9 @@ class Exhaustion(PairGroup):
             self.watch(1)
         pair.start_daemon('r')
         self.judge()
-        with open(pair.r.log, errors='replace') as f:
-            text = f.read()
+        if ' is away, and the journal is full: its log is dropped up to ' not in log_of(pair.p):
+            raise Failure('the primary does not warn of it')
+        text = log_of(pair.r)
         if 'the log between was trimmed' not in text or 'comparing with the primary' in text:
             raise Failure('the replica did not go on by whole files: ' + text[-600:])
         return told(b)
@@ -296,7 +364,7 @@ class Exhaustion(PairGroup):
 
     @scenario('the clocks are set by hours, forth and back')
     def clocks(self):
-        pair = self.make(users=range(6)).start()
+        pair = self.make(users=range(6), wired=True).start()
         try:
             clocks = [Clock(s.cyrus.dir) for s in (pair.p, pair.r)]
         except OSError as e:
@@ -308,7 +376,16 @@ class Exhaustion(PairGroup):
             for at_p, at_r in ((6, 0), (6, -20), (-30, 40), (-30, 0), (0, 0)):
                 for c, hours in zip(clocks, (at_p, at_r)):
                     c.step(hours * 3600)
+                pair.wire.cut()                              # a new link is told with its time
                 self.watch(.5)
+                pair.wire.restore()
                 pair.wait_now()
+                processes.until(lambda: self.clock_of(pair.status('p')['replicas'][0]['lastHeard']) == at_p, 10, f"the primary's times {at_p} hours off")
+                processes.until(lambda: self.clock_of(pair.status('r')['since']) == at_r, 10, f"the replica's times {at_r} hours off")
         self.judge()
         return told(b)
+
+    def clock_of(self, moment):
+        """how many hours a time in a status is from now, rounded"""
+        ahead = datetime.datetime.fromisoformat(moment.replace('Z', '+00:00')) - datetime.datetime.now(datetime.timezone.utc)
+        return round(ahead.total_seconds() / 3600)

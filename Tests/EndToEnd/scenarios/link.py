@@ -3,6 +3,7 @@ import random
 import socket
 import ssl
 
+import peer
 from lab import imap
 from pair import Failure
 from runner import Skip, scenario
@@ -97,24 +98,41 @@ class Link(PairGroup):
 
     @scenario('a stranger without our key is shown the door')
     def no_key(self):
-        any_server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        any_server.check_hostname, any_server.verify_mode = False, ssl.CERT_NONE
-        met = 0
-        for side in (self.pair.p, self.pair.r):
+        pair = self.pair
+        without = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        without.check_hostname, without.verify_mode = False, ssl.CERT_NONE
+        stranger = type(pair.r)('s', self.where, None, False)    # a replica of somebody else's, with a key of its own
+        stranger.cyrus.create()
+        stranger.cyrus.own_directory(stranger.state, 0o700)
+        pair.peer_port['s'] = pair.p.listen
+        pair.configure(stranger)
+        pair.command(stranger, 'init', '--role', 'replica')
+        for tls in (without, peer.context(stranger, False)):
+            plain = socket.create_connection(('127.0.0.1', pair.p.listen), 5)     # nobody there is a failure
             try:
-                with socket.create_connection(('127.0.0.1', side.listen), 5) as plain:
-                    plain.settimeout(15)
-                    with any_server.wrap_socket(plain) as s:
-                        met += 1
-                        if s.recv(100):
-                            raise Failure(f'{side.name} answers a stranger')
+                plain.settimeout(15)
+                with tls.wrap_socket(plain) as s:
+                    if s.recv(100):
+                        raise Failure('the primary answers a stranger')
             except TimeoutError:
-                raise Failure(f'{side.name} keeps a stranger waiting')
-            except OSError:
+                raise Failure('the primary keeps a stranger waiting')
+            except (ssl.SSLError, ConnectionError):
                 pass
+            finally:
+                plain.close()
+        its_print = pair.command(stranger, 'fingerprint').stdout.strip()
+        words = f'refused 127.0.0.1: its certificate is {its_print}, which is no peer_fingerprint here'
+        told = pair.status('p').get('lastRefusal', {}).get('why', '')
+        with open(pair.p.log, errors='replace') as f:
+            if words not in f.read() or its_print not in told:
+                raise Failure(f'neither log nor status says "{words}": {told}')
+        try:                                                 # a replica waits for nobody
+            socket.create_connection(('127.0.0.1', pair.r.listen), 5).close()
+            raise Failure('the replica listens')
+        except ConnectionRefusedError:
+            pass
         self.deliver()
-        self.pair.wait_now()
-        return None if met else 'refused before TLS was up'
+        pair.wait_now()
 
     @scenario('the replica catches up over a wire that was cut for long')
     def long_cut(self):

@@ -136,6 +136,27 @@ class Places(PairGroup):
         self.deliver([1], 2)
         self.judge()
 
+    @scenario('partitions that are one file system on the primary and two on the replica: what Cyrus has linked is copied')
+    def two_disks(self):
+        pair = self.make(users=range(5))
+        with self.small_disk(pair.r, pair.r.roots['partition-default']):
+            pair.start()
+            both = [imap.user(0), imap.user(4)]              # the last one lives on the second partition
+            with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
+                for i in range(3):
+                    l.deliver(both, imap.message(random.Random(i), f'both-{i}', 5000))
+            linked = {os.stat(f'{d}/{n}').st_ino for d, _, names in os.walk(pair.p.roots['partition-default']) for n in names}
+            linked &= {os.stat(f'{d}/{n}').st_ino for d, _, names in os.walk(pair.p.roots['partition-second']) for n in names}
+            if len(linked) < 3:
+                raise Failure('Cyrus has linked nothing between the partitions')
+            pair.compare_trees(patience=30)
+            pair.command(pair.p, 'verify')
+            pair.stop_daemon('r')
+            pair.seed('--overwrite')
+            pair.start_daemon('r')
+            self.judge()
+        return f'{len(linked)} messages'
+
     @scenario('extended attributes come, change and go')
     def attributes(self):
         pair = self.make(users=range(2)).start()

@@ -22,12 +22,12 @@ class Power(PairGroup):
         return int(os.environ.get('CUTS', self.quick_or(5, 50)))
 
     @contextlib.contextmanager
-    def disk_at(self, place):
-        why = disk.missing()
+    def disk_at(self, place, kind='ext4'):
+        why = disk.missing(kind)
         if why:
             raise Skip(why)
         try:
-            d = disk.Disk(self.where, place)
+            d = disk.Disk(self.where, place, kind)
         except OSError as e:
             raise Skip(f'no such disk can be made here: {e}')
         try:
@@ -39,14 +39,21 @@ class Power(PairGroup):
     # ---- the replica
     @scenario('the replica loses power: what was acknowledged as flushed is there, and can be promoted')
     def replica(self):
+        return self.replica_loses_power('ext4', self.cuts)
+
+    @scenario('the replica loses power, on XFS')
+    def replica_on_xfs(self):
+        return self.replica_loses_power('xfs', min(self.cuts, 2) if self.run.quick else self.cuts)
+
+    def replica_loses_power(self, kind, cuts):
         pair = self.make(users=range(6))
-        with self.disk_at(pair.r.cyrus.dir) as d:
+        with self.disk_at(pair.r.cyrus.dir, kind) as d:
             pair.start()
             mail = Deliverer(pair.p.cyrus.port['lmtp'], range(4, 6), self.run.seed)
             mail.start()
             due = 0
             with pair.load(seed=self.run.seed, clients=2, users=4, rate=80) as b:
-                for k in range(self.cuts):
+                for k in range(cuts):
                     self.watch(self.rng.uniform(.1, 2))
                     known = []
                     if k % 2 == 0:                           # what was delivered by now is to be there
@@ -59,7 +66,7 @@ class Power(PairGroup):
             pair.wait_now()
             pair.p.cyrus.kill()                              # ends the Deliverer
             mail.join(30)
-        return f'{self.cuts} cuts, {due} messages looked for; ' + told(b)
+        return f'{cuts} cuts, {due} messages looked for; ' + told(b)
 
     @scenario('a replica whose flushes do nothing is found out')
     def without_flushes(self):
@@ -85,7 +92,7 @@ class Power(PairGroup):
         argv = pair.argv(side, 'promote')
         if live:
             argv = ['sh', '-c', afterlife.PROMOTE_LIVE, argv[0], *argv[2:]]
-        done = afterlife.run_at(image, side.cyrus.dir, argv, pair.environment(side), pair.run_as, '-o ' + disk.OPTIONS)
+        done = afterlife.run_at(image, side.cyrus.dir, argv, pair.environment(side), pair.run_as, '-o ' + d.options)
         m = PROMISED.search(done.stdout)
         if done.returncode or not m:
             raise Failure(f'promote after the cut: exit {done.returncode}: {(done.stdout + done.stderr)[-900:]}')
@@ -96,7 +103,7 @@ class Power(PairGroup):
             raise Failure(f'{flushed} was acknowledged as flushed, and the replica has lost what is after {has}')
         place = self.where + '/after-cut'
         os.makedirs(place, exist_ok=True)
-        disk.run('mount', '-o', disk.OPTIONS, image, place)
+        disk.run('mount', '-o', d.options, image, place)
         try:
             roots = {k: place + v[len(side.cyrus.dir):] for k, v in side.roots.items()}
             findings = afterlife.unsound(roots)

@@ -10,18 +10,36 @@ import Testing
         #expect(try CyrusFixture.bytes("conversations.db.show") == shown)
         #expect(database.findings() == [])
         #expect(try database.committedByteCount() == database.image.byteCount)
-        #expect(database.levelMax == 20)
+        #expect(database.header.levelMax == 20)
     }
 
     @Test func `an empty database`() throws {
-        var bytes = SkiplistDatabase.magic
+        var bytes = SkiplistHeader.magic
         for value in [1, 2, 20, 1, 0, 144, 1_700_000_000, 257, 0, 0] as [UInt32] { bytes.add(value) }
         bytes += [UInt8](repeating: 0, count: 80) + [0xff, 0xff, 0xff, 0xff]
         let database = try SkiplistDatabase(bytes)
         #expect(try database.entries().isEmpty)
-        #expect(database.lastRecovery == 1_700_000_000)
+        #expect(database.header.lastRecovery == 1_700_000_000)
         #expect(try database.committedByteCount() == 144)
         #expect(database.findings() == [])
+    }
+
+    /// Which the end alone tells, without the log between.
+    private func isClean(_ bytes: [UInt8]) throws -> Bool {
+        try SkiplistHeader(decoding: Array(bytes.prefix(SkiplistHeader.byteCount)))
+            .isClean(fileByteCount: bytes.count, last: bytes.suffix(4))
+    }
+
+    @Test func `a file ends with a transaction or with its list`() throws {
+        let bytes = try CyrusFixture.bytes("conversations.db")
+        let database = try SkiplistDatabase(bytes)
+        #expect(try isClean(bytes))
+        #expect(try isClean(Array(bytes[..<database.header.logStart])))
+        #expect(try isClean(bytes + [0, 0, 0, 0]))
+        #expect(try !isClean(bytes.dropLast()))
+        #expect(try !isClean(bytes.dropLast(4)))
+        #expect(try !isClean(Array(bytes[..<(database.header.logStart - 4)])))
+        #expect(throws: MalformedBytes.self) { try isClean(bytes.prefix(47) + []) }
     }
 
     @Test func `an unfinished transaction is told`() throws {
@@ -32,6 +50,7 @@ import Testing
                 database.findings() == [
                     .unfinished(committedByteCount: bytes.count, fileByteCount: bytes.count + tail.count)
                 ])
+            #expect(try !isClean(bytes + tail))
         }
     }
 

@@ -85,6 +85,8 @@ final class Disk {
         var unflushed: [UInt64: Node] = [:]
         /// A failure made on purpose: flushes of files whose path contains this are none.
         var unflushable: String?
+        /// The same of syncfs.
+        var isNeverWholly = false
 
         init(path: String, rootNumber: UInt64) {
             self.path = path
@@ -189,7 +191,7 @@ final class Disk {
         case .flushed(let raw):
             if let node = node(raw) { flush(node) }
         case .flushedAll(let raw):
-            if let node = node(raw) { flushAll(node.volume) }
+            if let node = node(raw), !node.volume.isNeverWholly { flushAll(node.volume) }
         case .setTimes(let raw, let mtime):
             guard let node = node(raw) else { return }
             (node.mtime, node.ctime) = (mtime, now())
@@ -360,6 +362,13 @@ final class Disk {
     func failFlush(_ raw: CInt) {
         guard let node = node(raw) else { return }
         for index in node.writes.indices { node.writes[index].isDoomed = true }
+    }
+
+    /// The same of syncfs.
+    func failFlush(of volume: Volume) {
+        for node in volume.unflushed.values {
+            for index in node.writes.indices { node.writes[index].isDoomed = true }
+        }
     }
 
     func failFlush(path: String) {

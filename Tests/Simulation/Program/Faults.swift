@@ -53,6 +53,16 @@ final class Faults {
             replica.fault = Host.Fault(
                 errno: .inputOutput, calls: ["openat2"], within: "/store/", oneIn: world.pick(1...6),
                 end: soon(2000))
+        case .unsynced:
+            world.note("r: syncfs fails")
+            replica.fault = Host.Fault(
+                errno: .inputOutput, calls: ["syncfs"], within: "", oneIn: world.pick(1...3), end: soon(3000))
+        case .fewWatches:
+            world.note("p: watches are used up")
+            primary.fault = Host.Fault(
+                errno: .noSpace, calls: ["inotify_add_watch"], within: "/proc/self/fd/", oneIn: world.pick(1...3),
+                end: soon(6000))
+            if world.isLucky(1, in: 2) { primary.dieNow(.kill) }
         case .sudden: either.dieNow(world.isLucky(1, in: 2) ? .kill : .power)
         case .away: beAway(until: end)
         }
@@ -63,11 +73,12 @@ final class Faults {
     }
 
     private func fail(_ host: Host, _ errno: Errno) {
-        let changing: Set<String> = ["pwrite", "mkdirat", "openat2", "renameat2", "linkat"]
+        let changing: Set<String> = ["pwrite", "mkdirat", "openat2", "renameat2", "linkat", "symlinkat"]
         let flushing: Set<String> = ["fdatasync", "fsync"]
         let isSpace = errno == .noSpace
         let calls =
-            isSpace ? changing : world.isLucky(1, in: 2) ? flushing : ["pwrite", "renameat2", "unlinkat", "pread"]
+            isSpace
+            ? changing : world.isLucky(1, in: 2) ? flushing : ["pwrite", "renameat2", "unlinkat", "pread", "ftruncate"]
         // What the primary's store cannot give is no fault of its daemon.
         let within =
             host.role == .primary || calls == flushing

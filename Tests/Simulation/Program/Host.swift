@@ -376,8 +376,13 @@ final class Host: @unchecked Sendable {
         }
         world.note("\(name): \(fault.errno) from \(call) \(path.dropFirst(self.path.count))")
         if call == "fsync" || call == "fdatasync" { world.disk.failFlush(path: path) }
+        if call == "syncfs" { world.disk.failFlush(of: volume) }
+        if call == "inotify_add_watch" { hasLackedWatches = true }
         return fault.errno
     }
+
+    /// Some directory's changes are told by no event, and found by a sweep.
+    private(set) var hasLackedWatches = false
 
     /// What could not be opened or read in the store, as absolute paths.
     private(set) var unreadPaths: Set<String> = []

@@ -104,6 +104,7 @@ final class Judge {
                 one.kind == .rot && one.statements.contains { $0.path.parent == statement.path.parent }
             }
         }
+        if statement.kind == .missed, primary.hasLackedWatches { return true }
         guard statement.side == .replica else { return false }
         if isOne(statement.path, of: harmed) { return true }
         if statement.kind == .unsound,

@@ -89,8 +89,9 @@ struct Options {
         var (failed, done) = (0, 0)
         for seed in first..<first + seeds {
             if let seconds, time(nil) - start >= seconds { break }
-            // A run that never ends is a finding, too.
+            // A run that never ends, or traps, is a finding, too.
             alarm(UInt32(120 + 600 * (hours ?? 0)))
+            LastWords.set("\nseed \(seed) ended the process\nagain: \(again(seed))\n")
             let run = Run(seed: seed, hours: hours, mutation: mutation, scratch: scratch)
             var why = run.run()
             done += 1
@@ -109,11 +110,16 @@ struct Options {
             }
             if !showsTranscript { say(run.transcript.suffix(60).joined(separator: "\n")) }
             say("seed \(seed) failed: \(why)")
-            say("again: \(CommandLine.arguments[0]) --first \(seed) --seeds 1 --transcript")
+            say("again: \(again(seed))")
         }
         let took = max(1, time(nil) - start)
         say("\(done) seeds, \(failed) failed, \(done / took) a second")
         return failed
+    }
+
+    /// The command that runs this seed alone, as it is run here.
+    private func again(_ seed: UInt64) -> String {
+        "\(CommandLine.arguments[0]) --first \(seed) --seeds 1\(hours.map { " --hours \($0)" } ?? "") --transcript"
     }
 
     private static func difference(_ one: [String], _ other: [String]) -> String? {

@@ -7,6 +7,10 @@ import ReplicationLog
 enum Mutation: String, CaseIterable {
     /// The replica's journal is never really flushed.
     case dropFlush = "drop-flush"
+    /// The replica's store is never really flushed, though the journal is trimmed as if it were.
+    case dropCheckpoint = "drop-checkpoint"
+    /// The primary's journal is never really flushed.
+    case dropPrimaryFlush = "drop-primary-flush"
     /// The replica acks as flushed what it has only received.
     case ackEarly = "ack-early"
     /// An index is put in place before the messages that it names.
@@ -31,6 +35,8 @@ enum Mutation: String, CaseIterable {
     case annotationsFirst = "annotations-first"
     /// mailboxes.db is not read again, whatever changed while the users' mailboxes were read.
     case mailboxesOnce = "mailboxes-once"
+    /// mailboxes.db goes into the log ahead of mailboxes that no event told of.
+    case untoldMailboxes = "untold-mailboxes"
     /// Nothing stops a replica that is to remove much.
     case noBrake = "no-brake"
 }
@@ -46,14 +52,16 @@ extension Mutation {
 
 /// Those that are made from outside; the others are where the product asks for them by name.
 extension Mutation {
-    func make(_ network: Network, _ replica: Host) {
+    func make(_ network: Network, _ primary: Host, _ replica: Host) {
         switch self {
         case .dropFlush: replica.volume.unflushable = "/state/journal/"
+        case .dropCheckpoint: replica.volume.isNeverWholly = true
+        case .dropPrimaryFlush: primary.volume.unflushable = "/state/journal/"
         case .ackEarly: Self.ackEarly(network)
         case .alwaysEqual: Self.alwaysEqual(network)
         case .noBrake: replica.settings.removals = nil
         case .indexFirst, .skipBasis, .skipReplay, .claimUnproven, .ignoreTold, .ignoreAwaited, .trimEarly,
-            .forgetMissed, .annotationsFirst, .mailboxesOnce:
+            .forgetMissed, .annotationsFirst, .mailboxesOnce, .untoldMailboxes:
             break
         }
     }
@@ -69,7 +77,10 @@ extension Mutation {
         case .trimEarly: .trimEarly
         case .annotationsFirst: .annotationsFirst
         case .mailboxesOnce: .mailboxesOnce
-        case .dropFlush, .ackEarly, .skipReplay, .alwaysEqual, .forgetMissed, .noBrake: nil
+        case .untoldMailboxes: .untoldMailboxes
+        case .dropFlush, .dropCheckpoint, .dropPrimaryFlush, .ackEarly, .skipReplay, .alwaysEqual, .forgetMissed,
+            .noBrake:
+            nil
         }
     }
 

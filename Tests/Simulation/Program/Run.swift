@@ -71,7 +71,7 @@ final class Run {
             oracle.replicaWillStart()
             if world.mutation == .skipReplay { Mutation.skipReplay(replica, to: oracle.acked) }
         }
-        world.mutation?.make(network, replica)
+        world.mutation?.make(network, primary, replica)
         world.atSwitch = { [world] in if world.current.name == "capture" { primary.noteCatalogue() } }
         let cyrus = try CyrusModel(world, primary.layout)
         let judge = Judge(world, primary: primary, replica: replica, oracle: oracle)

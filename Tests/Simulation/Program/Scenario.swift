@@ -6,6 +6,10 @@ struct Scenario {
     enum Fault: CaseIterable {
         case replicaKilled, replicaLosesPower, primaryKilled, primaryLosesPower
         case linksCut, noSpace, inputOutput, unreadable
+        /// The file system of the replica's store cannot be flushed.
+        case unsynced
+        /// The user's watches are used up for a while, where the primary starts or a directory is made.
+        case fewWatches
         /// Either end, in any way, between two changes.
         case sudden
         /// The replica is not reached for long.

@@ -213,7 +213,7 @@ final class World: SimulatedKernel, @unchecked Sendable {
     private static let fileCalls: Set<String> = [
         "open", "openat2", "mkdir", "mkdirat", "pread", "pwrite", "ftruncate", "posix_fallocate", "fdatasync", "fsync",
         "syncfs", "futimens", "fchmod", "fchown", "fstat", "fstatat", "lstat", "renameat2", "linkat", "symlinkat",
-        "readlinkat", "unlinkat", "fchownat", "utimensat", "lseek", "flistxattr",
+        "readlinkat", "unlinkat", "fchownat", "utimensat", "lseek", "flistxattr", "inotify_add_watch",
     ]
     private static let changingCalls: Set<String> = [
         "mkdir", "mkdirat", "pwrite", "ftruncate", "posix_fallocate", "fdatasync", "fsync", "syncfs", "futimens",
