@@ -30,6 +30,7 @@ let nioTLSEvents: Target.Dependency = .product(name: "NIOTLS", package: "swift-n
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let sqlite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
@@ -65,7 +66,7 @@ let package = Package(
             "ReplicationLog", on: "Linux", "Formats", "Digests", nio, nioPosix, nioTLS, nioTLSEvents, crypto, x509, log),
 
         // Floor 2
-        layer("Primary", on: "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", grdb, log),
+        layer("Primary", on: "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", grdb, sqlite, log),
         layer("Replica", on: "Linux", "Formats", "Digests", "Delta", "Store", "ReplicationLog", log),
 
         // Floor 3

@@ -244,7 +244,8 @@ package final class Primary: Sendable {
         switch error {
         case let error as SystemError where error.isShortage: error.shortageHint
         case JournalError.system(let error) where error.isShortage: error.shortageHint
-        default: Catalogue.isOutOfSpace(error) ? "free some space" : nil
+        case let error as CatalogueError: error.shortage?.shortageHint
+        default: nil
         }
     }
 

@@ -102,8 +102,7 @@ class End:
             at = f"{s['epoch']}/{s['sequence']}"
             return dict(role=s['role'], epoch=s['epoch'], state='running', positions=dict.fromkeys(('journaled', 'shipped', 'received', 'flushed', 'applied'), at))
         if question == 'promote':
-            self.save(role='primary', epoch=self.load()['epoch'] + 1)
-            return 0
+            return self.promote()
         if question['position'] and int(question['position'].split('/')[1]) > self.load()['sequence']:
             return TRY_AGAIN
         deadline = time.monotonic() + question['wait']
@@ -126,6 +125,10 @@ class End:
                 if time.monotonic() > deadline:
                     return TRY_AGAIN
                 time.sleep(.05)
+
+    def promote(self):
+        self.save(role='primary', epoch=self.load()['epoch'] + 1)
+        return 0
 
 
 def mirror(source, target):
@@ -230,7 +233,9 @@ def main():
         try:
             answer = end.ask_daemon(question, a.timeout + 5)
         except OSError:
-            return TRY_AGAIN
+            if a.command != 'promote':
+                return TRY_AGAIN
+            answer = end.promote()
         if a.command != 'status':
             return answer
         print(json.dumps(answer))

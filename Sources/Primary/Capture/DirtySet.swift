@@ -98,7 +98,8 @@ struct DirtySet {
     /// The sweep found `path` to differ, and no event told of it.
     mutating func suspect(_ path: StorePath) {
         let place = Place(of: path)
-        guard !path.isRoot, fresh[place] == nil, delayed[place] == nil else { return mark(path) }
+        let isSuspicion = fresh[place]?.dirt.isSuspicion ?? true
+        guard !path.isRoot, isSuspicion, delayed[place] == nil else { return mark(path) }
         add(path.parent, .some([Array(path.name)]), isSuspicion: true, .distantPast, at: place)
     }
 

@@ -15,7 +15,7 @@ import Synchronization
 /// into the database at once: most rows change many times a second, and a call of SQLite costs as much as ten of ours.
 /// `CatalogueSnapshot` reads beside it, what was committed.
 final class Catalogue: Sendable {
-    private let queue: DatabaseQueue
+    private let queue: CatalogueQueue
     private let path: String
     private let rows = Mutex(Rows())
     private let durable = Mutex<Position?>(nil)
@@ -48,8 +48,8 @@ final class Catalogue: Sendable {
 
     init(path: String) throws {
         self.path = path
-        queue = try DatabaseQueue(path: path, configuration: Self.configuration(readOnly: false))
-        try queue.writeWithoutTransaction { database in
+        queue = try Self.queue(path, readOnly: false)
+        try queue.write { database in
             try database.execute(sql: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
             try Self.dropOtherVersions(in: database)
             try database.execute(sql: Self.schema)
@@ -70,17 +70,11 @@ final class Catalogue: Sendable {
 
     private static let schemaVersion = 3
 
-    private static func configuration(readOnly: Bool) -> Configuration {
-        var configuration = Configuration()
-        configuration.readonly = readOnly
-        // The writer keeps one transaction open over many calls, which GRDB takes for a mistake unless told.
-        configuration.allowsUnsafeTransactions = true
-        configuration.busyMode = .timeout(5)
-        configuration.prepareDatabase { database in
+    private static func queue(_ path: String, readOnly: Bool) throws -> CatalogueQueue {
+        try CatalogueQueue(path: path, readOnly: readOnly) { database in
             // What SQLite puts aside stays in memory: the daemon may write nowhere but in its state directory.
             try database.execute(sql: "PRAGMA cache_size = -\(cacheKibibytes); PRAGMA temp_store = MEMORY")
         }
-        return configuration
     }
 
     private static let schema = """
@@ -104,7 +98,7 @@ final class Catalogue: Sendable {
 
     /// The batch up to which the rows were told, or nothing for a new catalogue.
     func position() throws -> Position? {
-        try queue.unsafeRead { database in
+        try queue.read { database in
             guard let row = try Row.fetchOne(database, sql: "SELECT epoch, sequence FROM standing") else { return nil }
             return Position(
                 epoch: Epoch(UInt32(row["epoch"] as Int64)), sequence: SequenceNumber(UInt64(row["sequence"] as Int64)))
@@ -116,7 +110,7 @@ final class Catalogue: Sendable {
     /// Survives the end of the process on return, and with `durably` a power cut too.
     func commit(at position: Position, durably: Bool = false) throws {
         try write()
-        try queue.writeWithoutTransaction { database in
+        try queue.write { database in
             try database.cachedStatement(sql: "INSERT OR REPLACE INTO standing VALUES (1, ?, ?)")
                 .execute(arguments: [Int64(position.epoch.number), Int64(position.sequence.number)])
             try database.execute(sql: "COMMIT")
@@ -135,7 +129,7 @@ final class Catalogue: Sendable {
         if let row = rows.withLock({ $0.unwritten[path] ?? $0.known[path] }) { return row }
         let parent = path.parent
         let knownDirectory = rows.withLock { $0.directories[parent] }
-        let row = try queue.unsafeRead { database -> CatalogueEntry? in
+        let row = try queue.read { database -> CatalogueEntry? in
             guard let directory = try knownDirectory ?? Self.directoryID(parent, in: database) else { return nil }
             let statement = try database.cachedStatement(
                 sql: "SELECT \(Self.columns) FROM file WHERE directory = ? AND name = ?")
@@ -148,13 +142,13 @@ final class Catalogue: Sendable {
     /// By name, in order.
     func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
         try write()
-        return try queue.unsafeRead { try Self.entries(of: directory, in: $0) }
+        return try queue.read { try Self.entries(of: directory, in: $0) }
     }
 
     /// The names in `directory` alone, in no order.
     func names(of directory: StorePath) throws -> Set<[UInt8]> {
         try write()
-        return try queue.unsafeRead { database in
+        return try queue.read { database in
             guard let id = try Self.directoryID(directory, in: database) else { return [] }
             let statement = try database.cachedStatement(sql: "SELECT name FROM file WHERE directory = ?")
             return Set(try Data.fetchAll(statement, arguments: [id]).map { Array($0) })
@@ -164,7 +158,7 @@ final class Catalogue: Sendable {
     /// Names of the directories in `directory`, in order.
     func subdirectories(of directory: StorePath) throws -> [[UInt8]] {
         try write()
-        return try queue.unsafeRead { database in
+        return try queue.read { database in
             guard let id = try Self.directoryID(directory, in: database) else { return [] }
             let statement = try database.cachedStatement(
                 sql: "SELECT name FROM file WHERE directory = ? AND kind = 1 ORDER BY name")
@@ -175,7 +169,7 @@ final class Catalogue: Sendable {
     /// Names of the file with this inode: candidates for a hard link, to be checked.
     func paths(ofInode inode: UInt64, countMax: Int = 8) throws -> [StorePath] {
         try write()
-        return try queue.unsafeRead { database in
+        return try queue.read { database in
             let statement = try database.cachedStatement(
                 sql: """
                     SELECT root, path, name FROM file JOIN directory ON directory.id = file.directory
@@ -211,7 +205,7 @@ final class Catalogue: Sendable {
             rows.known = [:]
             rows.directories = [:]
         }
-        try queue.writeWithoutTransaction { database in
+        try queue.write { database in
             try Self.delete(path, in: database)
             for directory in try Self.directories(within: path, in: database) {
                 try database.cachedStatement(sql: "DELETE FROM file WHERE directory = ?").execute(arguments: [directory]
@@ -224,17 +218,11 @@ final class Catalogue: Sendable {
     /// How many names there are.
     func fileCount() throws -> Int {
         try write()
-        return try queue.unsafeRead { try Int.fetchOne($0, sql: "SELECT count(*) FROM file") ?? 0 }
+        return try queue.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM file") ?? 0 }
     }
 
     /// A reader of what is committed, for another thread.
     func snapshot() throws -> CatalogueSnapshot { try CatalogueSnapshot(path: path) }
-
-    /// SQLite's own words for a full disk; the second is about the file that WAL's readers share.
-    static func isOutOfSpace(_ error: any Error) -> Bool {
-        guard let code = (error as? DatabaseError)?.extendedResultCode else { return false }
-        return code.primaryResultCode == .SQLITE_FULL || code == .SQLITE_IOERR_SHMSIZE
-    }
 
     // MARK: - SQL
 
@@ -242,7 +230,7 @@ final class Catalogue: Sendable {
     private func write() throws {
         let unwritten = rows.withLock { $0.unwritten }
         guard !unwritten.isEmpty else { return }
-        try queue.writeWithoutTransaction { database in
+        try queue.write { database in
             for (path, row) in unwritten {
                 guard let row else {
                     try Self.delete(path, in: database)
@@ -361,25 +349,23 @@ final class Catalogue: Sendable {
         return (try? reader.readDigest("digest")) ?? .empty  // SQLite keeps what we wrote; another digest is no basis
     }
 
-    fileprivate static func readOnlyQueue(_ path: String) throws -> DatabaseQueue {
-        try DatabaseQueue(path: path, configuration: configuration(readOnly: true))
-    }
+    fileprivate static func readOnlyQueue(_ path: String) throws -> CatalogueQueue { try queue(path, readOnly: true) }
 }
 
 /// Reads a catalogue beside its writer: what was committed, a second or so behind.
 final class CatalogueSnapshot: Sendable {
-    private let queue: DatabaseQueue
+    private let queue: CatalogueQueue
 
     fileprivate init(path: String) throws { queue = try Catalogue.readOnlyQueue(path) }
 
     /// By name, in order.
     func entries(of directory: StorePath) throws -> [(name: [UInt8], entry: CatalogueEntry)] {
-        try queue.unsafeRead { try Catalogue.entries(of: directory, in: $0) }
+        try queue.read { try Catalogue.entries(of: directory, in: $0) }
     }
 
     /// Of all files; reads the whole table.
     func totals() throws -> (files: Int, bytes: Int64) {
-        try queue.unsafeRead { database in
+        try queue.read { database in
             let row = try Row.fetchOne(database, sql: "SELECT count(*), total(max(bytes, 0)) FROM file WHERE kind = 0")
             guard let row else { return (0, 0) }
             return (row[0] as Int, Int64(row[1] as Double))

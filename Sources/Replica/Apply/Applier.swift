@@ -238,8 +238,8 @@ final class Applier {
         try outlastingShortage {
             try parts.shared.awaited.save(in: parts.state)
             try record.save(in: parts.state)
+            if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
         }
-        if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
         isCheckpointed = true
         lastCheckpoint = .now()
         parts.tidyUp()

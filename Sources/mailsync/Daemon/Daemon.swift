@@ -143,8 +143,10 @@ final class Daemon: Sendable {
                 }
             case .replica:
                 do { try await serveReplica() } catch {
-                    guard endPromotion(error) else { throw error }
-                    continue
+                    if endPromotion(error) { continue }
+                    guard isStopping.withLock({ $0 }), (error as? SystemError)?.isShortage == true else { throw error }
+                    // It was told when it paused. All is in the journal, and is applied at the next start.
+                    return
                 }
             }
             promote()

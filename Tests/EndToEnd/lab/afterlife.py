@@ -3,9 +3,14 @@ namespace where it lies at the old place, and in a network namespace, where nobo
 import contextlib
 import os
 import re
+import signal
 import subprocess
 
 from . import check, processes
+from .instance import BIN, OWNER, mailbox_name
+from .readers import U, read
+
+LAST_UID = 28                            # offset in the header of cyrus.index
 
 INSIDE = 'set -e; PATH=$PATH:/usr/sbin:/sbin; mount {options} "$1" "$2"; shift 2; ip link set lo up; cd /; exec "$@"'
 # A daemon, and promote once it answers; $0 is the program, the rest goes behind each subcommand.
@@ -30,30 +35,88 @@ def unsound(roots, quotas_behind=True):
     are written by Cyrus in two steps. Between them one has the new name or rights and the other the old. A quota is a file of its own as well: ahead
     or behind, as `quota -f` mends. So is annotations.db, of which the index header keeps a sum: it may be ahead, as after a crash of Cyrus.
     And a mailbox that was made after mailboxes.db was read comes into that with the next batch, the user's databases that name it with this one.
-    None of these is a finding here."""
-    halves = ('cyrus.header N is', 'cyrus.header A is', 'cyrus.index: quota_annot_used is', 'names a mailbox that mailboxes.db does not')
+    And sub.db and dav.db are made empty, before they get what belongs into them. None of these is a finding here."""
+    halves = ('cyrus.header N is', 'cyrus.header A is', 'cyrus.index: quota_annot_used is', 'names a mailbox that mailboxes.db does not', 'empty, as it is made')
     return [f for f in check.check(roots)[0] if not f[1].startswith(halves) and not (quotas_behind and '/quota/' in f[0])]
 
 
 def is_half(line):
-    """whether this is how reconstruct -n tells of an annotations.db ahead of an index, by one annotation that was set"""
+    """whether this is how reconstruct -n tells of an annotations.db ahead of an index, by one annotation that was set, or of rights that
+    mailboxes.db has and cyrus.header has not, or the other way round"""
     m = re.search(r'updating quota_annot_used: (\d+) => (\d+)', line)
-    return bool(m) and int(m[1]) < int(m[2])
+    return bool(m) and int(m[1]) < int(m[2]) or ': update acl from header ' in line
+
+
+def ahead(roots):
+    """line of reconstruct -n -> path of the message it is about, of those above the last UID of their index. As they never change they need
+    not wait for it: they may come a batch before, as Cyrus writes them before, and whoever reads the store does not see them"""
+    store, out = check.Store(roots), {}
+    for e in store.entries().values():
+        with contextlib.suppress(FileNotFoundError):
+            last, directory = U(read(store.dir(e, store.meta) + '/cyrus.index'), LAST_UID), store.dir(e)
+            uids = [int(f[:-1]) for f in os.listdir(directory) if f.endswith('.') and f[:-1].isdigit()]
+            out.update((f"{e['name'].decode()} uid {uid} found - adding", f'{directory}/{uid}.') for uid in uids if uid > last)
+    return out
+
+
+@contextlib.contextmanager
+def still(daemon):
+    """one that lives stops meanwhile, with all its threads: what it writes is as at one moment"""
+    if daemon is None or daemon.poll() is not None:
+        yield
+        return
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        processes.until(lambda: processes.stopped(daemon.pid), 10, f'all threads of {daemon.pid} stopped', every=.001)
+        yield
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def copied(side):
+    """`side`'s directory as it is at this moment: the place of a copy, which goes at the end"""
+    copy = side.cyrus.dir + '.after'
+    subprocess.run(['rm', '-rf', copy], check=True)
+    try:
+        with still(side.daemon):
+            subprocess.run(['cp', '-a', '--reflink=auto', side.cyrus.dir, copy], check=True)
+        # of a copy the directories are others
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy + side.state[len(side.cyrus.dir):] + '/roots')
+        yield copy
+    finally:
+        subprocess.run(['rm', '-rf', copy], check=True)
+
+
+def roots_in(copy, side):
+    return {k: copy + v[len(side.cyrus.dir):] for k, v in side.roots.items()}
+
+
+def promote(pair, side, copy):
+    """what promote said"""
+    return run_at(copy, side.cyrus.dir, pair.argv(side, 'promote'), pair.environment(side), pair.run_as)
+
+
+def findings(side, copy):
+    """of the oracle, in a copy that was promoted"""
+    roots = roots_in(copy, side)
+    left = [f'{d}: left in the store' for d in (r + '/.mailsync' for r in roots.values()) if os.path.exists(d)]
+    return unsound(roots) + [(x, 'nothing of ours may stay') for x in left]
 
 
 def promoted(pair, side):
-    """(what promote said, findings of the oracle) of a copy of `side`'s directory; its daemon must be dead"""
-    copy = side.cyrus.dir + '.after'
-    subprocess.run(['rm', '-rf', copy], check=True)
-    subprocess.run(['cp', '-a', '--reflink=auto', side.cyrus.dir, copy], check=True)
-    # of a copy the directories are others
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(copy + side.state[len(side.cyrus.dir):] + '/roots')
-    try:
-        done = run_at(copy, side.cyrus.dir, pair.argv(side, 'promote'), pair.environment(side), pair.run_as)
-        roots = {k: copy + v[len(side.cyrus.dir):] for k, v in side.roots.items()}
-        findings = unsound(roots)
-        left = [f'{d}: left in the store' for d in (r + '/.mailsync' for r in roots.values()) if os.path.exists(d)]
-        return done, findings + [(x, 'nothing of ours may stay') for x in left]
-    finally:
-        subprocess.run(['rm', '-rf', copy], check=True)
+    """(what promote said, findings of the oracle) of a copy of `side`'s directory as it is at this moment"""
+    with copied(side) as copy:
+        return promote(pair, side, copy), findings(side, copy)
+
+
+def reconstructed(side, copy):
+    """what Cyrus's own reconstruct -n finds in a copy that was promoted, after the recovery with which every Cyrus starts"""
+    tools = [BIN + 'ctl_cyrusdb', '-r'], [BIN + 'reconstruct', '-n', '-r', 'user']
+    said = [run_at(copy, side.cyrus.dir, [tool, '-C', side.cyrus.imapd_conf, *arguments], os.environ, OWNER) for tool, *arguments in tools]
+    lines = [x for done in said for x in (done.stdout + done.stderr).splitlines() if x.strip() and not mailbox_name(x) and not is_half(x)]
+    if lines:
+        known = ahead(roots_in(copy, side))
+        lines = [x for x in lines if x not in known]
+    return lines + [f'{tool}: exit {done.returncode}' for (tool, *_), done in zip(tools, said) if done.returncode]

@@ -1,4 +1,5 @@
 """Work in a process of its own (load.py, storm.py) that ends when its standard input does, so also when we die."""
+import contextlib
 import json
 import os
 import signal
@@ -32,11 +33,24 @@ class Background:
             raise RuntimeError(f'{self.program}: exit {self.process.returncode}: {err.decode().strip()[-600:]}')
         return json.loads(out)
 
+    def tree(self):
+        """pids of the process and its workers"""
+        return [self.process.pid] + processes.offspring(self.process.pid)
+
+    @contextlib.contextmanager
+    def paused(self):
+        """it stands still for the time of the block, wherever it is"""
+        all = self.tree()
+        processes.send(all, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            processes.send(all, signal.SIGCONT)
+
     def kill(self):
         if self.running:
             self.killed = True
-            all = [self.process.pid] + processes.offspring(self.process.pid)
-            processes.send(all, signal.SIGKILL)             # its workers hold our pipes
+            processes.send(self.tree(), signal.SIGKILL)     # its workers hold our pipes
         self.process.communicate()
 
     def __enter__(self):

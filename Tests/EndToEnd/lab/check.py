@@ -214,6 +214,8 @@ class Store:
                 if not uuid:                                # user/u/u00000.seen
                     f = f.rsplit('.', 1)[-1] + ('' if f.endswith(('.NEW', '-journal')) else '.db')
                 try:
+                    if f in ('sub.db', 'dav.db') and not os.path.getsize(p):
+                        raise Bad('empty, as it is made')
                     if f == 'conversations.db':
                         skiplist(read(p))
                     elif f == 'sub.db':

@@ -267,11 +267,11 @@ class Instance:
     def findings(self):
         """what Cyrus's own tools say of the store: lines of reconstruct -n (index against files) and quota -f -n (sums); [] is good.
         The instance must run."""
-        out = [x for x in self.tool('reconstruct', '-n', '-r', 'user').splitlines() if x.strip() and not _mailbox_name(x)]
+        out = [x for x in self.tool('reconstruct', '-n', '-r', 'user').splitlines() if x.strip() and not mailbox_name(x)]
         out += [x for x in self.tool('quota', '-f', '-n').splitlines() if 'quota root' in x.lower() or 'was' in x.split() or 'fix' in x.lower()]
         return out
 
 
-def _mailbox_name(line):
-    """reconstruct prints the name of every mailbox it has seen"""
-    return line.startswith(('user/', 'user.')) and ':' not in line
+def mailbox_name(line):
+    """reconstruct prints the name of every mailbox it has seen as users know it; in what it finds they are Cyrus's own, with dots"""
+    return line.startswith('user/') and ':' not in line

@@ -74,6 +74,12 @@ def alive(pid):
     return True
 
 
+def stopped(pid):
+    """whether all its threads are, as SIGSTOP leaves them: one in the middle of a system call ends that first"""
+    threads = [_stat(f'{pid}/task/{t}') for t in os.listdir(f'/proc/{pid}/task')]
+    return all(s is None or s[0] == 'T' for s in threads)
+
+
 def send(pids, number):
     for pid in pids:
         try:

@@ -32,7 +32,7 @@ class Damage(PairGroup):
         return path.replace(self.pair.p.cyrus.dir, self.pair.r.cyrus.dir, 1)
 
     def verdict(self, there, good):
-        """the others' mail goes on, the replica's last good file stays"""
+        """the others' mail goes on, the replica's last good file stays, status tells of it"""
         pair = self.pair
         with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
             l.deliver(['u00001'], imap.message(self.rng, 'later'))
@@ -42,6 +42,9 @@ class Damage(PairGroup):
         with open(there, 'rb') as f:
             if f.read() != good:
                 raise Failure(f'{os.path.basename(there)}: the damage was shipped')
+        alarms = pair.status('p')['capture']['alarms']
+        if f'partition-default/{box}/{os.path.basename(there)}' not in (a['path'] for a in alarms):
+            raise Failure(f'{os.path.basename(there)}: status has the alarms {alarms}')
 
     def scene(self, name, at):
         self.prepare()
@@ -60,6 +63,10 @@ class Damage(PairGroup):
     @scenario('an index with a flipped bit in its header')
     def index_header(self):
         self.scene('cyrus.index', 90)
+
+    @scenario('a header with a flipped bit: its index, which is as it was, says that it is another')
+    def header(self):
+        self.scene('cyrus.header', 130)
 
     @scenario('a damaged mailbox that Cyrus mends is shipped again')
     def mended(self):

@@ -16,8 +16,8 @@ VISITING = 720                           # seconds for the points of a scenario
 WHY = {'error=EIO': 'Input/output error', 'error=ENOSPC': 'No space left on device'}
 NAMING = 'not as on the old primary, which was asked for it and did not answer: '
 LOGGED = re.compile(r'\S+Z (\w+): mailsync: ')
-# SQLite has its own words for both errors, and does not name the file; the catalogue is the only database of ours.
-OF_SQLITE = re.compile(r'SQLite error \d+: (disk I/O error|database or disk is full|unable to open database file|attempt to write a readonly database)')
+# What SQLite cannot open it opens in other ways, and then knows no more why it could not.
+UNOPENED = re.compile(r'SQLite error \d+: (unable to open database file|attempt to write a readonly database)')
 
 # Calls whose failure is no error; `WARNED` is warned of.
 WARNED = {
@@ -59,7 +59,8 @@ def level_of(line):
 
 
 def tells(line, call, kind, fault):
-    return call.path in line and WHY[fault] in line or kind.startswith('state/catalogue') and OF_SQLITE.search(line)
+    where = call.path if not kind.startswith('state/catalogue') else 'state/catalogue: '    # SQLite has files beside it
+    return where in line and (WHY[fault] in line or call.name == 'openat' and UNOPENED.search(line))
 
 
 def is_at_work(said):

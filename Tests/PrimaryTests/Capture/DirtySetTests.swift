@@ -67,6 +67,7 @@ import Testing
     @Test func `what only the sweep found is a suspicion, until an event tells of it too`() {
         var dirty = DirtySet()
         dirty.suspect(inbox.appending("1."))
+        dirty.suspect(inbox.appending("cyrus.index"))
         #expect(dirty.take(now: now).map(\.isSuspicion) == [true])
         dirty.suspect(inbox.appending("1."))
         dirty.mark(inbox.appending("2."))
