@@ -73,6 +73,7 @@ unit: build-tests
 
 simulate: build-tests
 	$(SIMULATION) --seeds $(SEEDS)
+	$(SIMULATION) --seeds 20 --twice
 	$(SIMULATION) --seeds 1 --hours 1
 	$(SIMULATION) --mutation all
 

@@ -61,12 +61,15 @@ package final class StoreRoots: Sendable {
         isShipped(path, as: layout.role(of: path))
     }
 
-    /// More than a record may say; the primary tells of such a name where it is.
-    package func isTooLong(_ path: StorePath) -> Bool { path.path.count > StorePath.pathBytesMax }
+    /// Whether it would travel if its path were not more than a record may say; the primary tells of such a name where it is.
+    package func isTooLong(_ path: StorePath) -> Bool {
+        path.path.count > StorePath.pathBytesMax && layout.role(of: path).shipping == .always
+    }
 
     /// The same for who knows its role.
     package func isShipped(_ path: StorePath, as role: FileRole) -> Bool {
-        role.shipping == .always && (nested.isEmpty || !nested.contains(path)) && !isTooLong(path)
+        role.shipping == .always && (nested.isEmpty || !nested.contains(path))
+            && path.path.count <= StorePath.pathBytesMax
     }
 
     /// Nothing at that name, here.

@@ -26,10 +26,12 @@ final class TemporaryStore: Sendable {
     private let directory = TemporaryDirectory()
     let layout: StoreLayout
 
-    init() throws {
+    /// `sieve`: where the scripts are, if not beside the rest.
+    init(sieve: String? = nil) throws {
         let path = directory.path
         for name in ["state", "conf", "mail", "sieve", "outside"] { _ = try Directory.make(path + "/" + name) }
-        let text = "configdirectory: \(path)/conf\npartition-default: \(path)/mail\nsievedir: \(path)/sieve\n"
+        let text =
+            "configdirectory: \(path)/conf\npartition-default: \(path)/mail\nsievedir: \(sieve ?? path + "/sieve")\n"
         let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
             throw IncludeFailure("none")
         }

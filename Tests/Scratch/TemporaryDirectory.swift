@@ -5,8 +5,8 @@ import Linux
 package final class TemporaryDirectory: Sendable {
     package let path: String
 
-    package init() {
-        var template = Array("/tmp/mailsync-test-XXXXXX".utf8CString)
+    package init(in parent: String = "/tmp") {
+        var template = Array("\(parent)/mailsync-test-XXXXXX".utf8CString)
         precondition(mkdtemp(&template) != nil, "mkdtemp: \(Glibc.errno)")
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }

@@ -14,8 +14,8 @@ package struct SkiplistHeader: Equatable, Sendable {
     package static let byteCount = 48
     package static let magic = cyrusMagic + Array("skiplist file\0\0\0".utf8)
     static let levelCountMax = 20
-    /// Of the type and offset that end a log: COMMIT, and what an interrupted recovery has left.
-    private static let (commit, nothing): (UInt32, UInt32) = (255, 0)
+    /// Of records.
+    private static let (delete, commit, end): (UInt32, UInt32, UInt32) = (4, 255, .max)
 
     /// Reads the header at the beginning of `bytes`.
     package init(decoding bytes: [UInt8]) throws(MalformedBytes) { try self.init(FileImage(bytes)) }
@@ -37,11 +37,15 @@ package struct SkiplistHeader: Equatable, Sendable {
         }
     }
 
-    /// Whether a file of that length ends where its list or a transaction does, by its last four bytes. Then no transaction is
-    /// under way, and none was interrupted.
+    /// Bytes of the end that `isClean` looks at.
+    package static let lastByteCount = 12
+
+    /// Whether a file of that length ends with its list or with a whole transaction, by its last bytes: then no transaction is under way,
+    /// and none was interrupted (lib/cyrusdb_skiplist.c, SAFE_TO_APPEND).
     package func isClean(fileByteCount: Int, last: [UInt8]) -> Bool {
-        guard fileByteCount % 4 == 0, fileByteCount >= logStart else { return false }
-        let type = last.reduce(0) { $0 << 8 | UInt32($1) }
-        return fileByteCount == logStart || type == Self.commit || type == Self.nothing
+        guard fileByteCount % 4 == 0, fileByteCount >= logStart, last.count == Self.lastByteCount else { return false }
+        let words = (0..<3).map { word in last[4 * word..<4 * word + 4].reduce(0) { $0 << 8 | UInt32($1) } }
+        if fileByteCount == logStart { return words[2] == Self.end }
+        return words[2] == Self.commit && (words[1] == Self.end || words[0] == Self.delete)
     }
 }

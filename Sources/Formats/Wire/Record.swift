@@ -94,10 +94,10 @@ extension Record {
     /// Bytes of one file's content in one record; a larger content travels in parts.
     package static let contentBytesMax = 16 << 20
     /// Bytes a file may have.
-    /// PATH_MAX.
-    private static let targetBytesMax = 4096
     package static let fileBytesMax = UInt64(1) << 46
     private static let extentCountMax: UInt64 = 1 << 20
+    /// PATH_MAX.
+    private static let targetBytesMax = 4096
 
     package func encode(into writer: inout ByteWriter) {
         writer.write(kind.rawValue)

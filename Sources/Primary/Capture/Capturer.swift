@@ -52,7 +52,7 @@ final class Capturer {
     }
 
     let parts: Parts
-    private let reader: UnitReader
+    let reader: UnitReader
     let shipper: RoundShipper
     let alarm: (StorePath, AlarmCause) -> Void
     private let finder: OwnerFinder
@@ -60,8 +60,6 @@ final class Capturer {
     let mailboxList: StorePath
     var mailboxListPatience = MailboxListPatience()
     let annotations: StorePath
-    /// For mailboxes.db.
-    let mailboxCheck: CyrusCheck
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
     var waitingSeeds: [SeedRequest] = []
@@ -69,7 +67,8 @@ final class Capturer {
     var owners: [StorePath: OwnerFinder.Owner] = [:]
     /// Until this sweep has reported, nobody knows what events did not tell of: no cookie is due before.
     private(set) var awaitedSweep: UInt64? = Sweeper.first
-    private var heldCookies: [UInt64] = []
+    /// Each with the sweep that it waits for.
+    private var heldCookies: [(number: UInt64, sweep: UInt64)] = []
     private var lastCommit = MonotonicTime.now()
     private var wantsDurableCatalogue = false
     /// Found to be gone while the first sweep lists what is there: it may have seen them before.
@@ -107,7 +106,6 @@ final class Capturer {
         finder = OwnerFinder(roots: parts.roots)
         mailboxList = parts.roots.layout.path(of: .mailboxes)
         annotations = parts.roots.layout.path(of: .annotations)
-        mailboxCheck = CyrusCheck(roots: parts.roots, standing: .live(parts.locks), patience: Self.busyWait)
         audit = CaptureAudit(
             roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
@@ -193,7 +191,7 @@ final class Capturer {
             try forgetShippedOrAlarm(path)
         }
         if inbox.wantsDurableCatalogue { (wantsDurableCatalogue, isCommitted) = (true, false) }
-        if let number = awaitedSweep, inbox.sweptThrough >= number { endSweep() }
+        if inbox.sweptThrough > 0 { endSweeps(through: inbox.sweptThrough) }
         for request in inbox.seedRequests { try absorb(request) }
         for request in inbox.checkRequests { audit.begin(request, &dirty) }
         if !inbox.repairs.isEmpty { try absorb(inbox.repairs) }
@@ -211,11 +209,12 @@ final class Capturer {
         for hint in hints { absorb(hint, due: due) }
     }
 
-    /// What it found is dirty: the cookies of before are due after that.
-    private func endSweep() {
+    /// What they found is dirty: the cookies of before are due after that, also if another is out since.
+    private func endSweeps(through swept: UInt64) {
+        for cookie in heldCookies where cookie.sweep <= swept { dirty.note(cookie: cookie.number) }
+        heldCookies.removeAll { $0.sweep <= swept }
+        guard let awaited = awaitedSweep, awaited <= swept else { return }
         awaitedSweep = nil
-        for number in heldCookies { dirty.note(cookie: number) }
-        heldCookies = []
         guard !isGrounded else { return }
         (isGrounded, goneMeanwhile) = (true, [])
         if parts.isCatalogueDurable { return parts.grounded() }
@@ -233,7 +232,11 @@ final class Capturer {
             dirty.hurry { owners[$0] ?? owner == owner }
         case .cookie(let number) where number == awaitedCookie: awaitedCookie = nil
         case .cookie(let number):
-            if awaitedSweep == nil { dirty.note(cookie: number) } else { heldCookies.append(number) }
+            if let awaitedSweep {
+                heldCookies.append((number, awaitedSweep))
+            } else {
+                dirty.note(cookie: number)
+            }
             dirty.hurry { _ in true }
         case .overflow:
             parts.log.warning("inotify's queue overflowed: looking everywhere")

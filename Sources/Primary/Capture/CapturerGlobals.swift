@@ -9,7 +9,7 @@ import Store
 
 extension Capturer {
     /// How long is waited for somebody who is writing, and how often what he writes is looked at.
-    static let busyWait = Duration.milliseconds(30)
+    private static let busyWait = Duration.milliseconds(30)
     private static let busyInterval = Duration.microseconds(500)
 
     /// All but annotations.db.
@@ -18,7 +18,7 @@ extension Capturer {
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         try fetchEvents()
-        try markUntold()
+        try markUntold(round)
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
         // What was read already stays as it was then; if it has changed, it is read again in the next round.
@@ -34,16 +34,25 @@ extension Capturer {
     }
 
     /// Of what events have not told, and a sweep has not found yet, mailboxes.db may name mailboxes: those that are there and were
-    /// never shipped are dirty. When there was no catalogue nobody has been shipped any.
-    private func markUntold() throws {
+    /// never shipped are dirty. In a new catalogue there is no row of anything yet, so that it would be all of them.
+    ///
+    /// Asks the catalogue for each mailbox there is, while a sweep is out or watches lack.
+    private func markUntold(_ round: CaptureRound) throws {
         guard awaitedSweep != nil || !parts.isAllWatched(), isGrounded || parts.isCatalogueDurable,
-            !Simulation.isMutated(.untoldMailboxes)
+            !Simulation.isMutated(.untoldMailboxes),
+            let list = round.capturedGlobals.first(where: { $0.path == mailboxList }),
+            let bytes = try reader.bytes(of: list), let headers = parts.roots.layout.headers(namedIn: bytes)
         else { return }
-        for header in try mailboxCheck.namedHeaders() ?? [] where try parts.catalogue.entry(header) == nil {
-            for root in parts.roots.names
-            where StoreLayout.partition(of: root) == StoreLayout.partition(of: header.root) {
+        for header in headers where try parts.catalogue.entry(header) == nil {
+            guard let partition = StoreLayout.partition(of: header.root) else { continue }
+            for root in parts.roots.layout.mailboxRoots(partition: partition) {
                 guard let directory = StorePath(root: root, path: header.parent.path) else { continue }
-                if try parts.roots.status(of: directory) != nil { dirty.markAll(directory) }
+                do throws(SystemError) {
+                    if try parts.roots.status(of: directory) != nil { dirty.markAll(directory) }
+                } catch {
+                    guard !error.isShortage else { throw error }
+                    alarm(directory, .system(error))
+                }
             }
         }
     }

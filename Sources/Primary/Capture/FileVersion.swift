@@ -63,6 +63,16 @@ struct FileVersion: Sendable {
         SystemError(call: "read", path: path, errno: .busy)
     }
 
+    /// A cache that was made anew may have got the number of an inode that is free; its generation, in the first bytes, is another
+    /// (imap/mailbox.c, mailbox_repack_setup).
+    private static func isOfOneBeginning(
+        _ file: borrowing Descriptor, _ old: PageTable
+    ) throws(SystemError) -> Bool {
+        guard old.byteCount >= PageTable.pageBytes else { return true }
+        let first = PageTable(of: try file.read(at: 0, count: PageTable.pageBytes))
+        return first.leaves.first == old.leaves.first
+    }
+
     /// Nothing if too much changed to be picked out.
     private static func changedPages(
         of file: borrowing Descriptor, _ byteCount: Int, since old: PageTable, appendOnly: Bool
@@ -70,7 +80,7 @@ struct FileVersion: Sendable {
         guard old.byteCount > 0, byteCount - old.byteCount <= changedBytesMax else { return nil }
         var table = PageTable()
         var offset = 0
-        if appendOnly, byteCount >= old.byteCount {
+        if appendOnly, byteCount >= old.byteCount, try isOfOneBeginning(file, old) {
             offset = old.byteCount / PageTable.pageBytes * PageTable.pageBytes
             table = old
             table.keepWholePages()

@@ -10,8 +10,8 @@ import Linux
 enum PoisonGate {
     /// What the other of a mailbox's header and index says.
     enum Companion: Sendable {
-        /// Of an index: the bytes of cyrus.header.
-        case header([UInt8])
+        /// Of an index: the bytes of cyrus.header, and whether the replica has these.
+        case header([UInt8], isShipped: Bool)
         /// Of cyrus.header: its CRC as the index has it.
         case index(headerCRC: UInt32)
         case none
@@ -40,7 +40,9 @@ enum PoisonGate {
         }
     }
 
-    /// Cyrus opens no mailbox whose index says that the header is another (imap/mailbox.c, mailbox_lock_index_internal).
+    /// One that is not its index's is damaged, or a Cyrus died between the two. It stays back until there is another, and the index goes
+    /// on without it: that is of the header which the replica has. Cyrus warns of such a mailbox and serves it (imap/mailbox.c,
+    /// mailbox_lock_index_internal).
     private static func headerFinding(
         _ version: FileVersion, _ companion: Companion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
@@ -66,7 +68,7 @@ enum PoisonGate {
         guard byteCount >= SkiplistHeader.byteCount else { return "cut off within its header" }
         do throws(MalformedBytes) {
             let header = try SkiplistHeader(decoding: try bytes(version, 0..<SkiplistHeader.byteCount, shadow))
-            let last = try bytes(version, byteCount - 4..<byteCount, shadow)
+            let last = try bytes(version, byteCount - SkiplistHeader.lastByteCount..<byteCount, shadow)
             return header.isClean(fileByteCount: byteCount, last: last) ? nil : unclean
         } catch {
             return "\(error)"
@@ -142,7 +144,8 @@ enum PoisonGate {
             guard header.indexByteCount <= version.table.byteCount else {
                 return "\(header.recordCount) records told by its header, room for fewer"
             }
-            if let expected = header.headerFileCRC, expected != 0, case .header(let bytes) = companion,
+            // Of a header that was not shipped, as it stays back, the index tells nothing to the replica.
+            if let expected = header.headerFileCRC, expected != 0, case .header(let bytes, true) = companion,
                 crc32(bytes) != expected
             {
                 return "cyrus.header is not the one it was written with"

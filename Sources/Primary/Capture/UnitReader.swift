@@ -200,7 +200,7 @@ final class UnitReader {
         let entry = try catalogue.entry(path)
         let old = try shadows.table(of: path, shippedAs: entry)
         let (version, why): (FileVersion, String?)
-        do throws(SystemError) {
+        do {
             let isSameFile = entry?.inode == locked.status.inode
             // An index is looked at record by record, so it is read whole unless it is very large.
             let isWhole = wholly || role == .index && locked.status.byteCount <= Int64(FileVersion.wholeBytesMax)
@@ -210,8 +210,7 @@ final class UnitReader {
             // A file that is empty and was never shipped is just being made.
             let isBegun = entry?.digest != nil || version.table.byteCount > 0
             why = isBegun ? try poison(path, role, version, old) : nil
-        } catch {
-            guard error.errno == .busy else { throw error }
+        } catch let error as SystemError where error.errno == .busy {
             return .busy
         }
         if let why {
@@ -233,7 +232,7 @@ final class UnitReader {
 
     private func poison(
         _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?
-    ) throws(SystemError) -> String? {
+    ) throws -> String? {
         let why = try PoisonGate.finding(role, version, since: old, beside: try companion(of: path, role)) {
             (range) throws(SystemError) in try shadows.bytes(of: path, range)
         }
@@ -242,58 +241,70 @@ final class UnitReader {
         return why
     }
 
-    private func companion(of path: StorePath, _ role: FileRole) throws(SystemError) -> PoisonGate.Companion {
+    /// The bytes of a mutable file that was read; nothing if it is none.
+    func bytes(of captured: Captured) throws(SystemError) -> [UInt8]? {
+        guard case .file(let version, _) = captured.found else { return nil }
+        return try version.bytes(0..<version.table.byteCount) { (range) throws(SystemError) in
+            try shadows.bytes(of: captured.path, range)
+        }
+    }
+
+    private func companion(of path: StorePath, _ role: FileRole) throws -> PoisonGate.Companion {
         switch role {
-        case .index: try mailboxHeader(for: path).map { .header($0) } ?? .none
+        case .index: try header(for: path) ?? .none
         case .header: try headerCRC(for: path).map { .index(headerCRC: $0) } ?? .none
         default: .none
         }
     }
 
-    /// Where the mailbox's file of that name may be whose other one is at `path`.
-    private func companions(of path: StorePath, _ name: [UInt8]) throws(SystemError) -> [(StorePath, Directory)] {
-        var found: [(StorePath, Directory)] = []
-        for root in [path.root] + roots.names.filter({ $0 != path.root && RootKind($0).holdsMailboxes }) {
-            guard let directory = StorePath(root: root, path: path.parent.path),
-                let place = try place(directory)
+    /// The mailbox's file of that name whose other one is at `path`: in its own root, or in another of its partition.
+    private func companion(of path: StorePath, _ name: [UInt8]) throws(SystemError) -> (StorePath, Directory)? {
+        let partition = StoreLayout.partition(of: path.root).map { roots.layout.mailboxRoots(partition: $0) } ?? []
+        for root in [path.root] + partition.filter({ $0 != path.root }) {
+            guard let directory = StorePath(root: root, path: path.parent.path), let place = try place(directory),
+                try place.status(of: name) != nil
             else { continue }
-            found.append((directory.appending(name), place))
-        }
-        return found
-    }
-
-    /// The bytes of the cyrus.header that belongs to the index at `path`.
-    private func mailboxHeader(for path: StorePath) throws(SystemError) -> [UInt8]? {
-        for (path, place) in try companions(of: path, Self.headerName) {
-            guard let status = try place.status(of: Self.headerName) else { continue }
-            // Only ever replaced, so a status is a content (imap/mailbox.c, mailbox_commit_header).
-            if let known = headers[path], known.status == status { return known.bytes }
-            do throws(SystemError) {
-                let file = try place.open(Self.headerName, for: .reading)
-                let bytes = try file.readAll(max: 1 << 20)
-                if headers.count >= Self.headersMax { headers = [:] }
-                headers[path] = (try file.status(), bytes)
-                return bytes
-            } catch {
-                guard error.errno == .noEntry else { throw error }
-            }
+            return (directory.appending(name), place)
         }
         return nil
+    }
+
+    /// The cyrus.header that belongs to the index at `path`.
+    private func header(for path: StorePath) throws -> PoisonGate.Companion? {
+        guard let (path, place) = try companion(of: path, Self.headerName),
+            let status = try place.status(of: Self.headerName), let bytes = try headerBytes(path, place, status)
+        else { return nil }
+        let row = try catalogue.entry(path)
+        return .header(bytes, isShipped: row?.digest == nil || row?.stillDescribes(status) == true)
+    }
+
+    /// Only ever replaced, so a status is a content (imap/mailbox.c, mailbox_commit_header).
+    private func headerBytes(
+        _ path: StorePath, _ place: Directory, _ status: FileStatus
+    ) throws(SystemError) -> [UInt8]? {
+        if let known = headers[path], known.status == status { return known.bytes }
+        do throws(SystemError) {
+            let file = try place.open(Self.headerName, for: .reading)
+            let bytes = try file.readAll(max: 1 << 20)
+            if headers.count >= Self.headersMax { headers = [:] }
+            headers[path] = (try file.status(), bytes)
+            return bytes
+        } catch {
+            guard error.errno == .noEntry else { throw error }
+            return nil
+        }
     }
 
     /// The CRC of the cyrus.header at `path` as its index has it; nothing where there is no index that says so, and is sound. Throws
     /// `busy` while somebody writes it.
     private func headerCRC(for path: StorePath) throws(SystemError) -> UInt32? {
-        for (path, place) in try companions(of: path, Self.indexName) where try place.status(of: Self.indexName) != nil
-        {
-            guard let locked = try place.openLocked(Self.indexName, .whole) else {
-                throw SystemError(call: "lock", path: "\(path)", errno: .busy)
-            }
-            let head = try locked.file.read(at: 0, count: IndexHeader.byteCountMax)
-            guard let header = try? IndexHeader(decoding: head), header.isCRCRight else { return nil }  // its own alarm
-            return header.headerFileCRC == 0 ? nil : header.headerFileCRC
+        guard let (path, place) = try companion(of: path, Self.indexName) else { return nil }
+        guard let locked = try place.openLocked(Self.indexName, .whole) else {
+            throw SystemError(call: "lock", path: "\(path)", errno: .busy)
         }
-        return nil
+        let head = try locked.file.read(at: 0, count: IndexHeader.byteCountMax)
+        guard let header = try? IndexHeader(decoding: head), header.isCRCRight else { return nil }  // its own alarm
+        return header.headerFileCRC == 0 ? nil : header.headerFileCRC
     }
 
     private static let headerName = Array("cyrus.header".utf8)

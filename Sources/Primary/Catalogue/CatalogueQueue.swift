@@ -71,11 +71,11 @@ struct CatalogueError: Error, CustomStringConvertible {
         shortage = system.flatMap { $0.isShortage ? $0 : nil }
     }
 
-    /// Nothing if it can be opened by now.
+    /// Nothing if nothing is in the way by now. The database itself is not opened: closing it would drop SQLite's locks of it.
     private static func whyClosed(_ path: String) -> Errno? {
         do throws(SystemError) {
-            try Descriptor.open(path, for: .reading).close()
-            return nil
+            try Descriptor.open("/dev/null", for: .reading).close()
+            return try FileStatus.of(path) == nil ? .noEntry : nil
         } catch {
             return error.errno
         }

@@ -136,16 +136,16 @@ final class Sweeper: Sendable {
     private func statuses(in directory: StorePath) throws(SystemError) -> [(name: [UInt8], status: FileStatus)] {
         guard let place = try parts.roots.directory(directory) else { return [] }
         var found: [(name: [UInt8], status: FileStatus)] = []
+        var hasTooLong = false
         for entry in try place.entries() where StorePath.isName(entry.name) {
-            if parts.roots.isTooLong(directory.appending(entry.name)) {
-                parts.inbox.update { $0.hints.append(.directory(directory)) }
-                continue
-            }
+            if parts.roots.isTooLong(directory.appending(entry.name)) { hasTooLong = true }
             guard parts.roots.isShipped(directory.appending(entry.name)),
                 let status = try place.status(of: entry.name)
             else { continue }
             found.append((entry.name, status))
         }
+        // The capturer tells of those.
+        if hasTooLong { parts.inbox.update { $0.hints.append(.directory(directory)) } }
         return found
     }
 

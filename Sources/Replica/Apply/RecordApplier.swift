@@ -12,8 +12,8 @@ import Synchronization
 /// came after the older position are written again in order, and what comes out is checked at the end (`settle`). That
 /// holds as long as no file changes its shape between: so the applier makes a checkpoint before each batch that replaces
 /// a file by a delta or from parts (`Record.needsCheckpoint`). A second crash during such a replay may leave a file that
-/// `settle` finds wrong: it is sent whole. What is found as it should be is written all the same: the flush before the crash
-/// may have failed, and then the kernel takes for written what is on no disk (fsync(2), ERRORS).
+/// `settle` finds wrong: it is sent whole. What is found as it should be is written all the same, but for what was flushed by
+/// itself: the flush before the crash may have failed, and then the kernel takes for written what is on no disk (fsync(2), ERRORS).
 final class RecordApplier: Sendable {
     private let writer: StoreWriter
     private let layout: StoreLayout
@@ -112,7 +112,9 @@ final class RecordApplier: Sendable {
             guard try writer.table(of: target)?.digest == result, try writer.link(path, to: target, at: sequence) else {
                 let outcome = lacking(path, result, mode, why: "\(target), of which it is another name, is not there")
                 // One that has another name was linked before the crash.
-                if mode == .replay, try writer.status(of: path)?.linkCount == 1 {
+                if mode == .replay, try writer.areOnOneFileSystem(path, target),
+                    try writer.status(of: path)?.linkCount == 1
+                {
                     state.withLock { _ = $0.unlinked.insert(path) }
                 }
                 return outcome

@@ -285,6 +285,11 @@ final class StoreWriter: Sendable {
         return true
     }
 
+    /// Whether one can be another name of a file of the other.
+    func areOnOneFileSystem(_ one: StorePath, _ other: StorePath) throws(SystemError) -> Bool {
+        try root(of: one).descriptor.status().device == root(of: other).descriptor.status().device
+    }
+
     private func metadata(of file: borrowing Descriptor) throws(SystemError) -> Metadata {
         let status = try file.status()
         return Metadata(
@@ -309,6 +314,11 @@ final class StoreWriter: Sendable {
             return true
         }
         if here.inode == there.inode, here.device == there.device { return true }
+        // A copy, as it was made before.
+        if here.device != there.device, here.kind == .file, try table(of: path) == table(of: target) {
+            try setMetadata(of: try root.open(path.path, for: .reading), try metadata(of: try open(target)))
+            return true
+        }
         try remove(path, at: sequence)
         let name = newName()
         try targetRoot.link(target.path, to: name, in: root)

@@ -60,13 +60,6 @@ package final class CyrusCheck: Sendable {
         return try store.verdict()
     }
 
-    /// Where the headers are of all mailboxes that mailboxes.db names and that have files here; nothing while it is being written, or if
-    /// it cannot be read.
-    package func namedHeaders() throws(SystemError) -> [StorePath]? {
-        guard let list = try MailboxList.read(self) else { return nil }
-        return list.live.compactMap { list.place($0.name, $0.entry)?.file(.header, layout) }
-    }
-
     // MARK: stillness
 
     /// What `body` gives while nobody writes the mailboxes of `users`; nothing if somebody always did. `body` must be

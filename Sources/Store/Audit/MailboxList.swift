@@ -1,4 +1,4 @@
-import Formats
+package import Formats
 import Linux
 
 /// mailboxes.db as it was at one moment.
@@ -37,7 +37,7 @@ struct MailboxList: Sendable {
         case bytes([UInt8], FileStatus)
     }
 
-    private static func decoded(_ bytes: [UInt8], _ path: StorePath, _ rules: StoreRules) -> MailboxList? {
+    fileprivate static func decoded(_ bytes: [UInt8], _ path: StorePath, _ rules: StoreRules) -> MailboxList? {
         guard !bytes.isEmpty else { return nil }
         // `DatabaseCheck` tells why.
         return try? MailboxList(bytes, kind: rules.engines[.mailboxes], path: path, rules: rules.paths)
@@ -89,6 +89,14 @@ struct MailboxList: Sendable {
         if other.folderModseq != entry.folderModseq { return "its two entries differ in foldermodseq" }
         if other.acl != entry.acl { return "its two entries differ in rights" }
         return nil
+    }
+}
+
+extension StoreLayout {
+    /// Where the headers are of all mailboxes that have files here, by the `bytes` of mailboxes.db; nothing if it cannot be read.
+    package func headers(namedIn bytes: [UInt8]) -> [StorePath]? {
+        guard let list = MailboxList.decoded(bytes, path(of: .mailboxes), rules) else { return nil }
+        return list.live.compactMap { list.place($0.name, $0.entry)?.file(.header, self) }
     }
 }
 

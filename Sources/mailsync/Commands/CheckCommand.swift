@@ -78,7 +78,7 @@ struct HostCheck {
             if let key, key.mode & 0o077 != 0 {
                 problem("\(state.path)/key.pem: others may read it", mend: "chmod 600 \(state.path)/key.pem")
             }
-            if let directory = try FileStatus.of(state.path), directory.mode & 0o007 != 0 {
+            if let directory = try FileStatus.of(state.path, followingLinks: true), directory.mode & 0o007 != 0 {
                 problem(
                     "state: \(state.path): everybody may look into it, and mail is in its journal and quarantine",
                     mend: "chmod 700 \(state.path)")

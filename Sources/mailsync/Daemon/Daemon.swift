@@ -145,8 +145,8 @@ final class Daemon: Sendable {
                 do { try await serveReplica() } catch {
                     if endPromotion(error) { continue }
                     guard isStopping.withLock({ $0 }), (error as? SystemError)?.isShortage == true else { throw error }
-                    // It was told when it paused. All is in the journal, and is applied at the next start.
-                    return
+                    // All is in the journal, and is applied at the next start.
+                    return log.warning("stopped before all was applied: \(error)")
                 }
             }
             promote()

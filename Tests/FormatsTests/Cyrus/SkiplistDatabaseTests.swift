@@ -27,7 +27,7 @@ import Testing
     /// Which the end alone tells, without the log between.
     private func isClean(_ bytes: [UInt8]) throws -> Bool {
         try SkiplistHeader(decoding: Array(bytes.prefix(SkiplistHeader.byteCount)))
-            .isClean(fileByteCount: bytes.count, last: bytes.suffix(4))
+            .isClean(fileByteCount: bytes.count, last: bytes.suffix(SkiplistHeader.lastByteCount))
     }
 
     @Test func `a file ends with a transaction or with its list`() throws {
@@ -35,7 +35,9 @@ import Testing
         let database = try SkiplistDatabase(bytes)
         #expect(try isClean(bytes))
         #expect(try isClean(Array(bytes[..<database.header.logStart])))
-        #expect(try isClean(bytes + [0, 0, 0, 0]))
+        #expect(try !isClean(bytes + [0, 0, 0, 0]))
+        #expect(try !isClean(bytes + [0, 0, 0, 255]))
+        #expect(try isClean(bytes + [0, 0, 0, 4, 0, 0, 0, 144, 0, 0, 0, 255]))
         #expect(try !isClean(bytes.dropLast()))
         #expect(try !isClean(bytes.dropLast(4)))
         #expect(try !isClean(Array(bytes[..<(database.header.logStart - 4)])))

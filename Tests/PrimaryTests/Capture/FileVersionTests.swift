@@ -48,6 +48,18 @@ import Testing
         #expect(try bytes(version, over: old) == new)
     }
 
+    /// The number of its inode is that of the one before, as it was free.
+    @Test func `a cache that was made anew is read from its beginning`() throws {
+        let old = content(3 * page + 10)
+        var new = old + content(50, seed: 2)
+        new[3] ^= 1
+        new[page + 1] ^= 1
+        try directory.put(new, at: "f")
+        let version = try FileVersion.read(directory, "f", old: PageTable(of: old), appendOnly: true)
+        #expect(pages(version) == [0, 1, 3])
+        #expect(version.table == PageTable(of: new))
+    }
+
     @Test func `an unchanged file holds nothing`() throws {
         let old = content(3 * page)
         try directory.put(old, at: "f")

@@ -1,6 +1,7 @@
 import Digests
 import Formats
 import Linux
+import Scratch
 import Testing
 
 @testable import Replica
@@ -25,6 +26,28 @@ import Testing
     private func quarantined() throws -> [String] {
         try store.tree(["state/quarantine"]).filter { !$0.value.hasPrefix("directory") }.keys
             .map { String($0.dropFirst("state/quarantine/".count)) }.sorted()
+    }
+
+    // MARK: - links
+
+    /// A replay, or a seed over a copy, does it again.
+    @Test func `where no link can be a copy is made, once`() throws {
+        let other = TemporaryDirectory(in: "/dev/shm")
+        let store = try TemporaryStore(sieve: other.path)
+        let writer = try store.writer()
+        let (target, path) = (StorePath(mail, "d/1."), StorePath(.sieve, "e/2."))
+        guard try !writer.areOnOneFileSystem(target, path) else {
+            return print("/tmp and /dev/shm are one file system")
+        }
+        try writer.replace(target, .usual, at: sequence) { try $0.write(utf8("both"), at: 0) }
+        #expect(try writer.link(path, to: target, at: sequence))
+        let copy = try #require(try writer.status(of: path))
+        #expect(try other.bytes("e/2.") == utf8("both"))
+        #expect(try copy.mtimeNanoseconds == writer.status(of: target)?.mtimeNanoseconds)
+        #expect(try writer.link(path, to: target, at: sequence))
+        #expect(try writer.status(of: path)?.inode == copy.inode)
+        #expect(try !writer.link(path, to: StorePath(mail, "none"), at: sequence))
+        #expect(try store.tree(["state/quarantine"]).filter { !$0.value.hasPrefix("directory") }.isEmpty)
     }
 
     // MARK: - never out of a root
