@@ -355,6 +355,7 @@ package final class Replica: Sendable {
             // From the first file on this is an earlier copy, and not before.
             let user = SeedUser(
                 hello: hello, writer: writer, layout: layout, shared: shared, log: log,
+                unflushed: try UnflushedSeed(in: options.state),
                 willWrite: { [record, writer, state = options.state] () throws(SystemError) in
                     try record.save(in: state)
                     try writer.known.save(in: state)

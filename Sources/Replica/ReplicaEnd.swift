@@ -61,7 +61,7 @@ package struct ReplicaEnd: Sendable {
 
     /// After that: nothing is there of the replica but its journal, which goes on.
     package static func forgetReplica(in state: String) throws(SystemError) {
-        try remove(["replica", "seeded", "awaited", "held"], in: state)
+        try remove(["replica", "seeded", "awaited", "held", "unflushed"], in: state)
     }
 
     private static func remove(_ names: [String], in state: String) throws(SystemError) {

@@ -80,7 +80,7 @@ final class RecordApplier: Sendable {
             guard table.digest == result else { return .needsWhole(why: "the bytes are not what they are said to be") }
             if purpose != .log || isMessage(path), try writer.create(path, metadata, bytes) { break }
             if try isThere(path, table) {
-                if mode == .replay { try writer.rewrite(path, bytes) }
+                if mode == .replay { try writer.rewrite(path) }
                 _ = try writer.setMetadata(path, metadata)
             } else {
                 let isTorn = try mode == .replay && isBeginning(of: bytes, path)

@@ -206,9 +206,16 @@ final class StoreWriter: Sendable {
         }
     }
 
-    /// Writes the bytes that a file has once more, so that they are flushed.
-    func rewrite(_ path: StorePath, _ bytes: [UInt8]) throws(SystemError) {
-        try root(of: path).open(path.path, for: .updating).write(bytes, at: 0)
+    /// Writes the bytes that a file has once more, so that they are flushed. Its times stay.
+    func rewrite(_ path: StorePath) throws(SystemError) {
+        let file = try root(of: path).open(path.path, for: .updating)
+        let mtime = try file.status().mtimeNanoseconds
+        var offset: Int64 = 0
+        try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+            try file.write(piece, at: offset)
+            offset += Int64(piece.count)
+        }
+        try file.setTimes(mtimeNanoseconds: mtime)
     }
 
     /// Writes `extents` over what is there and makes the file `byteCount` long. What is at offset 0 goes last: in Cyrus's

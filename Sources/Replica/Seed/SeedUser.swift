@@ -62,6 +62,7 @@ final class SeedUser: LinkUser {
     private let welcome = Mutex<Welcome?>(nil)
     private let refusal = Mutex<(Refusal, String)?>(nil)
     private let heap = Mutex(HeapTrimming())
+    private let unflushed: UnflushedSeed
     private let ended: @Sendable (End) -> Void
     /// Called before the first change of the store.
     private let willWrite: @Sendable () throws(SystemError) -> Void
@@ -75,9 +76,11 @@ final class SeedUser: LinkUser {
 
     init(
         hello: Hello, writer: StoreWriter, layout: StoreLayout, shared: SharedReplica, log: Logger,
+        unflushed: UnflushedSeed,
         willWrite: @escaping @Sendable () throws(SystemError) -> Void, ended: @escaping @Sendable (End) -> Void
     ) {
         self.hello = hello
+        self.unflushed = unflushed
         self.willWrite = willWrite
         self.writer = writer
         self.layout = layout
@@ -316,6 +319,7 @@ final class SeedUser: LinkUser {
         else {
             return .nothing
         }
+        if unflushed.isNoted { try writer.rewrite(path) }
         let isMessage = layout.isMessage(path)
         guard !isMessage, status.byteCount >= Self.signatureBytesMin else { return .content(table.digest) }
         let file = try writer.open(path)
@@ -339,7 +343,13 @@ final class SeedUser: LinkUser {
                 why: "the seed is not what was sent: \(count) files of \(end.fileCount), manifest \(manifest) "
                     + "instead of \(end.manifest)")
         }
-        try writer.flush()
+        do {
+            try writer.flush()
+        } catch {
+            try unflushed.note()
+            throw error
+        }
+        try unflushed.forget()
     }
 }
 

@@ -92,7 +92,7 @@ struct InitCommand: ParsableCommand {
         let missed = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.hasPrefix("missed-") }
         for name in missed + [
             "journal", "shadow", "catalogue", "catalogue-wal", "catalogue-shm", "slots", "replica", "seeded", "awaited",
-            "held", "log-start", "scrub",
+            "held", "log-start", "scrub", "unflushed",
         ] {
             let item = path + "/" + name
             if FileManager.default.fileExists(atPath: item) { try FileManager.default.removeItem(atPath: item) }
