@@ -121,7 +121,7 @@ class Power(PairGroup):
     # ---- the primary
     @scenario('the primary loses power under its state: journal and catalogue recover, the replica goes on')
     def primary(self):
-        pair = self.make(users=range(6), wired=True, settings={'sweep_period': DAY, 'journal_max': '256M'})    # the disk is small
+        pair = self.make(users=range(6), wired=True, settings={'sweep_period': DAY})
         with self.disk_at(pair.p.state) as d:
             pair.start()
             changes = 0
