@@ -7,8 +7,11 @@ package struct Errno: RawRepresentable, Hashable, Sendable {
 
     package init(rawValue: CInt) { self.rawValue = rawValue }
 
-    /// Of the C call this thread made last; any other call may overwrite it, so read it at once.
-    static var current: Errno { Errno(rawValue: Glibc.errno) }
+    /// Of the C call that failed last in this thread; any other call may overwrite it, so read it at once.
+    package static var current: Errno {
+        get { Errno(rawValue: Glibc.errno) }
+        set { Glibc.errno = newValue.rawValue }
+    }
 
     /// ENOENT
     package static let noEntry = Errno(rawValue: ENOENT)

@@ -59,9 +59,7 @@ struct StateDirectory: Sendable {
     }
 
     /// A primary that was replaced can do nothing but become the other one's replica.
-    static func fencedReason(_ epoch: Epoch) -> String {
-        "this primary was replaced: epoch \(epoch) was promoted elsewhere"
-    }
+    static func fencedReason(_ epoch: Epoch) -> String { FencedUser.reason(epoch) }
 
     static let fencedHint =
         "leave Cyrus stopped here; \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica"

@@ -50,7 +50,7 @@ private let outside: [String: Set<String>] = [
         "Crypto", "Foundation", "Logging", "NIOCore", "NIOPosix", "NIOSSL", "NIOTLS", "SwiftASN1", "Synchronization",
         "X509",
     ],
-    "Primary": ["Foundation", "GRDB", "GRDBSQLite", "Glibc", "Logging", "Synchronization"],
+    "Primary": ["Foundation", "GRDB", "GRDBSQLite", "Logging", "Synchronization"],
     "Replica": ["Logging", "Synchronization"],
     "mailsync": ["ArgumentParser", "Foundation", "Logging", "Synchronization"],
 ]

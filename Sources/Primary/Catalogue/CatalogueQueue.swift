@@ -1,6 +1,5 @@
 import GRDB
 import GRDBSQLite
-import Glibc
 import Linux
 
 /// A connection to a database, whose errors name the file and what the kernel said of it.
@@ -39,13 +38,13 @@ struct CatalogueQueue: Sendable {
         _ path: String, _ database: Database, _ body: (Database) throws -> Result
     ) throws -> Result {
         // SQLite keeps no number for a commit that failed; the kernel's is the thread's until another call fails.
-        errno = 0
+        Errno.current = Errno(rawValue: 0)
         do {
             return try body(database)
         } catch let error as DatabaseError {
-            let last = Glibc.errno
+            let last = Errno.current
             let kept = database.sqliteConnection.map { sqlite3_system_errno($0) } ?? 0
-            throw CatalogueError(path, error, Errno(rawValue: kept != 0 ? kept : last))
+            throw CatalogueError(path, error, kept != 0 ? Errno(rawValue: kept) : last)
         }
     }
 }

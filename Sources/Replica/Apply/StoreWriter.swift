@@ -210,12 +210,18 @@ final class StoreWriter: Sendable {
     func rewrite(_ path: StorePath) throws(SystemError) {
         let file = try root(of: path).open(path.path, for: .updating)
         let mtime = try file.status().mtimeNanoseconds
+        try Self.copy(file, to: file)
+        try file.setTimes(mtimeNanoseconds: mtime)
+    }
+
+    private static func copy(
+        _ source: borrowing Descriptor, to target: borrowing Descriptor
+    ) throws(SystemError) {
         var offset: Int64 = 0
-        try file.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
-            try file.write(piece, at: offset)
+        try source.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+            try target.write(piece, at: offset)
             offset += Int64(piece.count)
         }
-        try file.setTimes(mtimeNanoseconds: mtime)
     }
 
     /// Writes `extents` over what is there and makes the file `byteCount` long. What is at offset 0 goes last: in Cyrus's
@@ -282,13 +288,7 @@ final class StoreWriter: Sendable {
             }
         }
         let source = try open(target)
-        try replace(path, try metadata(of: source), at: sequence, .quarantined) { copy in
-            var offset: Int64 = 0
-            try source.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
-                try copy.write(piece, at: offset)
-                offset += Int64(piece.count)
-            }
-        }
+        try replace(path, try metadata(of: source), at: sequence, .quarantined) { try Self.copy(source, to: $0) }
         return true
     }
 

@@ -34,10 +34,15 @@ package final class FencedUser: LinkUser {
 
     package init(by epoch: Epoch) { self.epoch = epoch }
 
+    /// To the operator and to the replicas.
+    package static func reason(_ epoch: Epoch) -> String {
+        "this primary was replaced: epoch \(epoch) was promoted elsewhere"
+    }
+
     package func linkOpened(_ link: Link) {}
 
     package func link(_ link: Link, received message: Message) {
-        link.refuse(.fenced, "this primary was replaced: epoch \(epoch) was promoted elsewhere")
+        link.refuse(.fenced, Self.reason(epoch))
     }
 
     package func linkBecameWritable(_ link: Link) {}
