@@ -128,7 +128,8 @@ package final class Primary: Sendable {
                 }
             }
         }
-        try catalogue.commit(at: journal.flushed.position)
+        // Durably: what a host that loses power again and again ships anew is of its last life only.
+        try catalogue.commit(at: journal.flushed.position, durably: true)
     }
 
     // MARK: - running

@@ -160,18 +160,18 @@ class Pair:
             raise Failure(f'{side.name}: {shlex.join(map(str, argv[1:]))}: exit {done.returncode}: {said(done.stderr + done.stdout)}')
         return done
 
-    def background(self, side, subcommand, *arguments, under=()):
+    def background(self, side, subcommand, *arguments, under=(), run_as=None):
         with open(side.log, 'ab') as log:
             return subprocess.Popen([*under, *self.argv(side, subcommand, *arguments)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd='/',
-                                    env=self.environment(side), start_new_session=True, **self._account())
+                                    env=self.environment(side), start_new_session=True, **self._account(run_as))
 
     def side(self, which):
         return which if isinstance(which, Side) else self.p if which == 'p' else self.r
 
-    def start_daemon(self, which, patience=30, under=()):
-        """returns when the daemon answers; `under` goes before its command line"""
+    def start_daemon(self, which, patience=30, under=(), run_as=None):
+        """returns when the daemon answers; `under`, which `run_as` begins with, goes before its command line"""
         s = self.side(which)
-        s.daemon = self.background(s, 'run', under=under)
+        s.daemon = self.background(s, 'run', under=under, run_as=run_as)
 
         def answers():
             if s.daemon.poll() is not None:

@@ -138,7 +138,8 @@ struct RecordEncoder {
         let (result, whole) = try message.content()
         let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result, attributes: attributes))
         if status.linkCount > 1 { if shippedNow[status.inode] == nil { shippedNow[status.inode] = (path, result) } }
-        if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == status.byteCount,
+        // A row that the log was replayed to knows the content, and nothing of the file.
+        if let entry, entry.kind == .file, entry.digest == result,
             try isNameOfSameFiles(path, entry, status, shippedNow)
         {
             let sameMetadata = entry.stillDescribes(status, asMessage: true) && entry.has(attributes)
@@ -195,10 +196,11 @@ struct RecordEncoder {
         _ path: StorePath, _ entry: CatalogueEntry, _ status: FileStatus,
         _ shippedNow: [UInt64: (path: StorePath, digest: Digest)]
     ) throws -> Bool {
-        guard entry.inode != status.inode, entry.inode != 0, let digest = entry.digest else { return true }
+        guard entry.inode != status.inode, let digest = entry.digest else { return true }
         if try linkTarget(of: path, status, digest, shippedNow) != nil { return false }
-        return try !catalogue.paths(ofInode: entry.inode).contains { other in
-            try other != path && catalogue.entry(other)?.digest == digest
-        }
+        return try entry.inode == 0
+            || !catalogue.paths(ofInode: entry.inode).contains { other in
+                try other != path && catalogue.entry(other)?.digest == digest
+            }
     }
 }

@@ -220,9 +220,9 @@ final class Daemon: Sendable {
             group.addTask { try await primary.run() }
             group.addTask {
                 while true {
-                    try await Task.sleep(for: .seconds(5))
                     try primary.checkRoots()
                     try primary.trim()
+                    try await Task.sleep(for: .seconds(5))
                     self.lastShortage.withLock { $0 = nil }
                     self.shortageTold.withLock { $0 = nil }
                 }

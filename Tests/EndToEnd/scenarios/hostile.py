@@ -6,6 +6,7 @@ import random
 import shutil
 import socket
 import struct
+import subprocess
 import time
 
 import peer
@@ -17,6 +18,8 @@ from runner import Skip, scenario
 from .common import PairGroup
 
 MIB = 1 << 20
+OWN = processes.account(OWNER)
+PACKAGING = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../../packaging')
 
 
 def resident(process):
@@ -298,6 +301,51 @@ class Hostile(PairGroup):
 
 class Confinement(PairGroup):
     """confinement"""
+
+    @scenario('what the units of packaging leave to either daemon is enough for it, and no more than its own')
+    def units(self):
+        pair = self.make(users=range(4)).start()
+        for side, files in (pair.p, ['mailsync@.service', 'primary.conf']), (pair.r, ['mailsync@.service']):
+            pair.stop_daemon(side)
+            pair.start_daemon(side, under=self.unit(side, files), run_as='root')
+        gone = f"{pair.p.roots['partition-default']}/gone"
+        pair.p.cyrus.own_directory(gone, 0o700)
+        with pair.load(seed=self.run.seed, clients=2, rate=80):
+            self.watch(2)
+        with open(gone + '/kept', 'w') as f:
+            f.write('by the quarantine, on another mount')
+        pair.p.cyrus.own(gone + '/kept')
+        pair.wait_now()
+        shutil.rmtree(gone)
+        pair.compare_trees()
+        if '/gone/kept' not in pair.command(pair.r, 'quarantine', 'list', '--config', pair.r.config, bare=True).stdout:
+            raise Failure('what was removed is not in the quarantine')
+        for side, place, may in [(pair.p, x, False) for x in pair.p.roots.values()] + [(pair.r, self.where, False), (pair.r, pair.r.state, True)]:
+            tried = subprocess.run(['nsenter', '-t', str(side.daemon.pid), '-m', '-S', str(OWN['user']), '-G', str(OWN['group']),
+                                    'touch', place + '/tried'],
+                                   capture_output=True, text=True)
+            if may != (tried.returncode == 0) or not may and 'Read-only' not in tried.stderr:
+                raise Failure(f'{side.name}: a file in {place}: {tried.stderr or "can be made"}')
+
+    def unit(self, side, files):
+        """before a daemon's command line: it may write what these files of packaging let it, where Debian's paths are this side's; each is a mount
+        of its own, as systemd makes them"""
+        at = {k: [] for k in ('/var/lib/cyrus', '/var/spool/cyrus', '/var/spool/sieve', '/run/cyrus')}     # the lab's locks are in the first
+        for name, root in side.roots.items():
+            at['/var/spool/cyrus' if 'partition' in name else '/var/spool/sieve' if name == 'sievedir' else '/var/lib/cyrus'].append(root)
+        said = {}
+        for name in files:
+            with open(os.path.join(PACKAGING, name)) as f:
+                for key, value in (x.strip().split('=', 1) for x in f if '=' in x and not x.startswith('#')):
+                    said[key] = said.get(key, []) + value.split() if value else []
+        if said['ProtectSystem'] != ['strict'] or said['StateDirectory'] != ['mailsync/%i']:
+            raise Failure(f'the unit is not what this test knows: {said}')
+        writable, readable = ([r for path in said.get(key, []) for r in at[path.lstrip('-')]] for key in ('ReadWritePaths', 'ReadOnlyPaths'))
+        script = ['set -e', 'export PATH=$PATH:/usr/sbin:/sbin', 'on=$(findmnt -nT "$1" -o TARGET)', 'shift']
+        script += [f'mount --bind {x} {x}' for x in [side.state, *writable, *readable]]
+        script += [f'mount -o remount,bind,ro {x}' for x in [*readable, '"$on"', '/']]
+        drop = f'exec setpriv --reuid {OWN["user"]} --regid {OWN["group"]} --init-groups "$@"'
+        return ['unshare', '-m', '--propagation', 'private', 'sh', '-c', '\n'.join([*script, drop]), 'sh', self.where]
 
     def astray(self, side, name):
         """the daemon's own directory `name` leads to one that is no part of what it may write"""

@@ -137,7 +137,10 @@ class Power(PairGroup):
                 changes += b.summary['operations']
                 self.judge()
                 self.went_on()
-        return f'{self.cuts} cuts, {changes} changes'
+            kept, store = (size_of(pair.p.state + '/journal'), size_of(*pair.p.roots.values()))
+            if kept > 3 * store + (64 << 20):
+                raise Failure(f'{kept >> 20} MB of log are kept, of a store of {store >> 20} MB: each start ships anew what was shipped')
+        return f'{self.cuts} cuts, {changes} changes; {kept >> 20} MB of log kept, of a store of {store >> 20} MB'
 
     def went_on(self):
         """the replica followed the log; it was not seeded again"""
@@ -145,6 +148,11 @@ class Power(PairGroup):
             bad = [x.strip() for x in f if 'comparing with the primary' in x or 'refused' in x or 'Fatal' in x]
         if bad:
             raise Failure('\n'.join(['the replica could not go on with the log'] + bad[:4]))
+
+
+def size_of(*trees):
+    """bytes of all files below"""
+    return sum(os.lstat(os.path.join(at, x)).st_size for tree in trees for at, _, files in os.walk(tree) for x in files)
 
 
 def idents(roots):

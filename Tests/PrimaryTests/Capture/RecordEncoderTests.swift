@@ -277,6 +277,15 @@ import Testing
         #expect(alarms.isEmpty)
     }
 
+    @Test func `of a message of which only the log tells the metadata are told again, not the content`() throws {
+        let bytes = utf8("Subject: x\r\n\r\nx\r\n")
+        try put(bytes, "1.")
+        let digest = PageTable.digest(of: bytes)
+        try catalogue.set(path("1."), CatalogueEntry(shipped: digest, kind: .file))
+        #expect(try shipMessage("1.") == [Record(path("1."), .metadata(try metadata("1."), result: digest))])
+        #expect(try shipMessage("1.") == [])
+    }
+
     @Test func `a message that has another name than the replica knows of is a link to the one it knows`() throws {
         let root = try Directory(directory("mail"))
         try put(utf8("Subject: x\r\n\r\nx\r\n"), "1.")
