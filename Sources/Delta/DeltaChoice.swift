@@ -36,16 +36,19 @@ package enum DeltaChoice: Equatable, Sendable {
     /// What an extent's offset and length cost, about.
     static let extentHeadBytes = 8
 
-    /// The smallest way from `old` to `new`; the tables must be of what the readers give.
+    /// The smallest way from `old` to `new`; the tables must be of what the readers give. What has more than `payloadBytesMax` to
+    /// carry is `.whole`, and never in memory.
     package static func smallest(
-        from old: PageTable, to new: PageTable, oldBytes: RangeReader, newBytes: RangeReader
+        from old: PageTable, to new: PageTable, payloadBytesMax: Int = .max, oldBytes: RangeReader,
+        newBytes: RangeReader
     ) throws(DeltaError) -> DeltaChoice {
         let pages = new.changedPages(against: old)
         guard !pages.isEmpty || old.byteCount != new.byteCount else { return .same }
         let extents = try Extents.between(
             oldBytes: old.byteCount, newBytes: new.byteCount, pages: pages, old: oldBytes, new: newBytes)
         let inPlace =
-            Double(cost(of: extents)) < Double(new.byteCount) * wholeShareMin ? DeltaChoice.extents(extents) : .whole
+            Double(cost(of: extents)) < Double(new.byteCount) * wholeShareMin
+                && Extents.payloadBytes(extents) <= payloadBytesMax ? DeltaChoice.extents(extents) : .whole
         guard new.byteCount >= deltaFileBytesMin, old.byteCount >= deltaFileBytesMin,
             Double(cost(of: extents)) > Double(new.byteCount) * extentsShareMax
         else { return inPlace }
@@ -54,7 +57,7 @@ package enum DeltaChoice: Equatable, Sendable {
             byteCount: old.byteCount, blockBytes: localBlockBytes(forFileBytes: old.byteCount), old: oldBytes)
         let loaded = try LoadedSignature.load(signature)
         guard try hasMuchInCommon(loaded, byteCount: new.byteCount, new: newBytes) else { return inPlace }
-        let bytesMax = min(Int(Double(new.byteCount) * deltaShareMax), cost(of: extents))
+        let bytesMax = min(Int(Double(new.byteCount) * deltaShareMax), cost(of: extents), payloadBytesMax)
         guard
             let delta = try RsyncDelta.encode(
                 loaded, byteCount: new.byteCount, deltaBytesMax: bytesMax, new: newBytes)

@@ -86,6 +86,20 @@ import Testing
         }
     }
 
+    @Test(arguments: [0, 3]) func `what would carry more than it may is sent whole`(_ moved: Int) throws {
+        var random = SeededGenerator(seed: 9)
+        let old = random.bytes(100_000)
+        // In place, or moved; both need 10,000 bytes.
+        let new = random.bytes(moved) + random.bytes(10_000) + old[10_000...]
+        func choice(_ payloadBytesMax: Int) throws -> DeltaChoice {
+            try .smallest(
+                from: PageTable(of: old), to: PageTable(of: new), payloadBytesMax: payloadBytesMax,
+                oldBytes: { Array(old[$0]) }, newBytes: { Array(new[$0]) })
+        }
+        #expect(try choice(16_000) != .whole)
+        #expect(try choice(8_000) == .whole)
+    }
+
     @Test func `a small file is never sent as a delta`() throws {
         var random = SeededGenerator(seed: 8)
         let old = random.bytes(10_000)

@@ -14,105 +14,97 @@ struct RecordEncoder {
 
     private static let partBytes = 8 << 20
 
-    struct Encoded {
-        var records: [Record] = []
-        var shipped: Shipped
-    }
-
-    /// `shippedNow` has the files of this round by inode, for hard links. Nothing where nothing is to be told.
+    /// What is to be noted once the records that `add` got are in the journal. Nothing where nothing is to be told, or noted.
+    ///
+    /// `linkTargets` has the files of this round by inode, for hard links. `add` is called as the content is read: what throws may have
+    /// added parts, which are nothing without the record that names them.
     func encode(
-        _ captured: Captured, linkTargets shippedNow: inout [UInt64: (path: StorePath, digest: Digest)]
-    ) throws -> Encoded? {
+        _ captured: Captured, linkTargets shippedNow: inout [UInt64: (path: StorePath, digest: Digest)],
+        add: (Record) throws -> Void
+    ) throws -> Shipped? {
         let path = captured.path
         let entry = try catalogue.entry(path)
         switch captured.found {
         case .nothing:
             guard entry != nil else { return nil }
-            return Encoded(records: [Record(path, .remove)], shipped: Shipped(path: path, entry: nil))
+            try add(Record(path, .remove))
+            return Shipped(path: path, entry: nil)
         case .directory(let status):
             let now = CatalogueEntry(status, digest: nil)
             if let entry, entry.kind == .directory, entry.stillDescribes(status) { return nil }
-            return Encoded(
-                records: [Record(path, .directory(roots.metadata(status)))], shipped: Shipped(path: path, entry: now))
+            try add(Record(path, .directory(roots.metadata(status))))
+            return Shipped(path: path, entry: now)
         case .symlink(let target, let status):
             let now = CatalogueEntry(status, digest: Digest(of: target))
             if let entry, entry.stillDescribes(status), entry.digest ?? now.digest == now.digest { return nil }
-            let record = Record(path, .symlink(roots.metadata(status), target: target))
-            return Encoded(records: [record], shipped: Shipped(path: path, entry: now))
+            try add(Record(path, .symlink(roots.metadata(status), target: target)))
+            return Shipped(path: path, entry: now)
         case .file(let version, let old):
-            return try encode(path, version, old, entry)
+            return try encode(path, version, old, entry, add)
         case .message(let message):
-            return try encode(path, message, entry, &shippedNow)
+            return try encode(path, message, entry, &shippedNow, add)
         }
     }
 
     // MARK: - files that change
 
     private func encode(
-        _ path: StorePath, _ version: FileVersion, _ old: PageTable?, _ entry: CatalogueEntry?
-    ) throws -> Encoded? {
+        _ path: StorePath, _ version: FileVersion, _ old: PageTable?, _ entry: CatalogueEntry?,
+        _ add: (Record) throws -> Void
+    ) throws -> Shipped? {
         let result = version.table.digest
         let metadata = roots.metadata(version.status, attributes: version.attributes)
         var shipped = Shipped(
             path: path, entry: CatalogueEntry(version.status, digest: result, attributes: version.attributes))
-        if let entry, entry.kind == .file, entry.digest == result, entry.byteCount == version.status.byteCount {
+        if version.table.byteCount >= ShadowStore.fileBytesMin, old?.digest != result {
+            shipped.shadow = (version, old)
+        }
+        if let entry, entry.kind == .file, entry.digest == result {
             let sameMetadata =
                 entry.mode == version.status.mode && entry.owner == version.status.owner
                 && entry.group == version.status.group && entry.mtimeNanoseconds == version.status.mtimeNanoseconds
                 && entry.has(version.attributes)
-            let records = sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))]
-            return Encoded(records: records, shipped: shipped)
+            if !sameMetadata { try add(Record(path, .metadata(metadata, result: result))) }
+            return shipped
         }
-        if version.table.byteCount >= ShadowStore.fileBytesMin { shipped.shadow = (version, old) }
         // A row from the first start, before there was a replica: whoever is seeded gets the file as it is.
         if let entry, entry.digest == nil, entry.stillDescribes(version.status) {
-            return Encoded(records: [], shipped: shipped)
+            return shipped
         }
-        let records = try contentRecords(path, version, old, metadata)
-        return Encoded(records: records, shipped: shipped)
+        try addContent(path, version, old, metadata, add)
+        return shipped
     }
 
-    private func contentRecords(
-        _ path: StorePath, _ version: FileVersion, _ old: PageTable?, _ metadata: Metadata
-    ) throws -> [Record] {
+    private func addContent(
+        _ path: StorePath, _ version: FileVersion, _ old: PageTable?, _ metadata: Metadata,
+        _ add: (Record) throws -> Void
+    ) throws {
         let result = version.table.digest
         let byteCount = version.table.byteCount
         let read = { (range: Range<Int>) throws(SystemError) -> [UInt8] in
             try version.bytes(range) { (page) throws(SystemError) in try shadows.bytes(of: path, page) }
         }
-        guard let old else { return try wholeRecords(path, metadata, result, byteCount, read) }
+        guard let old else { return try Self.addWhole(path, metadata, result, byteCount, read, add) }
         let choice = try DeltaChoice.smallest(
-            from: old, to: version.table, oldBytes: { try shadows.bytes(of: path, $0) }, newBytes: { try read($0) })
+            from: old, to: version.table, payloadBytesMax: Record.contentBytesMax,
+            oldBytes: { try shadows.bytes(of: path, $0) }, newBytes: { try read($0) })
         switch choice {
-        case .extents(let extents) where Extents.payloadBytes(extents) <= Record.contentBytesMax:
+        case .extents(let extents):
             let pieces = try extents.map { Record.ExtentBytes(offset: $0.offset, bytes: try read($0.range)) }
-            return [
-                Record(
-                    path, .extents(metadata, basis: old.digest, result: result, byteCount: byteCount, pieces))
-            ]
-        case .delta(let delta) where delta.count <= Record.contentBytesMax:
-            return [
-                Record(
-                    path, .delta(metadata, basis: old.digest, result: result, byteCount: byteCount, delta: delta))
-            ]
+            try add(
+                Record(path, .extents(metadata, basis: old.digest, result: result, byteCount: byteCount, pieces)))
+        case .delta(let delta):
+            try add(
+                Record(path, .delta(metadata, basis: old.digest, result: result, byteCount: byteCount, delta: delta)))
         case .same:
-            return [Record(path, .metadata(metadata, result: result))]
-        case .whole, .extents, .delta:
-            return try wholeRecords(path, metadata, result, byteCount, read)
+            try add(Record(path, .metadata(metadata, result: result)))
+        case .whole:
+            try Self.addWhole(path, metadata, result, byteCount, read, add)
         }
     }
 
-    private func wholeRecords(
-        _ path: StorePath, _ metadata: Metadata, _ result: Digest, _ byteCount: Int,
-        _ read: (Range<Int>) throws(SystemError) -> [UInt8]
-    ) throws -> [Record] {
-        var records: [Record] = []
-        try Self.wholeRecords(path, metadata, result, byteCount, read) { records.append($0) }
-        return records
-    }
-
     /// One record, or parts and the record that names them.
-    static func wholeRecords(
+    static func addWhole(
         _ path: StorePath, _ metadata: Metadata, _ result: Digest, _ byteCount: Int,
         _ read: (Range<Int>) throws(SystemError) -> [UInt8], _ add: (Record) throws -> Void
     ) throws {
@@ -130,8 +122,8 @@ struct RecordEncoder {
 
     private func encode(
         _ path: StorePath, _ message: OpenMessage, _ entry: CatalogueEntry?,
-        _ shippedNow: inout [UInt64: (path: StorePath, digest: Digest)]
-    ) throws -> Encoded? {
+        _ shippedNow: inout [UInt64: (path: StorePath, digest: Digest)], _ add: (Record) throws -> Void
+    ) throws -> Shipped? {
         let status = message.status
         let attributes = try message.file.extendedAttributes()
         let metadata = roots.metadata(status, attributes: attributes)
@@ -143,8 +135,8 @@ struct RecordEncoder {
             try isNameOfSameFiles(path, entry, status, shippedNow)
         {
             let sameMetadata = entry.stillDescribes(status, asMessage: true) && entry.has(attributes)
-            return Encoded(
-                records: sameMetadata ? [] : [Record(path, .metadata(metadata, result: result))], shipped: shipped)
+            if !sameMetadata { try add(Record(path, .metadata(metadata, result: result))) }
+            return shipped
         }
         // Messages never change; where one did, its index must say that it is what it was meant to be.
         // A row from the first start has no digest: who was seeded since has the file as it was then. One without an inode is
@@ -157,13 +149,15 @@ struct RecordEncoder {
             if isShipped { return nil }
         }
         if let target = try linkTarget(of: path, status, result, shippedNow) {
-            return Encoded(records: [Record(path, .link(target: target, result: result))], shipped: shipped)
+            try add(Record(path, .link(target: target, result: result)))
+            return shipped
         }
-        let records = try wholeRecords(path, metadata, result, Int(status.byteCount)) { (range) throws(SystemError) in
+        let read = { (range: Range<Int>) throws(SystemError) -> [UInt8] in
             if let whole { return Array(whole[range]) }
             return try message.file.read(at: Int64(range.lowerBound), count: range.count)
         }
-        return Encoded(records: records, shipped: shipped)
+        try Self.addWhole(path, metadata, result, Int(status.byteCount), read, add)
+        return shipped
     }
 
     /// Another name of the same file that the replica has, or gets before this one.

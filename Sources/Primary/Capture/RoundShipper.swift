@@ -17,6 +17,7 @@ struct RoundShipper {
     private let alarm: (StorePath, AlarmCause) -> Void
 
     private static let batchBytes = 4 << 20
+    private static let unflushedBytesMax = 16 << 20
     private static let retryInterval = Duration.seconds(1)
 
     init(_ parts: Capturer.Parts, epoch: Epoch, shadows: ShadowStore, alarm: @escaping (StorePath, AlarmCause) -> Void)
@@ -42,15 +43,14 @@ struct RoundShipper {
         var writer = BatchWriter(bytesMax: Self.batchBytes)
         var shipped: [Shipped] = []
         for (_, captured) in ordered {
-            guard let encoded = try encode(captured, &round) else { continue }
-            for record in encoded.records {
-                writer.add(record)
-                if writer.isFull { try append(&writer) }
+            var isTold = false
+            let item = try encode(captured, &round) { record in
+                isTold = true
+                try add(record, &writer)
             }
-            if !encoded.records.isEmpty, round.suspicions.contains(captured.path) {
-                parts.status.update { $0.missedCount += 1 }
-            }
-            shipped.append(encoded.shipped)
+            guard let item else { continue }
+            if isTold, round.suspicions.contains(captured.path) { parts.status.update { $0.missedCount += 1 } }
+            shipped.append(item)
         }
         if !writer.isEmpty { try append(&writer) }
         if newest.position != parts.journal.flushed.position { try parts.journal.flush() }
@@ -80,20 +80,22 @@ struct RoundShipper {
     }
 
     /// One that fails is an alarm, and nobody else's concern.
-    private func encode(_ captured: Captured, _ round: inout CaptureRound) throws -> RecordEncoder.Encoded? {
+    private func encode(
+        _ captured: Captured, _ round: inout CaptureRound, add: (Record) throws -> Void
+    ) throws -> Shipped? {
         if round.tellsOfUnknown, captured.isGone {
             parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) }
-            return RecordEncoder.Encoded(
-                records: [Record(captured.path, .remove)], shipped: Shipped(path: captured.path, entry: nil))
+            try add(Record(captured.path, .remove))
+            return Shipped(path: captured.path, entry: nil)
         }
         do {
-            let encoded = try encoder.encode(captured, linkTargets: &round.linkTargets)
+            let shipped = try encoder.encode(captured, linkTargets: &round.linkTargets, add: add)
             // A directory's alarm is of what is in it, and goes when that could be listed.
             let isDirectory = if case .directory = captured.found { true } else { false }
-            if encoded != nil, !isDirectory {
+            if shipped != nil, !isDirectory {
                 parts.status.update { _ = $0.alarms.removeValue(forKey: captured.path) }
             }
-            return encoded
+            return shipped
         } catch let error as SystemError {
             alarm(captured.path, .system(error))
             if error.isShortage || error.errno == .busy { round.unshipped.append(captured.path) }
@@ -107,14 +109,16 @@ struct RoundShipper {
     /// Puts `records` into the log as they are, behind all else; on disk on return. Returns where they end.
     func append(_ records: [Record]) throws -> Position {
         var writer = BatchWriter(bytesMax: Self.batchBytes)
-        for record in records {
-            writer.add(record)
-            if writer.isFull { try append(&writer) }
-        }
+        for record in records { try add(record, &writer) }
         if !writer.isEmpty { try append(&writer) }
         try parts.journal.flush()
         parts.journaled(parts.journal.flushed.position)
         return parts.journal.flushed.position
+    }
+
+    private func add(_ record: Record, _ writer: inout BatchWriter) throws {
+        writer.add(record)
+        if writer.isFull { try append(&writer) }
     }
 
     private func append(_ writer: inout BatchWriter) throws {
@@ -122,6 +126,11 @@ struct RoundShipper {
         let position = Position(epoch: epoch, sequence: newest.position.sequence.next)
         let batch = try writer.seal(at: position, after: newest.hash, time: parts.now())
         try journal(batch)
+        // What is not flushed is in memory, and of nobody's use yet.
+        if parts.journal.unflushedBytes > Self.unflushedBytesMax {
+            try parts.journal.flush()
+            parts.journaled(position)
+        }
         parts.status.update { status in
             status.batchCount += 1
             status.recordCount += UInt64(batch.header.recordCount)

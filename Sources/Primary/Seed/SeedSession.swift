@@ -314,7 +314,7 @@ final class SeedSession: Sendable {
         _ path: StorePath, _ metadata: Metadata, _ result: Digest, _ byteCount: Int, _ work: inout SeedWork,
         _ read: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws {
-        try RecordEncoder.wholeRecords(path, metadata, result, byteCount, read) { try add($0, &work) }
+        try RecordEncoder.addWhole(path, metadata, result, byteCount, read) { try add($0, &work) }
     }
 
     // MARK: - sending

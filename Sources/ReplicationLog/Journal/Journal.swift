@@ -156,6 +156,9 @@ package final class Journal: Sendable {
         state.withLock { $0.segments.count > 1 && $0.segments[1].head.position <= position }
     }
 
+    /// Held in memory until they are on disk.
+    package var unflushedBytes: Int { state.withLock { $0.unflushed.reduce(0) { $0 + $1.batch.bytes.count } } }
+
     /// Bytes on disk, about.
     package var byteCount: Int { state.withLock { $0.closedBytes + $0.end } }
 

@@ -28,6 +28,12 @@ def account(name='cyrus'):
     return dict(user=p.pw_uid, group=p.pw_gid, extra_groups=os.getgrouplist(name, p.pw_gid))
 
 
+def peak(pid):
+    """bytes of memory that the process had at its most"""
+    with open(f'/proc/{pid}/status') as f:
+        return next(int(x.split()[1]) << 10 for x in f if x.startswith('VmHWM:'))
+
+
 def has_account(name='cyrus'):
     try:
         pwd.getpwnam(name)

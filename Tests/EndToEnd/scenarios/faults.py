@@ -37,9 +37,7 @@ UNSAID = {
 ENDING = {
     ('fdatasync', 'state/journal/'): 'what a flush that failed was about is unsure until it is written again (a primary does so itself)',
     ('syncfs', 'a root'): 'the same of what a checkpoint is about',
-    ('fdatasync', 'state/catalogue-wal'): 'SQLite tells no lack of room here',
     ('unlink', 'state/control'): 'of the start, when the other threads may be at work already',
-    ('unlinkat', 'state/seeded'): 'takes no room in truth',
 }
 
 

@@ -33,16 +33,18 @@ import Testing
 
     /// What the log tells of `found`, noted as the capturer notes it.
     private func ship(_ name: String, _ found: Captured.Found) throws -> [Record]? {
-        let encoded = try encoder.encode(Captured(path: path(name), found: found), linkTargets: &linkTargets)
-        guard let encoded else { return nil }
-        guard let entry = encoded.shipped.entry else {
+        var records: [Record] = []
+        let captured = Captured(path: path(name), found: found)
+        let shipped = try encoder.encode(captured, linkTargets: &linkTargets) { records.append($0) }
+        guard let shipped else { return nil }
+        guard let entry = shipped.entry else {
             try catalogue.remove(path(name))
             try shadows.remove(path(name))
-            return encoded.records
+            return records
         }
         try catalogue.set(path(name), entry)
-        if let shadow = encoded.shipped.shadow { try shadows.update(path(name), to: shadow.version, from: shadow.old) }
-        return encoded.records
+        if let shadow = shipped.shadow { try shadows.update(path(name), to: shadow.version, from: shadow.old) }
+        return records
     }
 
     /// A file that Cyrus changes, read as it is now.
@@ -220,6 +222,21 @@ import Testing
     }
 
     /// Before there was a replica the file was only noted: whoever is seeded gets it as it is.
+    @Test func `of a file of which only the log tells the metadata are told again, and it has a shadow from then on`()
+        throws
+    {
+        let bytes = content(8 * page)
+        try put(bytes, "f")
+        let digest = PageTable.digest(of: bytes)
+        try catalogue.set(path("f"), CatalogueEntry(shipped: digest, kind: .file))
+        #expect(try shipFile("f") == [Record(path("f"), .metadata(try metadata("f"), result: digest))])
+        try put(bytes + [1], "f")
+        guard case .extents = try shipFile("f").first?.change else {
+            Issue.record("no extents")
+            return
+        }
+    }
+
     @Test func `a row of the first start is filled without a word`() throws {
         try put(content(2 * page), "f")
         try catalogue.set(path("f"), CatalogueEntry(try #require(try roots.status(of: path("f"))), digest: nil))

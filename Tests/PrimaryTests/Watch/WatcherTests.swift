@@ -98,6 +98,18 @@ import Testing
         #expect(hints.contains(.cookie(early)))
     }
 
+    @Test func `a cookie that the kernel dropped is told behind the overflow that stands for it`() throws {
+        let watcher = try watcher()
+        let text = try Descriptor.open("/proc/sys/fs/inotify/max_queued_events", for: .reading).read(at: 0, count: 20)
+        let queued = try #require(Int(String(decoding: text.prefix { $0 != 0x0a }, as: UTF8.self)))
+        let cookies = try (0...queued).map { _ in try watcher.makeCookie() }
+        let hints = try hints(of: watcher) { _ in }
+        #expect(Set(cookies.map { Hint.cookie($0) }).isSubset(of: hints))
+        let last = try #require(cookies.last)
+        let dropped = try #require(hints.firstIndex(of: .cookie(last)))
+        #expect(try #require(hints.firstIndex(of: .overflow)) < dropped)
+    }
+
     @Test func `a name in a directory that was moved is told by its new path`() throws {
         let hints = try hints { settle in
             let mail = try Directory(directory("mail"))
