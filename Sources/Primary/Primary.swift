@@ -24,11 +24,15 @@ package final class Primary: Sendable {
         /// The state directory.
         package var state: String
         package var epoch: Epoch
+        /// When this end was promoted; nothing: it never was a replica.
+        package var promotedAt: Timestamp?
         package var sweepPeriod: Duration
         /// All contents are compared once in it; nothing: never by themselves.
         package var scrubPeriod: Duration?
         /// Bytes of journal kept for replicas that are away.
         package var journalBytesMax: Int
+        /// Bytes of files that a replica may be sent whole through the log after its absence; for more it is seeded.
+        package var jumpBytesMax: Int
         /// How long journal is kept for them.
         package var journalKeep: Duration
         /// The fingerprints of those who may connect.
@@ -37,15 +41,19 @@ package final class Primary: Sendable {
         package var segmentBytes: Int
 
         package init(
-            store: String, state: String, epoch: Epoch, sweepPeriod: Duration, scrubPeriod: Duration?,
-            journalBytesMax: Int, journalKeep: Duration, replicas: Set<String>, segmentBytes: Int = Journal.segmentBytes
+            store: String, state: String, epoch: Epoch, promotedAt: Timestamp? = nil, sweepPeriod: Duration,
+            scrubPeriod: Duration?, journalBytesMax: Int, jumpBytesMax: Int? = nil, journalKeep: Duration,
+            replicas: Set<String>, segmentBytes: Int = Journal.segmentBytes
         ) {
             self.store = store
             self.state = state
             self.epoch = epoch
+            self.promotedAt = promotedAt
             self.sweepPeriod = sweepPeriod
             self.scrubPeriod = scrubPeriod
             self.journalBytesMax = journalBytesMax
+            // Of a log that is too long half is dropped, and others go on meanwhile.
+            self.jumpBytesMax = jumpBytesMax ?? journalBytesMax / 4
             self.journalKeep = journalKeep
             self.replicas = replicas
             self.segmentBytes = segmentBytes
@@ -71,7 +79,7 @@ package final class Primary: Sendable {
     private let shippers = Mutex<[Shipper]>([])
     private let cookies = Condition<[UInt64: Position?]>([:])
     private let phase = Mutex(PrimaryStatus.Phase.starting)
-    private let isBaseline: Bool
+    private let baseline: Timestamp?
     /// Whether an earlier life has left a catalogue.
     private let hadCatalogue: Bool
     /// Set when the catalogue tells of all that a replica could be given, and no power cut takes that from it. What is
@@ -100,9 +108,10 @@ package final class Primary: Sendable {
         catalogue = try Catalogue(path: options.state + "/catalogue")
         desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
         watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
-        // While no replica ever was here, none can lack what no row tells of.
         hadCatalogue = try catalogue.position() != nil
-        isBaseline = !hadCatalogue && slots.all.isEmpty
+        // While no replica ever was here, none can lack what no row tells of; those of the primary before lack what came since.
+        let isNew = !hadCatalogue && slots.all.isEmpty
+        baseline = isNew ? options.promotedAt ?? Timestamp(nanoseconds: .max) : nil
         sweeper = Sweeper(
             Sweeper.Parts(
                 roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
@@ -205,7 +214,7 @@ package final class Primary: Sendable {
     }
 
     private func sweep() throws {
-        try sweeper.run(isBaseline: isBaseline) {
+        try sweeper.run(baseline: baseline) {
             phase.withLock { $0 = .streaming }
             log.info("watching \(watcher.watchCounts.watched) directories")
         }
@@ -252,10 +261,10 @@ package final class Primary: Sendable {
 
     // MARK: - replicas
 
-    /// For `LinkEndpoint.listen`. `deposed` is called when a newer primary makes itself known, `refused` with who was not let
-    /// in, and why.
+    /// For `LinkEndpoint.listen`. `deposed` is called when a newer primary makes itself known, and returns whether that is on disk;
+    /// `refused` with who was not let in, and why.
     package func makeLinkUser(
-        deposed: @escaping @Sendable (Epoch) -> Void, refused: @escaping @Sendable (String) -> Void = { _ in }
+        deposed: @escaping @Sendable (Epoch) -> Bool, refused: @escaping @Sendable (String) -> Void = { _ in }
     ) -> any LinkUser {
         Shipper(
             Shipper.Parts(
@@ -266,6 +275,9 @@ package final class Primary: Sendable {
                     now: Timestamp.now, log: log),
                 mayStream: { self.hadCatalogue || self.isGrounded.withLock { $0 } },
                 missed: { (replica) throws(SystemError) in try MissedPaths(in: self.options.state, replica: replica) },
+                mayJump: { (paths) throws(SystemError) in
+                    try self.byteCount(of: paths) <= self.options.jumpBytesMax
+                },
                 resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
                 refused: { why in
                     self.log.warning("refused \(why)")
@@ -279,6 +291,12 @@ package final class Primary: Sendable {
                         return !shippers.contains { $0.serves(peer) }
                     }
                 }))
+    }
+
+    private func byteCount(of paths: Set<StorePath>) throws(SystemError) -> Int {
+        var count = 0
+        for path in paths { count += Int(try roots.status(of: path)?.byteCount ?? 0) }
+        return count
     }
 
     private let acks = Condition(())
@@ -342,8 +360,13 @@ package final class Primary: Sendable {
         for (name, slot) in slots.all where slot.flushed < cap {
             var missed = try MissedPaths(in: options.state, replica: name) ?? MissedPaths(since: slot.flushed)
             if slot.flushed > missed.through { missed = MissedPaths(since: slot.flushed) }
-            guard var cursor = journal.cursor(after: max(missed.through, journal.oldest)) else { continue }
-            _ = try journal.skip(&cursor, to: max(missed.through, journal.oldest))
+            // What is between went without being noted, as nobody was to need it: only a seed helps.
+            guard missed.through >= journal.oldest else {
+                try MissedPaths.remove(in: options.state, replica: name)
+                continue
+            }
+            guard var cursor = journal.cursor(after: missed.through) else { continue }
+            _ = try journal.skip(&cursor, to: missed.through)
             while let batch = try journal.read(&cursor, byteCountMax: 1).first, batch.position <= cap {
                 missed.add(try BatchReader.records(of: batch), at: batch.position)
             }

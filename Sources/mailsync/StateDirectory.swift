@@ -51,6 +51,11 @@ struct StateDirectory: Sendable {
         return Standing(role: role, epoch: Epoch(epoch), fencedBy: fencedBy)
     }
 
+    /// When `standing` was saved.
+    func standingSince() throws(SystemError) -> Timestamp? {
+        try FileStatus.of(path + "/role").map { Timestamp(nanoseconds: $0.mtimeNanoseconds) }
+    }
+
     /// On disk on return.
     func save(_ standing: Standing) throws(SystemError) {
         let fenced = standing.fencedBy.map { " \($0)" } ?? ""

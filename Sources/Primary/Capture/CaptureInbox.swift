@@ -53,11 +53,13 @@ extension CaptureInbox {
         return self
     }
 
-    /// Hints alone, if one does not wait or it is time to stop; what else there is stays for a later round.
-    mutating func takeHints() -> [Hint]? {
-        guard isStopping || hints.contains(where: { $0.urgency == .now }) else { return nil }
-        defer { hints = [] }
-        return hints
+    /// Hints alone, if `cookie` is among them or it is time to stop. What else there is stays for a later round; so do other cookies,
+    /// which stand for that, too.
+    mutating func takeHints(with cookie: UInt64) -> [Hint]? {
+        guard isStopping || hints.contains(.cookie(cookie)) else { return nil }
+        let others = hints.filter { if case .cookie(let number) = $0 { number != cookie } else { false } }
+        defer { hints = others }
+        return hints.filter { !others.contains($0) }
     }
 
     /// Nothing if nothing in it is as urgent as that.

@@ -184,12 +184,12 @@ final class Capturer {
         }
         // The sweep compared them with rows that may be a second old.
         for path in inbox.suspects where try differsFromRow(path) { dirty.suspect(path) }
-        // After the suspects: a cookie among them may be about those.
-        absorb(inbox.hints)
         for path in inbox.resends {
             // What is gone is told to be gone.
             try forgetShippedOrAlarm(path)
         }
+        // After those: a cookie among them may be about them.
+        absorb(inbox.hints)
         if inbox.wantsDurableCatalogue { (wantsDurableCatalogue, isCommitted) = (true, false) }
         if inbox.sweptThrough > 0 { endSweeps(through: inbox.sweptThrough) }
         for request in inbox.seedRequests { try absorb(request) }
@@ -252,12 +252,15 @@ final class Capturer {
 
     private func commitIfDue() throws {
         guard !isCommitted, isGrounding || MonotonicTime.now() - lastCommit >= Self.commitInterval else { return }
-        try parts.catalogue.commit(at: parts.journal.flushed.position, durably: wantsDurableCatalogue)
+        let position = parts.journal.flushed.position
+        try parts.catalogue.commit(at: position, durably: wantsDurableCatalogue)
+        lastCommit = .now()
+        // A reader was in the way: once more, after a while.
+        guard !wantsDurableCatalogue || parts.catalogue.durablePosition == position else { return }
         if isGrounding { parts.grounded() }
         isGrounding = false
         isCommitted = true
         wantsDurableCatalogue = false
-        lastCommit = .now()
     }
 
     // MARK: - a round
@@ -347,9 +350,10 @@ final class Capturer {
 
     /// Waits until all events of before this call have come.
     func fetchEvents() throws {
-        awaitedCookie = try parts.makeCookie()
+        let cookie = try parts.makeCookie()
+        awaitedCookie = cookie
         while awaitedCookie != nil {
-            let hints = take(from: .now, timeout: .seconds(5)) { $0.takeHints() }
+            let hints = take(from: .now, timeout: .seconds(5)) { $0.takeHints(with: cookie) }
             guard let hints else { return parts.log.warning("the watcher is silent; going on without it") }
             absorb(hints)
             if hints.isEmpty { break }
@@ -431,7 +435,8 @@ final class Capturer {
         round.forgetCaptured()
         defer { round.add(others) }
         for path in paths where !round.shippedMessages.contains(path) {
-            let found = try reader.openAhead(path)
+            let found: Captured?
+            do { found = try reader.openAhead(path) } catch let error as SystemError where error.isShortage { break }
             if found?.isGone == true { continue }
             if let found { round.add([found]) }
             round.shippedMessages.insert(path)

@@ -119,7 +119,11 @@ final class UnitReader {
         var opened: [Captured] = []
         var openCount = 0
         for (path, guid) in wanted {
-            guard let found = try open(path, guid: guid) else { continue }
+            let found: Captured?
+            do { found = try open(path, guid: guid) } catch let error as SystemError where error.isShortage {
+                return .busy
+            }
+            guard let found else { continue }
             opened.append(found)
             if !found.isGone { openCount += 1 }
             if openCount > Self.openMessagesMax { return .messagesFirst(Array(wanted.keys)) }
@@ -380,7 +384,7 @@ final class UnitReader {
         return nil
     }
 
-    /// The same without a lock, when directories may be moved between two calls.
+    /// The same without a lock, when directories may be moved between two calls. Throws a shortage, when the message waits for its index.
     func openAhead(_ path: StorePath) throws -> Captured? {
         places = [:]
         defer { places = [:] }
@@ -403,6 +407,8 @@ final class UnitReader {
             return Captured(path: path, found: .message(try OpenMessage(file, guid: guid)))
         } catch {
             if error.errno != .noEntry { alarm(path, .system(error)) }
+            // Its index must not go without it.
+            if error.isShortage { throw error }
             return nil
         }
     }

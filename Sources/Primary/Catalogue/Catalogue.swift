@@ -107,17 +107,20 @@ final class Catalogue: Sendable {
 
     /// Commits what was written since the last time, as standing at `position`.
     ///
-    /// Survives the end of the process on return, and with `durably` a power cut too.
+    /// Survives the end of the process on return, and with `durably` a power cut too, if no reader was in the way:
+    /// `durablePosition` tells.
     func commit(at position: Position, durably: Bool = false) throws {
         try write()
-        try queue.write { database in
+        let isDurable = try queue.write { database in
             try database.cachedStatement(sql: "INSERT OR REPLACE INTO standing VALUES (1, ?, ?)")
                 .execute(arguments: [Int64(position.epoch.number), Int64(position.sequence.number)])
             try database.execute(sql: "COMMIT")
-            if durably { try database.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)") }
+            // The first column: whether it was in vain (sqlite.org/pragma.html#pragma_wal_checkpoint).
+            let isBusy = durably ? try Int.fetchOne(database, sql: "PRAGMA wal_checkpoint(TRUNCATE)") : nil
             try database.execute(sql: "BEGIN IMMEDIATE")
+            return isBusy == 0
         }
-        if durably { durable.withLock { $0 = position } }
+        if isDurable { durable.withLock { $0 = position } }
     }
 
     /// What would be there after a power cut now, as far as this process knows.

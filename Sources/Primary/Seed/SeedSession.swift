@@ -128,7 +128,7 @@ final class SeedSession: Sendable {
         let entries: [Entry]
         do {
             entries = try self.entries(of: directory, place)
-        } catch let error as SystemError where error.errno == .accessDenied {
+        } catch let error as SystemError where Self.isOfTheFile(error) {
             parts.log.error("\(link.peer): seeded without what is in \(directory): \(error)")
             _ = try collect(directory)
             return
@@ -281,26 +281,27 @@ final class SeedSession: Sendable {
     ) throws {
         let path = entry.path
         let message: OpenMessage
+        let attributes: [ExtendedAttribute]
+        let (result, whole): (Digest, [UInt8]?)
+        let first: (path: StorePath, digest: Digest)?
         do throws(SystemError) {
             message = try OpenMessage(try place.open(entry.name, for: .reading), guid: nil)
+            attributes = try message.file.extendedAttributes()
+            first = message.status.linkCount > 1 ? work.links[FileIdentity(message.status)] : nil
+            (result, whole) = if let first { (first.digest, nil) } else { try message.content() }
         } catch {
             if error.errno == .noEntry { return }
-            guard error.errno == .accessDenied else { throw error }
+            guard Self.isOfTheFile(error) else { throw error }
             // An alarm comes of it; the rest is seeded.
             parts.log.error("\(link.peer): seeded without \(path): \(error)")
             return parts.inbox.update { $0.resends.append(path) }
         }
         let status = message.status
         let byteCount = Int(status.byteCount)
-        let metadata = parts.roots.metadata(status, attributes: try message.file.extendedAttributes())
-        let first = status.linkCount > 1 ? work.links[status.inode] : nil
-        if let first {
-            work.count(path, first.digest, byteCount)
-            return try add(Record(path, .link(target: first.path, result: first.digest)), &work)
-        }
-        let (result, whole) = try message.content()
-        if status.linkCount > 1 { work.links[status.inode] = (path, result) }
+        let metadata = parts.roots.metadata(status, attributes: attributes)
         work.count(path, result, byteCount)
+        if let first { return try add(Record(path, .link(target: first.path, result: result)), &work) }
+        if status.linkCount > 1 { work.links[FileIdentity(status)] = (path, result) }
         if have == .content(result) { return try add(Record(path, .metadata(metadata, result: result)), &work) }
         if let whole {
             return try add(Record(path, .whole(metadata, result: result, bytes: whole)), &work)
@@ -308,6 +309,11 @@ final class SeedSession: Sendable {
         try addWhole(path, metadata, result, byteCount, &work) { (range) throws(SystemError) in
             try message.file.read(at: Int64(range.lowerBound), count: range.count)
         }
+    }
+
+    /// Whether it says something about one file or directory, which then is left out, and not about this host.
+    private static func isOfTheFile(_ error: SystemError) -> Bool {
+        error.errno == .accessDenied || error.errno == .inputOutput
     }
 
     private func addWhole(
@@ -340,13 +346,26 @@ final class SeedSession: Sendable {
     }
 }
 
+/// Which file it is: inodes are counted anew in each file system, and given to others when a file is gone; a seed may take hours.
+private struct FileIdentity: Hashable {
+    let device: UInt64
+    let inode: UInt64
+    let byteCount: Int64
+    let mtimeNanoseconds: Int64
+
+    init(_ status: FileStatus) {
+        (device, inode) = (status.device, status.inode)
+        (byteCount, mtimeNanoseconds) = (status.byteCount, status.mtimeNanoseconds)
+    }
+}
+
 /// What a session has in hand.
 private struct SeedWork {
     var batch = Self.emptyBatch
     /// What the changing files in `batch` are as of.
     var asOf = Position.zero
-    /// Files with several names, by inode: where the first was sent.
-    var links: [UInt64: (path: StorePath, digest: Digest)] = [:]
+    /// Files with several names: where the first was sent.
+    var links: [FileIdentity: (path: StorePath, digest: Digest)] = [:]
     var fileCount: UInt64 = 0
     var byteCount: UInt64 = 0
     var manifest = ManifestSum()

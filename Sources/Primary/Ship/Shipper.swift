@@ -22,9 +22,12 @@ final class Shipper: LinkUser {
         let mayStream: @Sendable () -> Bool
         /// What a replica lacks of the log that was trimmed; nothing known, and it is seeded.
         let missed: @Sendable (_ replica: String) throws(SystemError) -> MissedPaths?
+        /// Whether so much can be in the log that it is still there when it has been read.
+        let mayJump: @Sendable (_ paths: Set<StorePath>) throws(SystemError) -> Bool
         /// Captures these whole; calls back with the position at which they are in the log.
         let resend: @Sendable (Set<StorePath>, @escaping @Sendable (Position) -> Void) -> Void
-        let deposed: @Sendable (Epoch) -> Void
+        /// Whether it will be known in another life, too.
+        let deposed: @Sendable (Epoch) -> Bool
         /// Told who was not let in, and why.
         let refused: @Sendable (String) -> Void
         let now: @Sendable () -> Timestamp
@@ -145,12 +148,14 @@ final class Shipper: LinkUser {
 
     private func answer(_ hello: Hello, on link: Link) {
         let (newest, oldest) = (parts.journal.flushed, parts.journal.oldest)
-        let missed: MissedPaths?
+        var missed: MissedPaths?
         do throws(SystemError) {
-            missed = hello.purpose == .stream && hello.flushed < oldest ? try parts.missed(link.peer.description) : nil
+            if hello.purpose == .stream, hello.flushed < oldest { missed = try parts.missed(link.peer.description) }
         } catch {
             return link.refuse(.failed, "\(error)")
         }
+        // Of another absence: what was trimmed since is not in there.
+        if let known = missed, known.through < oldest { missed = nil }
         let ours = Handshake.Ours(
             store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest,
             knownSince: missed?.since, naming: parts.naming)
@@ -177,23 +182,40 @@ final class Shipper: LinkUser {
         case .seed(let overCopy):
             seed(overCopy: overCopy, on: link)
         case .jump:
-            jump(hello, missed?.paths ?? [], on: link)
+            do throws(SystemError) {
+                // Megabytes of paths, and the log that is left.
+                _ = try Thread.start(name: "jump") { [missed] in if let missed { self.jump(hello, missed, on: link) } }
+            } catch {
+                link.refuse(.failed, "\(error)")
+            }
         case .deposed(let epoch):
-            link.refuse(.fenced, "epoch \(parts.epoch) gives way to epoch \(epoch)")
-            parts.deposed(epoch)
+            // Whoever is told so tells it no more.
+            if parts.deposed(epoch) {
+                link.refuse(.fenced, "epoch \(parts.epoch) gives way to epoch \(epoch)")
+            } else {
+                link.refuse(.failed, "epoch \(parts.epoch) gives way to epoch \(epoch), and cannot write that down")
+            }
         }
     }
 
     /// The replica was away for longer than the log is kept: what the lost log and the log that is left were about is
     /// captured whole, behind our newest position, and the replica goes on there.
-    private func jump(_ hello: Hello, _ missed: Set<StorePath>, on link: Link) {
+    private func jump(_ hello: Hello, _ missed: MissedPaths, on link: Link) {
         do {
-            var paths = missed
-            guard var cursor = parts.journal.cursor(after: parts.journal.oldest) else { return }
+            var paths = missed.paths
+            guard var cursor = parts.journal.cursor(after: missed.through),
+                try parts.journal.skip(&cursor, to: missed.through)
+            else { return link.refuse(.failed, "the log was trimmed just now: once more") }
             while case let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes), !batches.isEmpty {
                 for batch in batches {
                     for record in try BatchReader.records(of: batch) where !record.isCheck { paths.insert(record.path) }
                 }
+            }
+            guard try parts.mayJump(paths) else {
+                return link.refuse(
+                    .trimmed,
+                    "the log after \(hello.flushed) is no longer kept, and what it was about is more than a log may hold"
+                )
             }
             let start = parts.journal.flushed
             parts.log.notice(

@@ -60,23 +60,23 @@ final class Sweeper: Sendable {
         return asked.wait(timeout: timeout) { $0.done >= wanted || $0.isStopping } && !asked.withLock { $0.isStopping }
     }
 
-    /// Until `stop`. `isBaseline`: this is a new catalogue and no replica has anything, so what is there becomes its
-    /// content. `swept` is called after the first sweep.
-    func run(isBaseline: Bool, swept: () -> Void) throws {
+    /// Until `stop`. `baseline`: this is a new catalogue, and what did not change since then is on every replica that will not be
+    /// seeded, so it becomes the catalogue's content. `swept` is called after the first sweep.
+    func run(baseline: Timestamp?, swept: () -> Void) throws {
         try? CurrentProcess.useDiskWhenIdle()  // only politeness
-        try sweep(isBaseline: isBaseline)
+        try sweep(baseline: baseline)
         swept()
         while true {
             _ = asked.wait(timeout: parts.period) { $0.wanted > $0.done || $0.isStopping }
             if asked.withLock({ $0.isStopping }) { return }
-            try sweep(isBaseline: false)
+            try sweep(baseline: nil)
         }
     }
 
-    private func sweep(isBaseline: Bool) throws {
+    private func sweep(baseline: Timestamp?) throws {
         let number = asked.withLock { $0.wanted }
         let snapshot = try parts.catalogue.snapshot()
-        var sweep = Sweep(isBaseline: isBaseline)
+        var sweep = Sweep(baselineEnd: baseline)
         for root in parts.roots.names { try look(in: StorePath(root: root), snapshot, &sweep) }
         // A disk that gave an error may be well by now. What is refused again, the capturer tells.
         let failed = sweep.failed
@@ -96,7 +96,7 @@ final class Sweeper: Sendable {
     }
 
     private struct Sweep {
-        let isBaseline: Bool
+        let baselineEnd: Timestamp?
         var suspects: [StorePath] = []
         var baseline: [(path: StorePath, status: FileStatus)] = []
         /// Directories that could not be looked at.
@@ -125,7 +125,11 @@ final class Sweeper: Sendable {
             let row = known.removeValue(forKey: name)
             let isMessage = parts.roots.layout.isMessage(path)
             if let row, row.stillDescribes(status, asMessage: isMessage) { continue }
-            if sweep.isBaseline { sweep.baseline.append((path, status)) } else { sweep.suspects.append(path) }
+            if let end = sweep.baselineEnd, status.ctimeNanoseconds < end.nanoseconds {
+                sweep.baseline.append((path, status))
+            } else {
+                sweep.suspects.append(path)
+            }
         }
         for name in known.keys { sweep.suspects.append(directory.appending(name)) }
         if sweep.suspects.count + sweep.baseline.count >= Self.reportCountMax { report(&sweep) }

@@ -77,6 +77,8 @@ final class Applier {
             do {
                 try applyAll()
             } catch is BrakedAtEnd {
+                // Nothing behind it was applied in the life before, either.
+                if record.applied < replayEnd { tellApplied(needed: try applier.settle()) }
                 break
             }
             if isStopping { break }
@@ -106,7 +108,14 @@ final class Applier {
                 if MonotonicTime.now() - lastAck >= Self.ackInterval { ack() }
             }
             ack()
+            try lookUp()
         }
+        try lookUp()
+    }
+
+    /// What is due now and then, however much there is to apply. During a replay nothing is: what is in doubt is known at its end.
+    private func lookUp() throws {
+        guard record.applied >= replayEnd else { return }
         parts.shared.askAgain()
         if !isCheckpointed, MonotonicTime.now() - lastCheckpoint >= Self.checkpointInterval { try checkpoint() }
     }
@@ -149,9 +158,14 @@ final class Applier {
         record.epochSeen = max(record.epochSeen, position.epoch)
         record.exactAt = batch.header.timeNanoseconds
         isCheckpointed = false
+        tellApplied(needed: needed)
+    }
+
+    /// `needed` is asked for whole.
+    private func tellApplied(needed: [StorePath]) {
+        let isExact = record.applied >= record.consistentAfter
         parts.shared.applied(
-            position, exactAt: position >= record.consistentAfter ? Timestamp(nanoseconds: record.exactAt) : nil,
-            needed: needed)
+            record.applied, exactAt: isExact ? Timestamp(nanoseconds: record.exactAt) : nil, needed: needed)
     }
 
     /// Whether the index of before is to stay, as another file of its mailbox could not be written, or what that index names is

@@ -6,7 +6,8 @@ import Synchronization
 /// Where what is removed from the store, or makes room for something of another kind, is kept for a while:
 /// `quarantine/<sequence number of the batch>/<root>/<path>` in the state directory.
 ///
-/// By renaming, if that is the same file system as the store's, else by copying. The mtime of `<sequence number>` is when
+/// By renaming, if that is the same file system as the store's, else by copying; a copy is on disk before the store's next flush
+/// returns, and before anything goes in a seed, which may be the last that has it. The mtime of `<sequence number>` is when
 /// something was last taken at that batch, to the second: what is taken lands deeper and would not move it. All seeds are
 /// batch 0.
 final class Quarantine: Sendable {
@@ -15,6 +16,8 @@ final class Quarantine: Sendable {
     private let nextLife = Atomic<UInt64>(1)
 
     private let taken = Atomic(0)
+    /// Copies that `flush` has to see to.
+    private let hasCopies = Atomic(false)
     private let lastExpiry = Mutex(Timestamp(nanoseconds: 0))
     /// The batch of which the directory's time was set last, and when.
     private let lastTouch = Mutex<(SequenceNumber, Timestamp)?>(nil)
@@ -37,7 +40,7 @@ final class Quarantine: Sendable {
                 try root.rename(path.path, to: place, in: directory)
             } catch {
                 guard error.errno == .crossDevice else { throw error }
-                try copy(path.path, status, from: root, to: place)
+                try copy(path.path, status, from: root, to: place, isLast: sequence == Self.seeds)
             }
         }
     }
@@ -51,8 +54,21 @@ final class Quarantine: Sendable {
                 try root.link(path.path, to: place, in: directory)
             } catch {
                 guard error.errno == .crossDevice || error.errno == .tooManyLinks else { throw error }
-                try copyAside(path.path, status, from: root, to: place)
+                try copyAside(path.path, status, from: root, to: place, isLast: sequence == Self.seeds)
             }
+        }
+    }
+
+    private static let seeds = SequenceNumber(0)
+
+    /// On return what was copied is on disk. Not what was renamed: that is in the store's file system.
+    func flush() throws(SystemError) {
+        guard hasCopies.exchange(false, ordering: .relaxed) else { return }
+        do throws(SystemError) {
+            try directory.descriptor.syncFileSystem()
+        } catch {
+            hasCopies.store(true, ordering: .relaxed)
+            throw error
         }
     }
 
@@ -98,7 +114,7 @@ final class Quarantine: Sendable {
     }
 
     private func copy(
-        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8]
+        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8], isLast: Bool
     ) throws(SystemError) {
         switch status.kind {
         case .directory:
@@ -106,11 +122,11 @@ final class Quarantine: Sendable {
             for entry in try root.entries(of: path) {
                 let below = path + [slash] + entry.name
                 guard let status = try root.status(of: below) else { continue }
-                try copy(below, status, from: root, to: place + [slash] + entry.name)
+                try copy(below, status, from: root, to: place + [slash] + entry.name, isLast: isLast)
             }
             return try root.removeDirectory(path)
         case .symlink, .file:
-            try copyAside(path, status, from: root, to: place)
+            try copyAside(path, status, from: root, to: place, isLast: isLast)
         case .other:
             break
         }
@@ -118,8 +134,9 @@ final class Quarantine: Sendable {
     }
 
     private func copyAside(
-        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8]
+        _ path: [UInt8], _ status: FileStatus, from root: Directory, to place: [UInt8], isLast: Bool
     ) throws(SystemError) {
+        hasCopies.store(true, ordering: .relaxed)
         switch status.kind {
         case .symlink:
             try directory.symlink(try root.readLink(path), at: place)
@@ -132,6 +149,7 @@ final class Quarantine: Sendable {
                 offset += Int64(piece.count)
             }
             try target.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
+            if isLast { try target.flushData() }
         case .directory, .other:
             break
         }

@@ -366,8 +366,9 @@ final class StoreWriter: Sendable {
         try quarantine.keep(path, status, from: root, at: sequence)
     }
 
-    /// On return everything written is on disk (syncfs, once for each root).
+    /// On return everything written is on disk (syncfs, once for each root), and what was removed is in the quarantine on its disk.
     func flush() throws(SystemError) {
+        try quarantine.flush()
         for root in roots.values { try root.descriptor.syncFileSystem() }
     }
 

@@ -33,6 +33,9 @@ final class SeedUser: LinkUser {
     private struct Queue: Sendable {
         var batches: [SealedBatch] = []
         var batchBytes = 0
+        /// How many batches workers have taken, and which of these, by that count, they are at.
+        var takenCount = 0
+        var atWork: Set<Int> = []
         /// The link is not read until there is room.
         var isPaused = false
         var listings: [SeedListing] = []
@@ -165,6 +168,7 @@ final class SeedUser: LinkUser {
             _ = try Thread.start(name: "seed") { self.run(link) }
         } catch {
             link.close(because: "\(error)")
+            ended(.closed("\(error)"))
         }
     }
 
@@ -209,20 +213,23 @@ final class SeedUser: LinkUser {
 
     private func work(_ link: Link) {
         while true {
-            let batch = queue.take { queue -> SealedBatch?? in
+            let taken = queue.take { queue -> (batch: SealedBatch, number: Int)?? in
                 if queue.isStopped && queue.end == nil || queue.failure != nil { return .some(nil) }
                 if queue.batches.isEmpty, queue.end != nil { return .some(nil) }
                 guard !queue.batches.isEmpty else { return nil }
                 let batch = queue.batches.removeFirst()
                 queue.batchBytes -= batch.bytes.count
-                return batch
+                queue.takenCount += 1
+                queue.atWork.insert(queue.takenCount)
+                return (batch, queue.takenCount)
             }
-            guard let batch = batch ?? nil else { return }
+            guard let (batch, number) = taken ?? nil else { return }
             do {
-                try apply(batch)
+                try apply(batch, number)
             } catch {
                 fail(error)
             }
+            queue.update { _ = $0.atWork.remove(number) }
             if heap.withLock({ $0.isDue(after: batch.bytes.count) }) { HeapTrimming.trim() }
             let hasRoomAgain = queue.withLock { queue in
                 guard queue.isPaused, queue.batchBytes < Self.queuedBytesMax / 2 else { return false }
@@ -233,11 +240,15 @@ final class SeedUser: LinkUser {
         }
     }
 
-    private func apply(_ batch: SealedBatch) throws {
+    private func apply(_ batch: SealedBatch, _ number: Int) throws {
         let asOf = batch.position.sequence
         var counted: (files: UInt64, bytes: UInt64) = (0, 0)
         for record in try BatchReader.records(of: batch) {
             try checkRoot(of: record.path)
+            // Its parts may be with the other worker.
+            if case .assembled = record.change {
+                _ = queue.wait { $0.failure != nil || $0.atWork.allSatisfy { $0 >= number } }
+            }
             switch try applier.apply(record, at: SequenceNumber(0)) {
             case .applied:
                 break

@@ -122,6 +122,8 @@ final class LinkHandler: ChannelInboundHandler {
             failure = "no TLS within \(LinkTiming.handshake.nanoseconds / 1_000_000_000) s"
             context.close(promise: nil)
         } else if event is IdleStateHandler.IdleStateEvent {
+            // What we do not read we do not hear.
+            guard (try? context.channel.syncOptions?.getOption(.autoRead)) != false else { return }
             failure = "nothing heard from the other end for \(LinkTiming.silenceMax.nanoseconds / 1_000_000_000) s"
             context.close(promise: nil)
         } else {

@@ -136,8 +136,8 @@ final class Daemon: Sendable {
             let standing = try state.standing()
             switch standing.role {
             case .primary:
-                if let epoch = standing.fencedBy {
-                    try await serveFenced(epoch)
+                if let epoch = standing.fencedBy ?? fencedBy.withLock({ $0 }) {
+                    try await serveFenced(epoch, standing)
                 } else {
                     try await servePrimaryUntilShort(standing)
                 }
@@ -146,7 +146,7 @@ final class Daemon: Sendable {
                     if endPromotion(error) { continue }
                     guard isStopping.withLock({ $0 }), (error as? SystemError)?.isShortage == true else { throw error }
                     // All is in the journal, and is applied at the next start.
-                    return log.warning("stopped before all was applied: \(error)")
+                    return log.error("stopped before all was applied: \(error)")
                 }
             }
             promote()
@@ -204,6 +204,7 @@ final class Daemon: Sendable {
         let locks = CyrusLocks(directory: configuration.lockRoot(of: layout), rules: layout.rules.paths)
         let options = Primary.Options(
             store: configuration.store, state: state.path, epoch: standing.epoch,
+            promotedAt: standing.epoch.number > 1 ? try state.standingSince() : nil,
             sweepPeriod: configuration.sweepPeriod, scrubPeriod: configuration.scrubPeriod,
             journalBytesMax: configuration.journalBytesMax, journalKeep: configuration.journalKeep,
             replicas: Set(configuration.peers.compactMap { $0.fingerprint?.description }))
@@ -265,25 +266,36 @@ final class Daemon: Sendable {
         }
     }
 
-    private func deposed(by epoch: Epoch, _ standing: StateDirectory.Standing) {
+    /// Whether that is on disk; if not, this process knows it all the same.
+    private func deposed(by epoch: Epoch, _ standing: StateDirectory.Standing) -> Bool {
         log.critical("epoch \(epoch) was promoted elsewhere: this primary ships nothing any more")
+        fencedBy.withLock { $0 = epoch }
+        defer { stopCurrent() }
+        return noteFenced(by: epoch, standing)
+    }
+
+    private func noteFenced(by epoch: Epoch, _ standing: StateDirectory.Standing) -> Bool {
         var fenced = standing
         fenced.fencedBy = epoch
         do throws(SystemError) {
             try state.save(fenced)
+            return true
         } catch {
-            log.error("state: \(error)")
+            log.error("state: \(error): that epoch \(epoch) was promoted elsewhere is not written down yet")
+            return false
         }
-        stopCurrent()
     }
 
     /// Answers `status`, refuses replicas, and waits for the operator.
-    private func serveFenced(_ epoch: Epoch) async throws {
+    private func serveFenced(_ epoch: Epoch, _ standing: StateDirectory.Standing) async throws {
         log.critical("\(StateDirectory.fencedReason(epoch))")
         log.critical("hint: \(StateDirectory.fencedHint)")
         let endpoint = try makeEndpoint()
         current.withLock { $0 = .fenced(epoch) }
         defer { current.withLock { $0 = .none } }
+        while standing.fencedBy == nil, !isStopping.withLock({ $0 }), !noteFenced(by: epoch, standing) {
+            try await Task.sleep(for: .seconds(2))
+        }
         if let address = configuration.listen { try await endpoint.listen(on: address) { FencedUser(by: epoch) } }
         notify("READY=1")
         let ending = ending
@@ -293,6 +305,8 @@ final class Daemon: Sendable {
     }
 
     private let ending = Condition(false)
+    /// The epoch of the primary that replaced this one while this process ran.
+    private let fencedBy = Mutex<Epoch?>(nil)
 
     private func serveReplica() async throws {
         let endpoint = try makeEndpoint()

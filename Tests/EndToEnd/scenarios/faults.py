@@ -12,6 +12,7 @@ from runner import Skip, scenario
 from .common import DAY, PairGroup
 
 PATIENCE = 40
+STOPPED = 'stopped before all was applied: '
 VISITING = 720                           # seconds for the points of a scenario
 WHY = {'error=EIO': 'Input/output error', 'error=ENOSPC': 'No space left on device'}
 NAMING = 'not as on the old primary, which was asked for it and did not answer: '
@@ -196,7 +197,7 @@ class Faults(PairGroup):
         """an error was told, with file and cause; by a daemon that ended it was the last that it told"""
         said = self.said(side)
         loud = [x for x in said if level_of(x) in ('error', 'critical')]
-        waits = any('paused: ' in x for x in loud)
+        waits = any('paused: ' in x or STOPPED in x for x in loud)     # at its end it waits for the next start
         if outcome == 'ended' and not any(tells(x, c, kind, fault) for x in loud[-1:] for c, kind in struck):
             raise Failure('the last words of the daemon do not tell file and error')
         may_end = not is_at_work(said) or any((c.name, kind) in ENDING or not c.changes for c, kind in struck)

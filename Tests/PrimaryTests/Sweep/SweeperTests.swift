@@ -24,7 +24,9 @@ import Testing
             Sweeper.Parts(
                 roots: roots, catalogue: try Catalogue(path: store("catalogue")), inbox: inbox,
                 status: SharedCaptureStatus(), period: .seconds(3600), now: { .now() }, log: Logger(label: "test")))
-        let thread = try Thread.start(name: "sweep") { try? sweeper.run(isBaseline: true, swept: {}) }
+        let thread = try Thread.start(name: "sweep") {
+            try? sweeper.run(baseline: Timestamp(nanoseconds: .max), swept: {})
+        }
 
         // It rests with what it may have pending, and ends only when that is taken.
         #expect(inbox.wait(timeout: .seconds(60)) { $0.baseline.count >= Sweeper.pendingCountMax })

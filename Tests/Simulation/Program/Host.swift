@@ -182,7 +182,7 @@ final class Host: @unchecked Sendable {
     private func startPrimary() throws {
         let options = Primary.Options(
             store: "main", state: statePath, epoch: epoch, sweepPeriod: .seconds(3600),
-            scrubPeriod: settings.scrubPeriod, journalBytesMax: settings.journalBytesMax,
+            scrubPeriod: settings.scrubPeriod, journalBytesMax: settings.journalBytesMax, jumpBytesMax: .max,
             journalKeep: settings.journalKeep, replicas: Set([peer?.fingerprint.description].compactMap(\.self)),
             segmentBytes: settings.segmentBytes)
         let primary = try Primary(
@@ -204,12 +204,13 @@ final class Host: @unchecked Sendable {
         _ = try Linux.Thread.start(name: "trim") { [self] in trim(primary) }
     }
 
-    private func deposed(by epoch: Epoch) {
+    private func deposed(by epoch: Epoch) -> Bool {
         world.note("\(name): deposed by epoch \(epoch)")
         fencedBy = epoch
         isRunning = false
         staysDown = true
         world.wake(ObjectIdentifier(self))
+        return true
     }
 
     private func trim(_ primary: Primary) {
