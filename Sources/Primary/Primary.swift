@@ -361,7 +361,7 @@ package final class Primary: Sendable {
             var missed = try MissedPaths(in: options.state, replica: name) ?? MissedPaths(since: slot.flushed)
             if slot.flushed > missed.through { missed = MissedPaths(since: slot.flushed) }
             // What is between went without being noted, as nobody was to need it: only a seed helps.
-            guard missed.through >= journal.oldest else {
+            guard missed.reaches(journal.oldest) else {
                 try MissedPaths.remove(in: options.state, replica: name)
                 continue
             }

@@ -23,6 +23,12 @@ import Testing
         #expect(missed.through == position(2, 12))
     }
 
+    @Test func `what was trimmed since it was noted is not in it`() {
+        #expect(missed().reaches(position(2, 11)))
+        #expect(missed().reaches(position(2, 12)))
+        #expect(!missed().reaches(position(2, 13)))
+    }
+
     @Test func `what is saved is read, for its replica only, until it is removed`() throws {
         #expect(try MissedPaths(in: directory.path, replica: replica) == nil)
         try missed().save(in: directory.path, replica: replica)

@@ -155,7 +155,7 @@ final class Shipper: LinkUser {
             return link.refuse(.failed, "\(error)")
         }
         // Of another absence: what was trimmed since is not in there.
-        if let known = missed, known.through < oldest { missed = nil }
+        if let known = missed, !known.reaches(oldest) { missed = nil }
         let ours = Handshake.Ours(
             store: parts.store, epoch: parts.epoch, newest: newest.position, newestHash: newest.hash, oldest: oldest,
             knownSince: missed?.since, naming: parts.naming)

@@ -16,6 +16,9 @@ package struct MissedPaths: Sendable {
         paths = []
     }
 
+    /// Whether nothing is lost between this and a log of which `oldest` is the beginning.
+    package func reaches(_ oldest: Position) -> Bool { through >= oldest }
+
     package mutating func add(_ records: [Record], at position: Position) {
         for record in records where !record.isCheck { paths.insert(record.path) }
         through = position

@@ -221,8 +221,11 @@ final class Daemon: Sendable {
             group.addTask { try await primary.run() }
             group.addTask {
                 while true {
-                    try primary.checkRoots()
-                    try primary.trim()
+                    // To note what a replica lacks may take reading gigabytes of log.
+                    try await Linux.Thread.run(name: "trim") {
+                        try primary.checkRoots()
+                        try primary.trim()
+                    }
                     try await Task.sleep(for: .seconds(5))
                     self.lastShortage.withLock { $0 = nil }
                     self.shortageTold.withLock { $0 = nil }

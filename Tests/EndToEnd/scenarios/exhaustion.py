@@ -330,12 +330,34 @@ class Exhaustion(PairGroup):
 
     @scenario('the journal is full while the replica is away: whole files are sent, and no seed')
     def journal_full(self):
+        text, result = self.away_for_too_long(keeping=False)
+        if 'the log between was trimmed' not in text or 'comparing with the primary' in text:
+            raise Failure('the replica did not go on by whole files: ' + text[-600:])
+        return result
+
+    @scenario('the journal is full while the replica is away, and what it lacks is more than a journal may hold: it is compared')
+    def journal_too_full(self):
+        text, result = self.away_for_too_long(keeping=True)
+        if 'more than a log may hold: comparing with the primary' not in text:
+            raise Failure('the replica was not compared with the primary: ' + text[-600:])
+        return result
+
+    def away_for_too_long(self, keeping):
+        """60 MB of messages come, and go again unless `keeping`; the replica's log, when it has caught up"""
         pair = self.make(users=range(4), settings={'journal_max': '32M'}).start()
         pair.stop_daemon('r')
         was = pair.status('p')['oldest']
         with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
             for k in range(30):
                 l.deliver([f'u0000{k % 4}'], imap.message(self.rng, f'cap-{k}', 2_000_000))
+        processes.until(lambda: pair.status('p')['journalBytes'] > 50 << 20, 30, 'a journal that has them')
+        if not keeping:
+            for k in range(4):
+                with imap.Imap(pair.p.cyrus.port['imap'], f'u0000{k}') as s:
+                    s.enter('INBOX')
+                    s.on('1:*', 'STORE', '+FLAGS.SILENT', '(\\Deleted)')
+                    s.say('EXPUNGE')
+            pair.p.cyrus.tool('cyr_expire', '-X', '0')
         with pair.load(seed=self.rng.randrange(10**6)) as b:
             processes.until(lambda: pair.status('p')['oldest'] != was, 60, 'a journal whose older part was dropped', every=.2)
             self.watch(1)
@@ -343,10 +365,7 @@ class Exhaustion(PairGroup):
         self.judge()
         if ' is away, and the journal is full: its log is dropped up to ' not in log_of(pair.p):
             raise Failure('the primary does not warn of it')
-        text = log_of(pair.r)
-        if 'the log between was trimmed' not in text or 'comparing with the primary' in text:
-            raise Failure('the replica did not go on by whole files: ' + text[-600:])
-        return told(b)
+        return log_of(pair.r), told(b)
 
     @scenario('a slow link: what is behind is told, and caught up')
     def slow(self):

@@ -157,6 +157,37 @@ class Places(PairGroup):
             self.judge()
         return f'{len(linked)} messages'
 
+    @scenario('partitions that are two file systems on the primary: files of one inode number are not one file')
+    def one_number(self):
+        pair = self.make(users=range(5))
+        partitions = [pair.p.roots[x] for x in ('partition-default', 'partition-second')]
+        with self.small_disk(pair.p, partitions[0]), self.small_disk(pair.p, partitions[1]):
+            pair.start()
+
+            def twice_named(partition):
+                found = (os.lstat(f'{d}/{n}') for d, _, names in os.walk(partition) for n in names)
+                return {s.st_ino for s in found if s.st_nlink > 1}
+            for n in range(20):
+                for user in 0, 4:                            # the last one lives on the second partition
+                    with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
+                        for i in range(5):
+                            l.deliver([imap.user(user)], imap.message(self.rng, f'number-{user}-{n}-{i}', 5000))
+                    with imap.Imap(pair.p.cyrus.port['imap'], imap.user(user)) as s:
+                        s.say('CREATE', imap.quoted(f'INBOX/b{n}'))
+                        s.enter('INBOX')
+                        s.on('1:*', 'COPY', imap.quoted(f'INBOX/b{n}'))
+                same = twice_named(partitions[0]) & twice_named(partitions[1])
+                if same:
+                    break
+            else:
+                raise Failure(f'no two linked messages have one inode number: {[sorted(twice_named(x)) for x in partitions]}')
+            pair.compare_trees(patience=30)
+            pair.stop_daemon('r')
+            pair.seed('--overwrite')
+            pair.start_daemon('r')
+            self.judge()
+        return f'{len(same)} numbers'
+
     @scenario('extended attributes come, change and go')
     def attributes(self):
         pair = self.make(users=range(2)).start()

@@ -1,4 +1,7 @@
 """Two replicas of one primary, each with its slot, and what becomes of the other when one is promoted."""
+import glob
+import os
+
 from lab import diff, imap, processes
 from pair import TRY_AGAIN, Failure, Side
 from runner import scenario
@@ -116,3 +119,22 @@ class Replicas(PairGroup):
         self.deliver(4, side=pair.r)
         processes.until(lambda: not diff.differences(pair.r.roots, self.second.roots), 60, 'the other replica')
         pair.command(self.second, 'check', '--store')
+
+    @scenario('what came between the promotion and the first start as a primary reaches the other replica')
+    def between(self):
+        pair = self.three()
+        self.deliver(5)
+        pair.wait_now()
+        pair.stop_daemon(self.second)
+        pair.kill('p')
+        pair.p.cyrus.kill()
+        pair.promote()
+        pair.stop_daemon(pair.r)
+        for file in glob.glob(pair.r.state + '/catalogue*'):     # as if it had not come to its first start
+            os.unlink(file)
+        pair.start_promoted_cyrus()
+        self.deliver(4, side=pair.r)
+        pair.start_daemon(pair.r)
+        pair.start_daemon(self.second)
+        self.deliver(1, side=pair.r)
+        processes.until(lambda: not diff.differences(pair.r.roots, self.second.roots), 60, 'the other replica')

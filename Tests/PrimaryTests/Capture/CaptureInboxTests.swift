@@ -16,6 +16,17 @@ import Testing
         #expect(taken.hints == [name, released, cookie])
     }
 
+    @Test func `hints alone come with their cookie; another's waits for what it stands for besides`() {
+        var inbox = CaptureInbox()
+        inbox.resends = [StorePath(RootName("partition-default"), "uuid/a/2.")]
+        _ = inbox.add([name, cookie, released])
+        #expect(inbox.takeHints(with: 2) == nil)
+        _ = inbox.add([.cookie(2)])
+        #expect(inbox.takeHints(with: 2) == [name, released, .cookie(2)])
+        #expect(inbox.hints == [cookie])
+        #expect(inbox.resends.count == 1)
+    }
+
     @Test(arguments: [Urgency.whenDue, .soon, .now])
     func `only a hint as urgent as what is awaited wakes the capturer`(_ urgency: Urgency) {
         for hint in [name, released, cookie] {
