@@ -264,6 +264,12 @@ package final class Replica: Sendable {
             try await drain()
             switch end {
             case .refused(.trimmed, let why), .refused(.diverged, let why):
+                if let held = try HeldRemovals.reason(in: options.state) {
+                    // Who compares removes what is not there.
+                    shared.failed("\(why); and nothing is compared with the primary while the brake holds: \(held)")
+                    log.error("\(why): not comparing with the primary, as the brake holds: \(held)")
+                    break
+                }
                 shared.enter(.diverged)
                 log.warning("\(why): comparing with the primary instead")
                 return .needsSeed

@@ -1,7 +1,9 @@
 """The primary is gone for good, or so it seems: what the replica then has, and who may write to it afterwards."""
+import glob
 import os
 import random
 import re
+import shutil
 import threading
 import time
 
@@ -211,6 +213,13 @@ class Promotion(PairGroup):
         refuses('without a daemon')
         pair.start_daemon('r')
         holds('after kill -9')
+        pair.stop_daemon('p')                                # its disk had its log as well
+        shutil.rmtree(pair.p.state + '/journal')
+        for file in glob.glob(pair.p.state + '/catalogue*'):
+            os.unlink(file)
+        pair.start_daemon('p')
+        processes.until(lambda: any('not comparing with the primary' in x for x in pair.r.log_tail(30)), 30, 'a replica that is not compared')
+        holds('beside another log')
         pair.restart('r')
         pair.command(pair.r, 'resume')                       # at once: it has not come to what is held yet
         pair.wait_now()
