@@ -236,7 +236,7 @@ package final class Primary: Sendable {
                 journaled: { _ in primary.logGrew() },
                 cookieDue: { number, position in primary.cookies.update { $0[number] = .some(position) } },
                 sweepWanted: { primary.sweeper.sweepSoon() },
-                isAllWatched: { primary.watcher.watchCounts.unwatched == 0 }, isCatalogueDurable: primary.hadCatalogue,
+                isAllWatched: { primary.watcher.watchCounts.isComplete }, isCatalogueDurable: primary.hadCatalogue,
                 grounded: { primary.isGrounded.update { $0 = true } },
                 isSeeding: { primary.slots.all.values.contains(where: \.isSeeding) }, now: Timestamp.now,
                 log: primary.log)
@@ -293,9 +293,16 @@ package final class Primary: Sendable {
                 }))
     }
 
+    /// Of what is there; what cannot be looked at is told when it is captured.
     private func byteCount(of paths: Set<StorePath>) throws(SystemError) -> Int {
         var count = 0
-        for path in paths { count += Int(try roots.status(of: path)?.byteCount ?? 0) }
+        for path in paths {
+            do throws(SystemError) {
+                count += Int(try roots.status(of: path)?.byteCount ?? 0)
+            } catch {
+                if error.isShortage { throw error }
+            }
+        }
         return count
     }
 
@@ -332,15 +339,23 @@ package final class Primary: Sendable {
     package func trim() throws {
         try slots.save()
         let isEarly = Simulation.isMutated(.trimEarly)
-        var goal = isEarly ? journal.flushed.position : slots.slowest ?? journal.flushed.position
+        var goal = isEarly ? journal.flushed.position : neededAfter
         if let cap = try cap(), cap > goal {
             try noteMissed(through: cap)
             goal = cap
         }
         guard goal > journal.oldest, journal.holds(before: goal) else { return }
-        // Soon, then.
-        guard isCommittedDurably(goal) else { return inbox.update { $0.wantsDurableCatalogue = true } }
-        try journal.trim(through: goal)
+        // The batches that the catalogue does not know of are needed when the daemon starts again.
+        let durable = catalogue.durablePosition ?? journal.oldest
+        if durable < goal { inbox.update { $0.wantsDurableCatalogue = true } }
+        try journal.trim(through: min(goal, durable))
+    }
+
+    /// What is in the log up to here no replica will ask for. After a promotion those of the primary before may still come.
+    private var neededAfter: Position {
+        let known = slots.all
+        let isAwaited = options.promotedAt != nil && options.replicas.contains { known[$0] == nil }
+        return isAwaited ? journal.oldest : slots.slowest ?? journal.flushed.position
     }
 
     /// The end of what is too old to be kept, or too much; nothing if all may stay.
@@ -349,11 +364,6 @@ package final class Primary: Sendable {
         guard journal.byteCount > options.journalBytesMax else { return tooOld }
         let tooMuch = journal.position(leaving: options.journalBytesMax / 2)
         return [tooOld, tooMuch].compactMap(\.self).max()
-    }
-
-    /// The batches that the catalogue does not know of are needed when the daemon starts again.
-    private func isCommittedDurably(_ position: Position) -> Bool {
-        catalogue.durablePosition.map { $0 >= position } ?? false
     }
 
     private func noteMissed(through cap: Position) throws {
@@ -389,7 +399,7 @@ package final class Primary: Sendable {
         let deadline = MonotonicTime.now() + timeout
         guard let position = try positionOfEvents(timeout: timeout) else { return nil }
         // What was lost by now is known: the overflow came before the cookie.
-        if watcher.watchCounts.unwatched > 0 { sweeper.sweepSoon() }
+        if !watcher.watchCounts.isComplete { sweeper.sweepSoon() }
         guard sweeper.isOwed else { return position }
         guard sweeper.waitForOwed(timeout: deadline - .now()) else { return nil }
         return try positionOfEvents(timeout: deadline - .now())

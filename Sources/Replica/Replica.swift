@@ -148,6 +148,8 @@ package final class Replica: Sendable {
                 )
                 try jump(welcome)
             case .needsSeed:
+                // What was not applied by then may be held since.
+                guard try HeldRemovals.reason(in: options.state) == nil else { continue }
                 var unseeded = try ReplicaRecord(in: options.state)
                 unseeded.phase = .seeding
                 try unseeded.save(in: options.state)

@@ -117,12 +117,18 @@ extension Replica {
         try writer.leave()
     }
 
+    /// Up to where the store is as the log tells; nothing while it is no copy.
+    private var exact: Position {
+        let status = status
+        return status.phase == .seeding || status.applied < status.consistentAfter
+            ? .zero : min(status.applied, shared.awaited.exact)
+    }
+
     /// Whether `position` was reached before `timeout`. Blocks its thread.
     package func wait(for position: Position, isApplied: Bool, timeout: Duration) -> Bool {
         let deadline = MonotonicTime.now() + timeout
         while true {
-            let status = status
-            if (isApplied ? status.applied : status.flushed) >= position { return true }
+            if (isApplied ? exact : status.flushed) >= position { return true }
             let now = MonotonicTime.now()
             guard now < deadline else { return false }
             waitForProgress(timeout: min(.milliseconds(100), deadline - now))

@@ -69,6 +69,14 @@ struct SeededVersions: Equatable, Sendable {
 
     init() {}
 
+    /// `path` and all below it were removed by the log: what comes there next is in the log, too. Whether anything was known of it.
+    mutating func forget(_ path: StorePath) -> Bool {
+        if asOf.removeValue(forKey: path) != nil { return true }
+        let below = asOf.keys.filter { $0.isWithin(path) }
+        for path in below { asOf[path] = nil }
+        return !below.isEmpty
+    }
+
     /// On disk on return.
     func save(in directory: String) throws(SystemError) {
         var writer = ByteWriter()

@@ -42,7 +42,8 @@ package final class CyrusLocks: Sendable {
         do throws(SystemError) {
             return try .open(directory + "/" + String(decoding: path, as: UTF8.self), for: .reading)
         } catch {
-            guard error.errno == .noEntry || error.errno == .notDirectory else { throw error }
+            // A name too long for a file is no lock of Cyrus's either.
+            guard [.noEntry, .notDirectory, .nameTooLong].contains(error.errno) else { throw error }
             return nil
         }
     }

@@ -65,6 +65,16 @@ import Testing
 
     init() throws { store = try TemporaryStore() }
 
+    @Test func `what the log removes is known no more, with all below it`() {
+        var seeded = SeededVersions()
+        for path in ["user/a", "user/a/x", "user/a/y/z", "user/ab"] {
+            seeded.asOf[StorePath(.sieve, path)] = SequenceNumber(1)
+        }
+        let known = ["user/b", "user/a/x", "user/a/y"].map { seeded.forget(StorePath(.sieve, $0)) }
+        #expect(known == [false, true, true])
+        #expect(Set(seeded.asOf.keys) == [StorePath(.sieve, "user/a"), StorePath(.sieve, "user/ab")])
+    }
+
     @Test func `what is saved is read, and gone when it is removed`() throws {
         #expect(try SeededVersions(in: state) == SeededVersions())
         try versions.save(in: state)

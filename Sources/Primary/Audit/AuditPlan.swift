@@ -66,6 +66,10 @@ struct AuditPlan {
         for name in listing.subdirectories.reversed() { stack.append(directory.appending(name)) }
         guard isDue(directory), try isWanted(directory) else { return nil }
         if isRead, !isOfAll { listing = try reader.listReading(directory, read: read) ?? listing }
+        // Of a message the log's word would be taken for its content.
+        unreadable += listing.unreadable.map {
+            AuditProgress.Unreadable(path: directory.appending($0.name), error: $0.error)
+        }
         return (listing, depth(of: directory))
     }
 

@@ -90,6 +90,7 @@ final class Capturer {
     private static let gatherInterval = Duration.milliseconds(10)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
+    private static let captureCountMax = 256  // each may hold a descriptor
 
     init(_ parts: Parts, epoch: Epoch, state: String) throws(SystemError) {
         self.parts = parts
@@ -255,8 +256,8 @@ final class Capturer {
         let position = parts.journal.flushed.position
         try parts.catalogue.commit(at: position, durably: wantsDurableCatalogue)
         lastCommit = .now()
-        // A reader was in the way: once more, after a while.
-        guard !wantsDurableCatalogue || parts.catalogue.durablePosition == position else { return }
+        // Where a reader was in the way it is tried again at once; who trims asks again.
+        guard !isGrounding || parts.catalogue.durablePosition == position else { return }
         if isGrounding { parts.grounded() }
         isGrounding = false
         isCommitted = true
@@ -286,7 +287,9 @@ final class Capturer {
         if !round.globals.isEmpty { try readGlobals(&round) }
         for owner in round.order {
             try readUser(owner, &round)
-            if round.capturedBytes > Self.captureBytesMax { try ship(&round) }
+            if round.capturedBytes > Self.captureBytesMax || round.captured.count > Self.captureCountMax {
+                try ship(&round)
+            }
         }
         try waitForMakers(&round)
     }
@@ -367,7 +370,7 @@ final class Capturer {
         let user: [UInt8]? = if case .user(let name) = owner { name } else { nil }
         // Twice at most: once more after the messages that were too many went ahead.
         for _ in 0..<2 {
-            guard let lock = try parts.locks.tryUserLock(user) else { break }
+            guard let lock = try tryUserLock(user, of: jobs) else { break }
             let start = MonotonicTime.now()
             let outcome = try read(jobs, round)
             let isWhole = try parts.locks.release(lock)
@@ -386,6 +389,15 @@ final class Capturer {
             }
         }
         note(busy: jobs, of: owner, &round)
+    }
+
+    /// A lock file that cannot be opened is an alarm, and nobody else's concern.
+    private func tryUserLock(_ user: [UInt8]?, of jobs: [CaptureJob]) throws(SystemError) -> CyrusLocks.UserLock? {
+        do throws(SystemError) { return try parts.locks.tryUserLock(user) } catch {
+            guard !error.isShortage, let first = jobs.first else { throw error }
+            alarm(first.directory, .system(error))
+            return nil
+        }
     }
 
     func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
@@ -419,10 +431,10 @@ final class Capturer {
 
     /// Where many messages are dirty, they go first: to look at each under the lock would take too long.
     private func shipManyAhead(_ jobs: inout [CaptureJob], _ round: inout CaptureRound) throws {
-        for index in jobs.indices {
+        let messages = jobs.map { job in job.names.filter { isMessage(job.directory.appending($0)) } }
+        guard messages.reduce(0, { $0 + $1.count }) > UnitReader.openMessagesMax else { return }
+        for (index, messages) in zip(jobs.indices, messages) where !messages.isEmpty {
             let directory = jobs[index].directory
-            let messages = jobs[index].names.filter { isMessage(directory.appending($0)) }
-            guard messages.count > UnitReader.openMessagesMax else { continue }
             try shipAhead(messages.map { directory.appending($0) }, &round)
             jobs[index].names.subtract(messages.filter { round.shippedMessages.contains(directory.appending($0)) })
         }
@@ -441,7 +453,9 @@ final class Capturer {
             if let found { round.add([found]) }
             round.shippedMessages.insert(path)
             audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
-            if round.captured.count >= 256 || round.capturedBytes > Self.captureBytesMax { try shipCaptured(&round) }
+            if round.captured.count >= Self.captureCountMax || round.capturedBytes > Self.captureBytesMax {
+                try shipCaptured(&round)
+            }
         }
         try shipCaptured(&round)
     }

@@ -7,7 +7,7 @@ import Store
 
 /// From what a round captured to batches in the journal, and to what is remembered of them.
 ///
-/// Order: records in the order of dependence, sealed, appended; one flush; only then catalogue and shadows, so that these
+/// Order: records in the order of dependence, sealed, appended; flushed, at the end and where much is held; only then catalogue and shadows, so that these
 /// are never ahead of the log. The capturer's thread uses it.
 struct RoundShipper {
     private let parts: Capturer.Parts
@@ -165,6 +165,10 @@ struct RoundShipper {
         guard let entry = item.entry else {
             try parts.catalogue.remove(item.path)
             return try shadows.remove(item.path)
+        }
+        // What was below a directory went with it.
+        if entry.kind != .directory, try parts.catalogue.entry(item.path)?.kind == .directory {
+            try parts.catalogue.remove(item.path)
         }
         try parts.catalogue.set(item.path, entry)
         guard let shadow = item.shadow else { return }

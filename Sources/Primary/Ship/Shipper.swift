@@ -1,4 +1,5 @@
 import Delta
+import Digests
 import Formats
 import Linux
 import Logging
@@ -57,6 +58,8 @@ final class Shipper: LinkUser {
     private let state = Mutex(State())
 
     private static let readBytes = 1 << 20
+
+    private static let auditCountMax = 8
 
     init(_ parts: Parts) { self.parts = parts }
 
@@ -139,9 +142,17 @@ final class Shipper: LinkUser {
     /// An operator at the replica asks, or with no text wants no more of it.
     private func audit(_ number: UInt32, _ text: [UInt8], on link: Link) {
         guard !text.isEmpty else { return state.withLock { $0.audits.removeValue(forKey: number) }?.cancel() ?? () }
-        let request = AuditRequest(text: text) { line in link.send(.auditReport(number: number, text: line)) }
-        state.withLock { $0.audits[number] = request }
-        parts.auditAsked(request)
+        let request = AuditRequest(text: text) { [weak self] line in
+            link.send(.auditReport(number: number, text: line))
+            if line.isEmpty { self?.state.withLock { _ = $0.audits.removeValue(forKey: number) } }
+        }
+        // Each is a thread.
+        let isTooMany = state.withLock { state in
+            guard state.audits.count < Self.auditCountMax else { return true }
+            state.audits[number] = request
+            return false
+        }
+        if isTooMany { request.send([]) } else { parts.auditAsked(request) }
     }
 
     // MARK: - handshake
@@ -182,9 +193,10 @@ final class Shipper: LinkUser {
         case .seed(let overCopy):
             seed(overCopy: overCopy, on: link)
         case .jump:
+            guard let missed else { preconditionFailure("a jump of which nothing is known") }
             do throws(SystemError) {
                 // Megabytes of paths, and the log that is left.
-                _ = try Thread.start(name: "jump") { [missed] in if let missed { self.jump(hello, missed, on: link) } }
+                _ = try Thread.start(name: "jump") { self.jump(hello, missed, on: link) }
             } catch {
                 link.refuse(.failed, "\(error)")
             }
@@ -199,14 +211,17 @@ final class Shipper: LinkUser {
     }
 
     /// The replica was away for longer than the log is kept: what the lost log and the log that is left were about is
-    /// captured whole, behind our newest position, and the replica goes on there.
+    /// captured whole, behind our newest position, and the replica goes on there. On a thread of its own.
     private func jump(_ hello: Hello, _ missed: MissedPaths, on link: Link) {
         do {
+            // Before it is read: what comes meanwhile is on both sides of it, and that does no harm.
+            let start = parts.journal.flushed
             var paths = missed.paths
             guard var cursor = parts.journal.cursor(after: missed.through),
                 try parts.journal.skip(&cursor, to: missed.through)
             else { return link.refuse(.failed, "the log was trimmed just now: once more") }
             while case let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes), !batches.isEmpty {
+                guard !link.isClosed else { return }
                 for batch in batches {
                     for record in try BatchReader.records(of: batch) where !record.isCheck { paths.insert(record.path) }
                 }
@@ -217,20 +232,25 @@ final class Shipper: LinkUser {
                     "the log after \(hello.flushed) is no longer kept, and what it was about is more than a log may hold"
                 )
             }
-            let start = parts.journal.flushed
-            parts.log.notice(
-                "\(link.peer) was away for too long: \(paths.count) files are sent whole, after \(start.position)")
-            // Where it is until it says that it has jumped: it may never hear of this, and then it lacks what is trimmed
-            // meanwhile as well.
-            parts.slots.connect(
-                link.peer.description, flushed: hello.flushed, applied: hello.applied, isSeeding: true,
-                now: parts.now())
-            parts.resend(paths) { [parts] position in
-                parts.slots.settle(link.peer.description, after: position)
-                link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: position)))
-            }
+            link.onLoop { [paths] in self.jump(hello, paths, to: start, on: link) }
         } catch {
             link.refuse(.failed, "\(error)")
+        }
+    }
+
+    private func jump(
+        _ hello: Hello, _ paths: Set<StorePath>, to start: (position: Position, hash: ChainHash), on link: Link
+    ) {
+        guard state.withLock({ $0.link === link }) else { return }
+        parts.log.notice(
+            "\(link.peer) was away for too long: \(paths.count) files are sent whole, after \(start.position)")
+        // Where it is until it says that it has jumped: it may never hear of this, and then it lacks what is trimmed
+        // meanwhile as well.
+        parts.slots.connect(
+            link.peer.description, flushed: hello.flushed, applied: hello.applied, isSeeding: true, now: parts.now())
+        parts.resend(paths) { [parts] position in
+            parts.slots.settle(link.peer.description, after: position)
+            link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: position)))
         }
     }
 

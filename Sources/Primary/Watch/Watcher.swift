@@ -11,7 +11,8 @@ import Synchronization
 /// is watched and read when its event comes; whatever is in it by then is hinted at as a whole. Renames are a name that
 /// goes and a name that comes.
 ///
-/// What cannot be watched (the user's limit of watches) is counted; the sweep looks there.
+/// What cannot be watched (the user's limit of watches) is counted; the sweep looks there. After an overflow, in which the
+/// event of a new directory may be lost, or of one that was moved, all are watched once more.
 ///
 /// Two queues of the kernel's: the store's, which a busy writer fills drop by drop and which is therefore read every
 /// few milliseconds at most; and that of signals, our cookies and Cyrus's user locks (`LockWatch`), which wakes us at
@@ -95,7 +96,7 @@ final class Watcher: Sendable {
     func run(hinted: @escaping @Sendable ([Hint]) -> Void, watching: () -> Void) throws(SystemError) {
         var loop = WatchLoop(watcher: self, hinted: hinted)
         loop.signalTree.note(cookieWatch, .cookies)
-        for name in roots.names { try loop.watch(StorePath(root: name), hinting: false) }
+        for name in roots.names { try loop.watch(StorePath(root: name), .atStart) }
         try loop.watchLocks()
         watching()
         var pace = WatchPace()
@@ -103,7 +104,7 @@ final class Watcher: Sendable {
             let urgent = [Poller.Interest(signals.raw), Poller.Interest(waking.raw)]
             if try Poller.wait(urgent, timeout: Self.restInterval).allSatisfy({ $0.isEmpty }) {
                 _ = try Poller.wait(
-                    urgent + [Poller.Interest(inotify.raw)], timeout: loop.seesLocks ? nil : Self.lockInterval)
+                    urgent + [Poller.Interest(inotify.raw)], timeout: loop.isCalm ? nil : Self.lockInterval)
             }
             waking.clear()
             try loop.turn()
@@ -111,6 +112,7 @@ final class Watcher: Sendable {
             let nextLook = MonotonicTime(nanoseconds: nextLook.load(ordering: .relaxed))
             let rest = pace.turned(at: .now(), nextLook: nextLook)
             if rest > .zero { _ = try Poller.wait([Poller.Interest(waking.raw)], timeout: rest) }
+            try loop.watchAgainIfDue()
         }
     }
 
@@ -121,6 +123,8 @@ final class Watcher: Sendable {
         var tree = WatchTree()
         var signalTree = WatchTree()
         private(set) var seesLocks = false
+        /// Not before then, as events were lost.
+        private var nextWatchAgain: MonotonicTime?
         private var buffer = [UInt8](repeating: 0, count: Inotify.bufferBytes)
         private var sinceDrain = 0
         /// What the names of earlier events are. Forgotten when a watch comes or goes.
@@ -196,6 +200,22 @@ final class Watcher: Sendable {
             known[EventName(event)] = KnownName(path: path, told: gathering)
         }
 
+        /// Nothing has to be done without an event.
+        var isCalm: Bool { seesLocks && nextWatchAgain == nil }
+
+        /// What is not watched, or by another path, is hinted at as a whole. A queue that overflows all the time gets a tenth of the time.
+        mutating func watchAgainIfDue() throws(SystemError) {
+            let start = MonotonicTime.now()
+            guard let due = nextWatchAgain, due <= start else { return }
+            nextWatchAgain = nil
+            watcher.counts.withLock { $0.unwatched = 0 }
+            for name in watcher.roots.names { try watch(StorePath(root: name), .again) }
+            let end = MonotonicTime.now()
+            if nextWatchAgain != nil { nextWatchAgain = end + (end - start) * 10 }
+            let isBehind = nextWatchAgain != nil
+            watcher.counts.withLock { $0.isBehind = isBehind }
+        }
+
         mutating func watchLocks() throws(SystemError) {
             seesLocks = try watcher.locks.attach(to: watcher.signals, &signalTree)
         }
@@ -235,7 +255,8 @@ final class Watcher: Sendable {
 
         private mutating func interpret(_ event: InotifyEvent, _ hints: inout [Hint]) throws(SystemError) {
             if event.mask.contains(.overflow) {
-                watcher.counts.withLock { $0.overflows += 1 }
+                watcher.counts.withLock { ($0.overflows, $0.isBehind) = ($0.overflows + 1, true) }
+                if nextWatchAgain == nil { nextWatchAgain = .now() }
                 return hints.append(.overflow)
             }
             guard let place = tree.place(of: event.watch) else { return }
@@ -257,7 +278,7 @@ final class Watcher: Sendable {
                 hints = []
                 // Who got them may have looked by the time the next event comes.
                 gathering += 1
-                try watch(path, hinting: true)
+                try watch(path, .asNew)
             } else if event.mask.contains(.movedFrom) {
                 for watch in tree.watches(within: path) { try? watcher.inotify.removeWatch(watch) }  // gone is fine
             }
@@ -269,16 +290,27 @@ final class Watcher: Sendable {
             watcher.counts.withLock { $0.watched = tree.count }
         }
 
-        /// Watches `directory` and all below it; with `hinting`, says that all in it may be new.
-        mutating func watch(_ directory: StorePath, hinting: Bool) throws(SystemError) {
+        enum Occasion {
+            case atStart
+            /// All in it may be new, which is said. In the middle of events.
+            case asNew
+            /// The same of those that were not watched under this path.
+            case again
+        }
+
+        /// Watches `directory` and all below it.
+        mutating func watch(_ directory: StorePath, _ occasion: Occasion) throws(SystemError) {
             guard watcher.roots.isShipped(directory) else { return }
+            var isNew = true
             do throws(SystemError) {
                 // By descriptor: a path may be too long for the call, or no text.
                 guard let place = try watcher.roots.directory(directory) else { return }
                 let path = "/proc/self/fd/\(place.descriptor.raw)/."
                 known = [:]
-                tree.note(try watcher.inotify.addWatch(path, Watcher.mask), .directory(directory))
+                let number = try watcher.inotify.addWatch(path, Watcher.mask)
                 withExtendedLifetime(place) {}
+                isNew = tree.place(of: number) != .directory(directory)
+                tree.note(number, .directory(directory))
                 watcher.counts.withLock { $0.watched = tree.count }
             } catch {
                 if error.errno == .accessDenied {
@@ -293,10 +325,10 @@ final class Watcher: Sendable {
                 }
                 watcher.counts.withLock { $0.unwatched += 1 }
             }
-            if hinting { hinted([.directory(directory)]) }
+            if occasion == .asNew || occasion == .again && isNew { hinted([.directory(directory)]) }
             // Not while events are being interpreted: those read later would overtake them, cookies too.
             sinceDrain += 1
-            if !hinting, sinceDrain >= Watcher.drainInterval {
+            if occasion != .asNew, sinceDrain >= Watcher.drainInterval {
                 sinceDrain = 0
                 try turn()
             }
@@ -311,7 +343,7 @@ final class Watcher: Sendable {
             }
             for entry in entries {
                 let path = directory.appending(entry.name)
-                if try watcher.roots.kind(of: entry, at: path) == .directory { try watch(path, hinting: hinting) }
+                if try watcher.roots.kind(of: entry, at: path) == .directory { try watch(path, occasion) }
             }
         }
     }
@@ -322,6 +354,10 @@ package struct WatchCounts: Sendable {
     package var watched = 0
     package var unwatched = 0
     package var overflows = 0
+    /// Events were lost, and it is not known yet what is not watched since.
+    package var isBehind = false
+
+    var isComplete: Bool { unwatched == 0 && !isBehind }
 }
 
 /// Which watch is of which directory.

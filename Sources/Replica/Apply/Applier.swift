@@ -34,6 +34,8 @@ final class Applier {
     private var cursor: Journal.Cursor
     private var record: ReplicaRecord
     private var seeded: SeededVersions
+    /// Since it was read, or saved.
+    private var isSeededChanged = false
     /// Before this position the store may hold later bytes already.
     private let replayEnd: Position
     private var lastAck = MonotonicTime.now()
@@ -77,7 +79,7 @@ final class Applier {
             do {
                 try applyAll()
             } catch is BrakedAtEnd {
-                // Nothing behind it was applied in the life before, either.
+                // Later bytes may be there by now. What does not fit is asked for, and `promote` tells of it.
                 if record.applied < replayEnd { tellApplied(needed: try applier.settle()) }
                 break
             }
@@ -136,7 +138,8 @@ final class Applier {
         let records = try BatchReader.records(of: batch)
         if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
         let removed = Set(records.lazy.filter { $0.change == .remove }.map(\.path))
-        try brake(removed)
+        // A link that takes a directory's place takes all that is in it.
+        try brake(removed.union(records.lazy.filter(\.isSymlink).map(\.path)), mode)
         let isLacking = !parts.shared.awaited.paths.isEmpty
         for item in ApplyPlan.ordered(records, parts.layout) {
             if case .check(let check) = item.change {
@@ -144,6 +147,11 @@ final class Applier {
                 continue
             }
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
+            if item.change == .remove, !seeded.asOf.isEmpty, !parts.layout.isMessage(item.path),
+                seeded.forget(item.path)
+            {
+                isSeededChanged = true
+            }
             if mode == .steady, isLacking || !needed.isEmpty, mustWait(item, needed, removed) {
                 needed.append(item.path)
             } else if let path = try apply(item, position.sequence, mode) {
@@ -181,7 +189,7 @@ final class Applier {
 
     /// Waits, if the batch would remove too much, until the operator has looked or it is time to end. A restart, or a promotion,
     /// is no word of the operator's.
-    private func brake(_ removed: Set<StorePath>) throws {
+    private func brake(_ removed: Set<StorePath>, _ mode: RecordApplier.Mode) throws {
         guard let limit = parts.removalLimit, !removed.isEmpty else { return }
         let count = max(removed.count, parts.writer.fileCount(below: removed))
         let now = MonotonicTime.now()
@@ -190,6 +198,8 @@ final class Applier {
         }
         while heldBefore != nil || brake?.mayRemove(count) == false {
             let why = heldBefore ?? brake?.reason(count) ?? ""
+            // So that in another life nothing is applied again before this batch is held again.
+            if mode == .steady { try checkpoint() }
             try outlastingShortage { try HeldRemovals.save(why, in: parts.state) }
             // Said before there was anything to look at, it was about nothing.
             parts.shared.work.update { $0.isBrakeReleased = false }
@@ -251,10 +261,11 @@ final class Applier {
         try parts.writer.flush()
         try outlastingShortage {
             try parts.shared.awaited.save(in: parts.state)
+            if isSeededChanged { try seeded.save(in: parts.state) }
             try record.save(in: parts.state)
             if record.applied >= record.consistentAfter { try SeededVersions.remove(in: parts.state) }
         }
-        isCheckpointed = true
+        (isCheckpointed, isSeededChanged) = (true, false)
         lastCheckpoint = .now()
         parts.tidyUp()
         try parts.journal.trim(through: record.applied)
@@ -265,6 +276,8 @@ final class Applier {
 private struct BrakedAtEnd: Error {}
 
 extension Record {
+    fileprivate var isSymlink: Bool { if case .symlink = change { true } else { false } }
+
     /// Whether it replaces a file by something of another shape, so that patches of before must not be written again.
     var needsCheckpoint: Bool {
         switch change {

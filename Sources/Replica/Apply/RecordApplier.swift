@@ -178,7 +178,8 @@ final class RecordApplier: Sendable {
         guard var table = try table(of: path) else { return lacking(path, result, mode, why: "it is not there") }
         if table.digest == result, table.byteCount == byteCount {
             if mode == .replay {
-                _ = try writer.patch(path, metadata, byteCount: byteCount, extents, readingBack: [])
+                _ = try writer.patch(
+                    path, metadata, byteCount: byteCount, extents, isAgain: mode == .replay, readingBack: [])
             } else {
                 _ = try writer.setMetadata(path, metadata)
             }
@@ -190,7 +191,8 @@ final class RecordApplier: Sendable {
             return lacking(path, result, mode, why: "it would grow by more than the bytes that came")
         }
         if mode == .replay {
-            _ = try writer.patch(path, metadata, byteCount: byteCount, extents, readingBack: [])
+            _ = try writer.patch(
+                path, metadata, byteCount: byteCount, extents, isAgain: mode == .replay, readingBack: [])
             forget(path)
             state.withLock { $0.inDoubt[path] = result }
             return .applied

@@ -40,10 +40,19 @@ final class StoreWriter: Sendable {
             if try root.makeDirectory(Self.own) == .created, isRoot {
                 try root.setOwner(of: Self.own, to: owner, group: group)
             }
-            for entry in try root.entries(of: Self.own) where !entry.name.starts(with: Self.partPrefix) {
-                try root.unlink(Self.own + [slash] + entry.name)
+            for entry in try root.entries(of: Self.own) {
+                let path = Self.own + [slash] + entry.name
+                let isPart = entry.name.starts(with: Self.partPrefix)
+                let isAwaited = isPart ? try !Self.isForgotten(path, in: root) : false
+                if !isAwaited { try root.unlink(path) }
             }
         }
+    }
+
+    /// A part that nothing came for in a day: its file was another one by then. If it does come, the file is asked for whole.
+    private static func isForgotten(_ part: [UInt8], in root: Directory) throws(SystemError) -> Bool {
+        guard let status = try root.status(of: part) else { return false }
+        return Timestamp.now() - Timestamp(nanoseconds: status.mtimeNanoseconds) > .seconds(86_400)
     }
 
     /// Takes our own directories out of the store again; parts that never were assembled stay.
@@ -206,12 +215,13 @@ final class StoreWriter: Sendable {
         }
     }
 
-    /// Writes the bytes that a file has once more, so that they are flushed. Its times stay.
+    /// Writes the bytes that a file has once more, and its length, so that they are flushed. Its times stay.
     func rewrite(_ path: StorePath) throws(SystemError) {
         let file = try root(of: path).open(path.path, for: .updating)
-        let mtime = try file.status().mtimeNanoseconds
+        let status = try file.status()
         try Self.copy(file, to: file)
-        try file.setTimes(mtimeNanoseconds: mtime)
+        try file.truncate(to: status.byteCount)
+        try file.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
     }
 
     private static func copy(
@@ -225,15 +235,15 @@ final class StoreWriter: Sendable {
     }
 
     /// Writes `extents` over what is there and makes the file `byteCount` long. What is at offset 0 goes last: in Cyrus's
-    /// files that is the header, which tells of the rest.
+    /// files that is the header, which tells of the rest. `isAgain`: it may have that length already, from a flush that failed.
     func patch(
-        _ path: StorePath, _ metadata: Metadata, byteCount: Int, _ extents: [Record.ExtentBytes],
+        _ path: StorePath, _ metadata: Metadata, byteCount: Int, _ extents: [Record.ExtentBytes], isAgain: Bool = false,
         readingBack pages: some Sequence<Int>
     ) throws(SystemError) -> [Int: [UInt8]] {
         let file = try root(of: path).open(path.path, for: .updating)
         for extent in extents where extent.offset != 0 { try file.write(extent.bytes, at: Int64(extent.offset)) }
         let status = try file.status()
-        if status.byteCount != Int64(byteCount) { try file.truncate(to: Int64(byteCount)) }
+        if isAgain || status.byteCount != Int64(byteCount) { try file.truncate(to: Int64(byteCount)) }
         if let first = extents.first, first.offset == 0 { try file.write(first.bytes, at: 0) }
         try setMetadata(of: file, status, metadata)
         var read: [Int: [UInt8]] = [:]
@@ -245,7 +255,7 @@ final class StoreWriter: Sendable {
 
     /// Keeps a piece of a content that is to be assembled.
     func writePart(of result: Digest, for path: StorePath, offset: Int, _ bytes: [UInt8]) throws(SystemError) {
-        let file = try root(of: path).open(partName(result), for: .updatingOrCreating)
+        let file = try root(of: path).open(partName(result, path), for: .updatingOrCreating)
         try file.write(bytes, at: Int64(offset))
     }
 
@@ -255,7 +265,7 @@ final class StoreWriter: Sendable {
         _ predecessor: Predecessor = .dropped
     ) throws(SystemError) -> Bool {
         let root = try root(of: path)
-        let name = partName(result)
+        let name = partName(result, path)
         guard try root.status(of: name) != nil else { return false }
         let file = try root.open(name, for: .updating)
         guard try file.status().byteCount >= Int64(byteCount), try file.holeBytes() <= Self.holeBytesMax else {
@@ -378,8 +388,9 @@ final class StoreWriter: Sendable {
         Self.own + Array("/new-\(nextName.wrappingAdd(1, ordering: .relaxed).newValue)".utf8)
     }
 
-    private func partName(_ result: Digest) -> [UInt8] {
-        Self.own + [slash] + Self.partPrefix + Array("\(result)".utf8)
+    /// Two files of one content may be on their way at once.
+    private func partName(_ result: Digest, _ path: StorePath) -> [UInt8] {
+        Self.own + [slash] + Self.partPrefix + Array("\(result)-\(Digest(of: path.path))".utf8)
     }
     private static let partPrefix = Array("part-".utf8)
 

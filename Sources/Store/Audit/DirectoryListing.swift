@@ -7,6 +7,8 @@ package struct DirectoryListing: Sendable {
     package let directory: StorePath
     /// Sorted by name. Sockets, pipes and what is never shipped are not in it.
     package var items: [Item]
+    /// Files that are there and could not be read, but for want of a permission.
+    package var unreadable: [(name: [UInt8], error: SystemError)] = []
 
     package init(directory: StorePath, items: [Item]) {
         self.directory = directory
@@ -99,6 +101,7 @@ package final class ListingReader {
         let status: FileStatus
         var digest: Digest?
         var attributes: Digest?
+        var error: SystemError?
     }
 
     private func list(
@@ -113,6 +116,7 @@ package final class ListingReader {
         names.sort { $0.0.name.lexicographicallyPrecedes($1.0.name) }
         var items: [DirectoryListing.Item] = []
         items.reserveCapacity(names.count)
+        var unreadable: [(name: [UInt8], error: SystemError)] = []
         for (found, role) in names {
             guard let its = try look(held, found), var entry = AuditEntry(found.name, its.status, roots) else {
                 continue
@@ -125,8 +129,11 @@ package final class ListingReader {
             }
             let isMessage = if case .message = role { its.status.kind == .file } else { false }
             items.append(DirectoryListing.Item(entry: entry, status: its.status, isMessage: isMessage))
+            if let error = its.error { unreadable.append((found.name, error)) }
         }
-        return DirectoryListing(directory: directory, items: items)
+        var listing = DirectoryListing(directory: directory, items: items)
+        listing.unreadable = unreadable
+        return listing
     }
 
     /// Nothing if it is gone, or no link any more.
@@ -155,6 +162,8 @@ package final class ListingReader {
         } catch {
             guard !Self.isOurs(error) else { throw error }
             found?.digest = nil
+            // A file that is gone, or may not be read, is no trouble of the disk's.
+            if error.errno == .inputOutput { found?.error = error }
         }
         return found
     }

@@ -221,12 +221,13 @@ final class Daemon: Sendable {
             group.addTask { try await primary.run() }
             group.addTask {
                 while true {
+                    // First: where the disk is full a replica must get the log before it can be trimmed.
+                    try await Task.sleep(for: .seconds(5))
                     // To note what a replica lacks may take reading gigabytes of log.
                     try await Linux.Thread.run(name: "trim") {
                         try primary.checkRoots()
                         try primary.trim()
                     }
-                    try await Task.sleep(for: .seconds(5))
                     self.lastShortage.withLock { $0 = nil }
                     self.shortageTold.withLock { $0 = nil }
                 }
@@ -274,19 +275,19 @@ final class Daemon: Sendable {
         log.critical("epoch \(epoch) was promoted elsewhere: this primary ships nothing any more")
         fencedBy.withLock { $0 = epoch }
         defer { stopCurrent() }
-        return noteFenced(by: epoch, standing)
-    }
-
-    private func noteFenced(by epoch: Epoch, _ standing: StateDirectory.Standing) -> Bool {
-        var fenced = standing
-        fenced.fencedBy = epoch
         do throws(SystemError) {
-            try state.save(fenced)
+            try noteFenced(by: epoch, standing)
             return true
         } catch {
             log.error("state: \(error): that epoch \(epoch) was promoted elsewhere is not written down yet")
             return false
         }
+    }
+
+    private func noteFenced(by epoch: Epoch, _ standing: StateDirectory.Standing) throws(SystemError) {
+        var fenced = standing
+        fenced.fencedBy = epoch
+        try state.save(fenced)
     }
 
     /// Answers `status`, refuses replicas, and waits for the operator.
@@ -296,8 +297,13 @@ final class Daemon: Sendable {
         let endpoint = try makeEndpoint()
         current.withLock { $0 = .fenced(epoch) }
         defer { current.withLock { $0 = .none } }
-        while standing.fencedBy == nil, !isStopping.withLock({ $0 }), !noteFenced(by: epoch, standing) {
-            try await Task.sleep(for: .seconds(2))
+        while standing.fencedBy == nil, !isStopping.withLock({ $0 }) {
+            do throws(SystemError) {
+                try noteFenced(by: epoch, standing)
+                break
+            } catch {
+                try? await Task.sleep(for: .seconds(2))  // it was told when it failed first
+            }
         }
         if let address = configuration.listen { try await endpoint.listen(on: address) { FencedUser(by: epoch) } }
         notify("READY=1")

@@ -102,6 +102,10 @@ extension VerifyRequest {
         }
         var options = AuditOptions(depth: depth, repair: repair ? .repair : .reportOnly, bytesPerSecondMax: maxRate)
         if let samplePart, let sampleParts {
+            guard sampleParts > 0, 1...sampleParts ~= samplePart else {
+                throw Failure(
+                    .usage, "\(samplePart)/\(sampleParts): no such part", hint: "it is 1/7 to 7/7, for example")
+            }
             options.sample = AuditOptions.Sample(part: samplePart, parts: sampleParts)
         }
         if let user { options.scope = .user(Array(user.utf8)) }

@@ -350,7 +350,7 @@ class Exhaustion(PairGroup):
         with imap.Lmtp(pair.p.cyrus.port['lmtp']) as l:
             for k in range(30):
                 l.deliver([f'u0000{k % 4}'], imap.message(self.rng, f'cap-{k}', 2_000_000))
-        processes.until(lambda: pair.status('p')['journalBytes'] > 50 << 20, 30, 'a journal that has them')
+        processes.until(lambda: pair.status('p')['capture']['batchBytes'] > 50 << 20, 30, 'a log that has them')
         if not keeping:
             for k in range(4):
                 with imap.Imap(pair.p.cyrus.port['imap'], f'u0000{k}') as s:
@@ -358,7 +358,7 @@ class Exhaustion(PairGroup):
                     s.on('1:*', 'STORE', '+FLAGS.SILENT', '(\\Deleted)')
                     s.say('EXPUNGE')
             pair.p.cyrus.tool('cyr_expire', '-X', '0')
-        with pair.load(seed=self.rng.randrange(10**6)) as b:
+        with pair.load(seed=self.rng.randrange(10**6), rate=40) as b:
             processes.until(lambda: pair.status('p')['oldest'] != was, 60, 'a journal whose older part was dropped', every=.2)
             self.watch(1)
         pair.start_daemon('r')

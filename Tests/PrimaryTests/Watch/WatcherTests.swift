@@ -35,14 +35,17 @@ import Testing
         try hints(of: try watcher(), while: work)
     }
 
+    /// The watching thread stands still from the hint at `blocker` on until that is true.
     private func hints(
-        of watcher: Watcher, while work: (_ settle: () throws -> Void) throws -> Void
+        of watcher: Watcher, blocker: (path: StorePath, isOpen: Condition<Bool>)? = nil,
+        while work: (_ settle: () throws -> Void) throws -> Void
     ) throws -> [Hint] {
         let seen = Condition(Seen())
         _ = try Thread.start(name: "watch") {
             do throws(SystemError) {
                 try watcher.run { hints in
                     seen.update { $0.hints += hints }
+                    if let blocker, hints.contains(.name(blocker.path)) { _ = blocker.isOpen.wait { $0 } }
                 } watching: {
                     seen.update { $0.isWatching = true }
                 }
@@ -98,16 +101,52 @@ import Testing
         #expect(hints.contains(.cookie(early)))
     }
 
-    @Test func `a cookie that the kernel dropped is told behind the overflow that stands for it`() throws {
+    /// How many events the kernel keeps for somebody who does not look.
+    private static let queueLength: Int = {
+        let path = "/proc/sys/fs/inotify/max_queued_events"
+        let text = try? Descriptor.open(path, for: .reading).read(at: 0, count: 20)  // then it is too long
+        return text.flatMap { Int(String(decoding: $0.prefix { $0 != 0x0a }, as: UTF8.self)) } ?? .max
+    }()
+    private static let isQueueShort = queueLength <= 65_536
+
+    @Test(.enabled(if: WatcherTests.isQueueShort, "max_queued_events is too large here"))
+    func `a cookie that the kernel dropped is told behind the overflow that stands for it`() throws {
         let watcher = try watcher()
-        let text = try Descriptor.open("/proc/sys/fs/inotify/max_queued_events", for: .reading).read(at: 0, count: 20)
-        let queued = try #require(Int(String(decoding: text.prefix { $0 != 0x0a }, as: UTF8.self)))
-        let cookies = try (0...queued).map { _ in try watcher.makeCookie() }
+        let cookies = try (0...Self.queueLength).map { _ in try watcher.makeCookie() }
         let hints = try hints(of: watcher) { _ in }
         #expect(Set(cookies.map { Hint.cookie($0) }).isSubset(of: hints))
         let last = try #require(cookies.last)
         let dropped = try #require(hints.firstIndex(of: .cookie(last)))
         #expect(try #require(hints.firstIndex(of: .overflow)) < dropped)
+    }
+
+    @Test(.enabled(if: WatcherTests.isQueueShort, "max_queued_events is too large here"))
+    func
+        `a directory of which the kernel dropped the event is watched all the same, and one that was moved by its new path`()
+        throws
+    {
+        let watcher = try watcher()
+        let isOpen = Condition(false)
+        let hints = try hints(of: watcher, blocker: (StorePath(mail, "uuid/full"), isOpen)) { settle in
+            let root = try Directory(directory("mail"))
+            try root.makeDirectory(utf8("uuid/old"))
+            try settle()
+            // The watching thread waits with the hint of this one.
+            try write("mail/uuid/full")
+            for number in 0...Self.queueLength { try write("mail/uuid/\(number)") }
+            try root.makeDirectory(utf8("uuid/late"))
+            try root.rename(utf8("uuid/old"), to: utf8("uuid/new"))
+            isOpen.update { $0 = true }
+            try settle()
+            while !(watcher.watchCounts.isComplete) { try settle() }
+            try write("mail/uuid/late/1.")
+            try write("mail/uuid/new/1.")
+        }
+        #expect(hints.contains(.overflow))
+        for name in ["late", "new"] {
+            #expect(hints.contains(.directory(StorePath(mail, "uuid/\(name)"))))
+            #expect(hints.contains(.name(StorePath(mail, "uuid/\(name)/1."))))
+        }
     }
 
     @Test func `a name in a directory that was moved is told by its new path`() throws {
