@@ -17,7 +17,7 @@ struct VerifyCommand: ParsableCommand {
     @OptionGroup var common: CommonOptions
     @Option(help: "How closely to look.") var depth = Depth.content
     @Option(help: ArgumentHelp("Only this mailbox.", valueName: "name")) var mailbox: String?
-    @Option(help: ArgumentHelp("Only this user's mailboxes and files.", valueName: "name")) var user: String?
+    @Option(help: ArgumentHelp("Only the directories that are this user's alone.", valueName: "name")) var user: String?
     @Option(help: ArgumentHelp("Only what is below this, as findings show it: ROOT/PATH.", valueName: "path"))
     var path: String?
     @Flag(help: "Send again what the replica has otherwise; what it had goes to its quarantine.") var repair = false
