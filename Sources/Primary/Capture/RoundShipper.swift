@@ -167,7 +167,8 @@ struct RoundShipper {
             return try shadows.remove(item.path)
         }
         // What was below a directory went with it.
-        if entry.kind != .directory, try parts.catalogue.entry(item.path)?.kind == .directory {
+        let mayReplaceDirectory = entry.kind != .directory && !parts.roots.layout.isMessage(item.path)
+        if try mayReplaceDirectory && parts.catalogue.entry(item.path)?.kind == .directory {
             try parts.catalogue.remove(item.path)
         }
         try parts.catalogue.set(item.path, entry)
