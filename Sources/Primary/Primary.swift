@@ -397,9 +397,10 @@ package final class Primary: Sendable {
     /// Blocks its thread. Where events were lost, at the start too, or a directory is not watched, it takes a sweep.
     package func positionNow(timeout: Duration) throws(SystemError) -> Position? {
         let deadline = MonotonicTime.now() + timeout
+        let wasComplete = watcher.watchCounts.isComplete
         guard let position = try positionOfEvents(timeout: timeout) else { return nil }
-        // What was lost by now is known: the overflow came before the cookie.
-        if !watcher.watchCounts.isComplete { sweeper.sweepSoon() }
+        // What was lost by now is known: the overflow came before the cookie. What is watched only since may have come before.
+        if !wasComplete || !watcher.watchCounts.isComplete { sweeper.sweepSoon() }
         guard sweeper.isOwed else { return position }
         guard sweeper.waitForOwed(timeout: deadline - .now()) else { return nil }
         return try positionOfEvents(timeout: deadline - .now())

@@ -64,6 +64,8 @@ struct CaptureRound {
     private var readJobs: [OwnerFinder.Owner: [CaptureJob]] = [:]
     var captured: [Captured] = []
     private(set) var capturedBytes = 0
+    /// Files that these hold open.
+    private(set) var openCount = 0
     /// Shipped last: nothing may refer to what is not there yet.
     var capturedGlobals: [Captured] = []
     /// It names a mailbox that is being made, and comes in another round.
@@ -118,11 +120,12 @@ struct CaptureRound {
     mutating func add(_ found: [Captured]) {
         captured.append(contentsOf: found)
         capturedBytes += found.reduce(0) { $0 + $1.heldBytes }
+        openCount += found.reduce(0) { $0 + ($1.isOpen ? 1 : 0) }
     }
 
     mutating func forgetCaptured() {
         captured = []
-        capturedBytes = 0
+        (capturedBytes, openCount) = (0, 0)
     }
 
     /// What is about to be shipped was read after those.

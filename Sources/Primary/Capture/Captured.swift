@@ -19,6 +19,15 @@ struct Captured {
     }
 
     var isGone: Bool { if case .nothing = found { true } else { false } }
+
+    /// Whether it holds a descriptor.
+    var isOpen: Bool {
+        switch found {
+        case .message: true
+        case .file(let version, _): if case .copied = version.content { true } else { false }
+        case .directory, .symlink, .nothing: false
+        }
+    }
 }
 
 extension [Captured] {

@@ -81,6 +81,8 @@ final class Capturer {
     /// Mailboxes that mailboxes.db was not ready for.
     var hasPutOff = false
     private var isCommitted = true
+    /// Users whose lock cannot be opened, and where that is told.
+    var lockAlarms: [[UInt8]: StorePath] = [:]
     /// Our own, while `fetchEvents` waits for it.
     private var awaitedCookie: UInt64?
 
@@ -90,7 +92,7 @@ final class Capturer {
     private static let gatherInterval = Duration.milliseconds(10)
     private static let commitInterval = Duration.seconds(1)
     private static let captureBytesMax = 8 << 20
-    private static let captureCountMax = 256  // each may hold a descriptor
+    private static let openCountMax = 256
 
     init(_ parts: Parts, epoch: Epoch, state: String) throws(SystemError) {
         self.parts = parts
@@ -287,7 +289,7 @@ final class Capturer {
         if !round.globals.isEmpty { try readGlobals(&round) }
         for owner in round.order {
             try readUser(owner, &round)
-            if round.capturedBytes > Self.captureBytesMax || round.captured.count > Self.captureCountMax {
+            if round.capturedBytes > Self.captureBytesMax || round.openCount > Self.openCountMax {
                 try ship(&round)
             }
         }
@@ -391,15 +393,6 @@ final class Capturer {
         note(busy: jobs, of: owner, &round)
     }
 
-    /// A lock file that cannot be opened is an alarm, and nobody else's concern.
-    private func tryUserLock(_ user: [UInt8]?, of jobs: [CaptureJob]) throws(SystemError) -> CyrusLocks.UserLock? {
-        do throws(SystemError) { return try parts.locks.tryUserLock(user) } catch {
-            guard !error.isShortage, let first = jobs.first else { throw error }
-            alarm(first.directory, .system(error))
-            return nil
-        }
-    }
-
     func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
         var captured: [Captured] = []
         var ahead: [StorePath] = []
@@ -453,7 +446,7 @@ final class Capturer {
             if let found { round.add([found]) }
             round.shippedMessages.insert(path)
             audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
-            if round.captured.count >= Self.captureCountMax || round.capturedBytes > Self.captureBytesMax {
+            if round.captured.count >= Self.openCountMax || round.capturedBytes > Self.captureBytesMax {
                 try shipCaptured(&round)
             }
         }

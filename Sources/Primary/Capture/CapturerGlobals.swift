@@ -17,8 +17,9 @@ extension Capturer {
         for job in round.takeGlobals(leaving: readLast) { try readGlobal(job, into: &round) }
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
+        let isAllWatched = parts.isAllWatched()
         try fetchEvents()
-        try markUntold(round)
+        if awaitedSweep != nil || !isAllWatched || !parts.isAllWatched() { try markUntold(round) }
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
         // What was read already stays as it was then; if it has changed, it is read again in the next round.
@@ -38,8 +39,7 @@ extension Capturer {
     ///
     /// Asks the catalogue for each mailbox there is, while a sweep is out or watches lack.
     private func markUntold(_ round: CaptureRound) throws {
-        guard awaitedSweep != nil || !parts.isAllWatched(), isGrounded || parts.isCatalogueDurable,
-            !Simulation.isMutated(.untoldMailboxes),
+        guard isGrounded || parts.isCatalogueDurable, !Simulation.isMutated(.untoldMailboxes),
             let list = round.capturedGlobals.first(where: { $0.path == mailboxList }),
             let bytes = try reader.bytes(of: list), let headers = parts.roots.layout.headers(namedIn: bytes)
         else { return }
@@ -217,4 +217,22 @@ extension Capturer {
     }
 
     private static let mailboxNames: Set = [headerName, Array("cyrus.index".utf8)]
+
+    // MARK: - locks
+
+    /// One that cannot be opened is an alarm, and its user's files wait as if somebody wrote them.
+    func tryUserLock(_ user: [UInt8]?, of jobs: [CaptureJob]) throws(SystemError) -> CyrusLocks.UserLock? {
+        do throws(SystemError) {
+            let lock = try parts.locks.tryUserLock(user)
+            if let place = lockAlarms.removeValue(forKey: user ?? []) {
+                parts.status.update { _ = $0.alarms.removeValue(forKey: place) }
+            }
+            return lock
+        } catch {
+            guard !error.isShortage, let place = lockAlarms[user ?? []] ?? jobs.first?.directory else { throw error }
+            lockAlarms[user ?? []] = place
+            alarm(place, .system(error))
+            return nil
+        }
+    }
 }

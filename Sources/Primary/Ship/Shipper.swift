@@ -141,18 +141,18 @@ final class Shipper: LinkUser {
 
     /// An operator at the replica asks, or with no text wants no more of it.
     private func audit(_ number: UInt32, _ text: [UInt8], on link: Link) {
-        guard !text.isEmpty else { return state.withLock { $0.audits.removeValue(forKey: number) }?.cancel() ?? () }
+        guard !text.isEmpty else { return state.withLock { $0.audits[number] }?.cancel() ?? () }
         let request = AuditRequest(text: text) { [weak self] line in
             link.send(.auditReport(number: number, text: line))
             if line.isEmpty { self?.state.withLock { _ = $0.audits.removeValue(forKey: number) } }
         }
         // Each is a thread.
         let isTooMany = state.withLock { state in
-            guard state.audits.count < Self.auditCountMax else { return true }
+            guard state.audits.count < Self.auditCountMax, state.audits[number] == nil else { return true }
             state.audits[number] = request
             return false
         }
-        if isTooMany { request.send([]) } else { parts.auditAsked(request) }
+        if isTooMany { link.send(.auditReport(number: number, text: [])) } else { parts.auditAsked(request) }
     }
 
     // MARK: - handshake

@@ -125,6 +125,7 @@ final class Watcher: Sendable {
         private(set) var seesLocks = false
         /// Not before then, as events were lost.
         private var nextWatchAgain: MonotonicTime?
+        private var notAgainBefore = MonotonicTime.now()
         private var buffer = [UInt8](repeating: 0, count: Inotify.bufferBytes)
         private var sinceDrain = 0
         /// What the names of earlier events are. Forgotten when a watch comes or goes.
@@ -211,7 +212,8 @@ final class Watcher: Sendable {
             watcher.counts.withLock { $0.unwatched = 0 }
             for name in watcher.roots.names { try watch(StorePath(root: name), .again) }
             let end = MonotonicTime.now()
-            if nextWatchAgain != nil { nextWatchAgain = end + (end - start) * 10 }
+            notAgainBefore = end + (end - start) * 10
+            if nextWatchAgain != nil { nextWatchAgain = notAgainBefore }
             let isBehind = nextWatchAgain != nil
             watcher.counts.withLock { $0.isBehind = isBehind }
         }
@@ -256,7 +258,7 @@ final class Watcher: Sendable {
         private mutating func interpret(_ event: InotifyEvent, _ hints: inout [Hint]) throws(SystemError) {
             if event.mask.contains(.overflow) {
                 watcher.counts.withLock { ($0.overflows, $0.isBehind) = ($0.overflows + 1, true) }
-                if nextWatchAgain == nil { nextWatchAgain = .now() }
+                nextWatchAgain = nextWatchAgain ?? max(.now(), notAgainBefore)
                 return hints.append(.overflow)
             }
             guard let place = tree.place(of: event.watch) else { return }
@@ -300,7 +302,7 @@ final class Watcher: Sendable {
 
         /// Watches `directory` and all below it.
         mutating func watch(_ directory: StorePath, _ occasion: Occasion) throws(SystemError) {
-            guard watcher.roots.isShipped(directory) else { return }
+            guard watcher.roots.isShipped(directory), !watcher.isStopped.load(ordering: .relaxed) else { return }
             var isNew = true
             do throws(SystemError) {
                 // By descriptor: a path may be too long for the call, or no text.

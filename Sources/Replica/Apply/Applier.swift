@@ -139,7 +139,8 @@ final class Applier {
         if mode == .steady, records.contains(where: \.needsCheckpoint) { try checkpoint() }
         let removed = Set(records.lazy.filter { $0.change == .remove }.map(\.path))
         // A link that takes a directory's place takes all that is in it.
-        try brake(removed.union(records.lazy.filter(\.isSymlink).map(\.path)), mode)
+        let links = Set(records.lazy.filter(\.isSymlink).map(\.path))
+        try brake(removed.count, of: removed.union(links), mode)
         let isLacking = !parts.shared.awaited.paths.isEmpty
         for item in ApplyPlan.ordered(records, parts.layout) {
             if case .check(let check) = item.change {
@@ -147,7 +148,7 @@ final class Applier {
                 continue
             }
             if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
-            if item.change == .remove, !seeded.asOf.isEmpty, !parts.layout.isMessage(item.path),
+            if item.change == .remove || item.isSymlink, !seeded.asOf.isEmpty, !parts.layout.isMessage(item.path),
                 seeded.forget(item.path)
             {
                 isSeededChanged = true
@@ -158,11 +159,10 @@ final class Applier {
                 needed.append(path)
             }
         }
-        if position == replayEnd {
-            needed += try applier.settle()
-            seeded = SeededVersions()
-        }
+        if position == replayEnd { needed += try applier.settle() }
         record.applied = position
+        // None of them is of a later position.
+        if position >= record.consistentAfter { (seeded, isSeededChanged) = (SeededVersions(), false) }
         record.epochSeen = max(record.epochSeen, position.epoch)
         record.exactAt = batch.header.timeNanoseconds
         isCheckpointed = false
@@ -189,9 +189,10 @@ final class Applier {
 
     /// Waits, if the batch would remove too much, until the operator has looked or it is time to end. A restart, or a promotion,
     /// is no word of the operator's.
-    private func brake(_ removed: Set<StorePath>, _ mode: RecordApplier.Mode) throws {
-        guard let limit = parts.removalLimit, !removed.isEmpty else { return }
-        let count = max(removed.count, parts.writer.fileCount(below: removed))
+    private func brake(_ removals: Int, of paths: Set<StorePath>, _ mode: RecordApplier.Mode) throws {
+        guard let limit = parts.removalLimit, !paths.isEmpty else { return }
+        let count = max(removals, parts.writer.fileCount(below: paths))
+        guard count > 0 else { return }
         let now = MonotonicTime.now()
         if brake?.isOver(now: now) ?? true {
             brake = RemovalBrake(limit, storeCount: try parts.writer.nameCount(), now: now)
