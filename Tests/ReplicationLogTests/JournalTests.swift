@@ -43,6 +43,23 @@ import Testing
         #expect(try directory.names() == ["000000000000000a.journal"])
     }
 
+    @Test func `a segment without a batch is made anew when it is opened, as its name may never have come to disk`()
+        throws
+    {
+        func inode() throws -> UInt64? { try FileStatus.of(directory("000000000000000a.journal"))?.inode }
+        var chain = chain
+        let first = try open()
+        let old = try Descriptor.open(directory("000000000000000a.journal"), for: .reading)
+        let again = try open()
+        #expect(try inode() != old.status().inode)
+        #expect(again.flushed.position == first.flushed.position)
+        try again.append(chain.next(1))
+        try again.flush()
+        let before = try inode()
+        _ = try open()
+        #expect(try inode() == before)
+    }
+
     @Test func `what is appended is read, in order, by a journal opened again too`() throws {
         var chain = chain
         let batches = chain.next(20)

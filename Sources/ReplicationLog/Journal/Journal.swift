@@ -116,7 +116,21 @@ package final class Journal: Sendable {
             try last.writeAgain(through: scan.offset)
             try last.cut(at: scan.offset)
         }
+        if scan.offset == SegmentHead.byteCount, let anew = try madeAnew(last, in: directory) {
+            segments[segments.count - 1] = anew
+        }
         return Journal(directory, segmentBytes, segments, scan, closedBytes: closedBytes)
+    }
+
+    /// A segment without a batch: perhaps the flush of its name failed, and another would say that all is well. Nothing where there is
+    /// no room to make it anew.
+    private static func madeAnew(_ empty: SegmentFile, in directory: String) throws(JournalError) -> SegmentFile? {
+        do throws(SystemError) {
+            return try SegmentFile.create(in: directory, head: empty.head)
+        } catch {
+            guard error.isShortage else { throw .system(error) }
+            return nil
+        }
     }
 
     private init(
