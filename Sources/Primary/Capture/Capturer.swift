@@ -189,6 +189,7 @@ final class Capturer {
         for path in inbox.suspects where try differsFromRow(path) { dirty.suspect(path) }
         for path in inbox.resends {
             // What is gone is told to be gone.
+            audit.note(.name(path))
             try forgetShippedOrAlarm(path)
         }
         // After those: a cookie among them may be about them.
