@@ -91,6 +91,15 @@ extension Descriptor {
         }
     }
 
+    /// Writes what this file has over the beginning of `target`, which may be the same file; what is behind it there stays.
+    package func copyContent(to target: borrowing Descriptor) throws(SystemError) {
+        var offset: Int64 = 0
+        try readPieces(of: 256 << 10) { (piece) throws(SystemError) in
+            try target.write(piece, at: offset)
+            offset += Int64(piece.count)
+        }
+    }
+
     /// Writes all of `bytes` at `offset` (pwrite). On an error any part may have been written.
     package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int64) throws(SystemError) {
         var done = 0

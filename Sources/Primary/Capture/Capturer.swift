@@ -17,7 +17,7 @@ import Store
 ///      from 2 on again
 ///   5. read annotations.db, if it changed: by Cyrus's own order it may be ahead of the indexes that keep its sums, and
 ///      never behind (imap/mailbox.c, mailbox_commit)
-///   6. encode in the order of dependence (`ApplyRank`), seal, append, flush once
+///   6. encode in the order of dependence (`ApplyRank`), seal, append, flush
 ///   7. note in catalogue and shadows; tell the shippers
 /// Who cannot be locked now is put back and does not hold up the others.
 ///

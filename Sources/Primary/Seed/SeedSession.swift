@@ -346,15 +346,14 @@ final class SeedSession: Sendable {
     }
 }
 
-/// Which file it is: inodes are counted anew in each file system, and given to others when a file is gone; a seed may take hours.
+/// Which file it is, for hours: the number of an inode is given to another when its file is gone.
 private struct FileIdentity: Hashable {
-    let device: UInt64
-    let inode: UInt64
+    let place: LinkLedger.Identity
     let byteCount: Int64
     let mtimeNanoseconds: Int64
 
     init(_ status: FileStatus) {
-        (device, inode) = (status.device, status.inode)
+        place = LinkLedger.Identity(device: status.device, inode: status.inode)
         (byteCount, mtimeNanoseconds) = (status.byteCount, status.mtimeNanoseconds)
     }
 }

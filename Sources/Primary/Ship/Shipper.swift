@@ -8,7 +8,7 @@ import Synchronization
 
 /// One replica's link, on the primary: answers its hello, sends it the log as fast as it takes it, notes its acks.
 ///
-/// Life: made when a replica's TLS is done; all calls but `logGrew` come on the link's event loop; ended with the link.
+/// Life: made when a replica's TLS is done; all calls but `logGrew`, and what a jump reads, come on the link's event loop; ended with the link.
 /// What the replica has not acked stays in the journal, so nothing is kept here but the place in the log.
 final class Shipper: LinkUser {
     struct Parts: Sendable {

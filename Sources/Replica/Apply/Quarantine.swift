@@ -143,11 +143,7 @@ final class Quarantine: Sendable {
         case .file:
             let source = try root.open(path, for: .reading)
             let target = try directory.open(place, for: .creatingNew)
-            var offset: Int64 = 0
-            try source.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
-                try target.write(piece, at: offset)
-                offset += Int64(piece.count)
-            }
+            try source.copyContent(to: target)
             try target.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
             if isLast { try target.flushData() }
         case .directory, .other:

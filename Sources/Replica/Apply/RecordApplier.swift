@@ -179,7 +179,7 @@ final class RecordApplier: Sendable {
         if table.digest == result, table.byteCount == byteCount {
             if mode == .replay {
                 _ = try writer.patch(
-                    path, metadata, byteCount: byteCount, extents, isAgain: mode == .replay, readingBack: [])
+                    path, metadata, byteCount: byteCount, extents, isAgain: true, readingBack: [])
             } else {
                 _ = try writer.setMetadata(path, metadata)
             }
@@ -192,7 +192,7 @@ final class RecordApplier: Sendable {
         }
         if mode == .replay {
             _ = try writer.patch(
-                path, metadata, byteCount: byteCount, extents, isAgain: mode == .replay, readingBack: [])
+                path, metadata, byteCount: byteCount, extents, isAgain: true, readingBack: [])
             forget(path)
             state.withLock { $0.inDoubt[path] = result }
             return .applied

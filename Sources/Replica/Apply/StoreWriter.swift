@@ -219,19 +219,9 @@ final class StoreWriter: Sendable {
     func rewrite(_ path: StorePath) throws(SystemError) {
         let file = try root(of: path).open(path.path, for: .updating)
         let status = try file.status()
-        try Self.copy(file, to: file)
+        try file.copyContent(to: file)
         try file.truncate(to: status.byteCount)
         try file.setTimes(mtimeNanoseconds: status.mtimeNanoseconds)
-    }
-
-    private static func copy(
-        _ source: borrowing Descriptor, to target: borrowing Descriptor
-    ) throws(SystemError) {
-        var offset: Int64 = 0
-        try source.readPieces(of: 256 << 10) { (piece) throws(SystemError) in
-            try target.write(piece, at: offset)
-            offset += Int64(piece.count)
-        }
     }
 
     /// Writes `extents` over what is there and makes the file `byteCount` long. What is at offset 0 goes last: in Cyrus's
@@ -298,7 +288,7 @@ final class StoreWriter: Sendable {
             }
         }
         let source = try open(target)
-        try replace(path, try metadata(of: source), at: sequence, .quarantined) { try Self.copy(source, to: $0) }
+        try replace(path, try metadata(of: source), at: sequence, .quarantined) { try source.copyContent(to: $0) }
         return true
     }
 
