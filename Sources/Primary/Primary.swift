@@ -39,6 +39,8 @@ package final class Primary: Sendable {
         package var replicas: Set<String>
         /// How long segments of the journal are.
         package var segmentBytes: Int
+        /// Of a batch before it is sealed, as far as what is in it can be parted.
+        package var batchBytes = 4 << 20
 
         package init(
             store: String, state: String, epoch: Epoch, promotedAt: Timestamp? = nil, sweepPeriod: Duration,
@@ -156,7 +158,11 @@ package final class Primary: Sendable {
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await Thread.run(name: "watch") { try self.watch() } }
-            group.addTask { try await Thread.run(name: "capture") { try capturer.run() } }
+            group.addTask {
+                // The capturer's last round waits for events, too.
+                defer { self.watcher.stop() }
+                try await Thread.run(name: "capture") { try capturer.run() }
+            }
             group.addTask {
                 // What changes while the tree is being watched is found by the sweep, so that comes after.
                 guard await self.isWatching() else { return }
@@ -192,7 +198,6 @@ package final class Primary: Sendable {
         inbox.update { $0.isStopping = true }
         desk.stop()
         sweeper.stop()
-        watcher.stop()
         watching.resume(returning: false)
     }
 
@@ -201,6 +206,7 @@ package final class Primary: Sendable {
     private func isWatching() async -> Bool { await watching.value }
 
     private func watch() throws {
+        defer { inbox.update { $0.isUnwatched = true } }
         try watcher.run { hints in
             self.take(hints)
         } watching: {
@@ -239,7 +245,7 @@ package final class Primary: Sendable {
                 isAllWatched: { primary.watcher.watchCounts.isComplete }, isCatalogueDurable: primary.hadCatalogue,
                 grounded: { primary.isGrounded.update { $0 = true } },
                 isSeeding: { primary.slots.all.values.contains(where: \.isSeeding) }, now: Timestamp.now,
-                log: primary.log)
+                batchBytes: primary.options.batchBytes, log: primary.log)
             try Capturer(parts, epoch: primary.options.epoch, state: primary.options.state).run()
         }
     }

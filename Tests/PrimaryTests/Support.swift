@@ -10,9 +10,9 @@ import Store
 
 extension TemporaryDirectory {
     /// A small store in `conf` and `mail`.
-    func makeStore() throws -> StoreRoots {
+    func makeStore(_ more: String = "") throws -> StoreRoots {
         for name in ["conf", "mail"] { _ = try Directory.make(self(name)) }
-        let text = "configdirectory: \(path)/conf\npartition-default: \(path)/mail\nsieveusehomedir: yes\n"
+        let text = "configdirectory: \(path)/conf\npartition-default: \(path)/mail\nsieveusehomedir: yes\n\(more)"
         let conf = try ImapdConf.parse(text, named: "imapd.conf") { (_: String) throws(IncludeFailure) in
             throw IncludeFailure("none")
         }

@@ -7,7 +7,7 @@ import Linux
 struct BatchWriter {
     private var writer: ByteWriter
     private var recordCount = 0
-    private let bytesMax: Int
+    var bytesMax: Int
 
     /// `expected`: so many bytes are about to come.
     init(bytesMax: Int, expected: Int = 0) {
@@ -18,6 +18,7 @@ struct BatchWriter {
     var isEmpty: Bool { recordCount == 0 }
     /// Time to seal: one more record still fits, whatever it is.
     var isFull: Bool { writer.count >= bytesMax }
+    var isHalfFull: Bool { writer.count >= bytesMax / 2 }
 
     mutating func add(_ record: Record) {
         record.encode(into: &writer)

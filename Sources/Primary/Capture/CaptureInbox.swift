@@ -15,6 +15,8 @@ struct CaptureInbox: Sendable {
     /// Rows for what is there at the first start, when there is no replica that could lack it.
     var baseline: [(path: StorePath, status: FileStatus)] = []
     var isStopping = false
+    /// No event will come any more.
+    var isUnwatched = false
     /// A sweep of this number has reported all it found.
     var sweptThrough: UInt64 = 0
     /// The log is to be trimmed up to where the catalogue survives a power cut.
@@ -49,14 +51,14 @@ extension CaptureInbox {
     }
 
     mutating func takeAll() -> CaptureInbox {
-        defer { self = CaptureInbox() }
+        defer { (self, isUnwatched) = (CaptureInbox(), isUnwatched) }
         return self
     }
 
-    /// Hints alone, if `cookie` is among them or it is time to stop. What else there is stays for a later round; so do other cookies,
+    /// Hints alone, if `cookie` is among them or no more will come. What else there is stays for a later round; so do other cookies,
     /// which stand for that, too.
     mutating func takeHints(with cookie: UInt64) -> [Hint]? {
-        guard isStopping || hints.contains(.cookie(cookie)) else { return nil }
+        guard isUnwatched || hints.contains(.cookie(cookie)) else { return nil }
         let others = hints.filter { if case .cookie(let number) = $0 { number != cookie } else { false } }
         defer { hints = others }
         return hints.filter { !others.contains($0) }

@@ -62,6 +62,8 @@ struct CaptureRound {
     private(set) var busy: [OwnerFinder.Owner: [CaptureJob]] = [:]
     /// Read, and not in the log yet.
     private var readJobs: [OwnerFinder.Owner: [CaptureJob]] = [:]
+    /// Users of whom there may be more to be read, which belongs to that.
+    var unsettled: Set<OwnerFinder.Owner> = []
     var captured: [Captured] = []
     private(set) var capturedBytes = 0
     /// Files that these hold open.
@@ -135,7 +137,9 @@ struct CaptureRound {
         capturedGlobals.removeAll { newer.contains($0.path) }
     }
 
-    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner) {
+    /// `wholly`: there is nothing else of that user's.
+    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner, wholly: Bool = true) {
+        if !wholly { unsettled.insert(owner) }
         for job in jobs { Self.merge(job, into: &readJobs[owner, default: []]) }
     }
 
@@ -151,7 +155,7 @@ struct CaptureRound {
     /// All that was taken and is not in the log yet, as if it had never been read; what somebody was busy with, too.
     mutating func takeBack() -> [DirtySet.Dirt] {
         let jobs = Array(readJobs.values.joined()) + busy.values.joined()
-        (readJobs, busy) = ([:], [:])
+        (readJobs, busy, unsettled) = ([:], [:], [])
         forgetCaptured()
         capturedGlobals = []
         // They have rows by now, and may have changed since.
@@ -162,6 +166,14 @@ struct CaptureRound {
 
     private mutating func forgetSeeded(_ jobs: [CaptureJob]) {
         for path in jobs.flatMap(\.paths) { seeded[path] = nil }
+    }
+
+    /// All of theirs that is not in the log yet, as if somebody had been busy with it.
+    mutating func putOff(_ owner: OwnerFinder.Owner) {
+        guard let jobs = readJobs.removeValue(forKey: owner) else { return }
+        forgetCaptured(of: jobs)
+        forgetSeeded(jobs)
+        note(busy: jobs, of: owner)
     }
 
     /// The mailboxes at these places, in whichever root, and `path`, as if they had never been read: as if somebody had been

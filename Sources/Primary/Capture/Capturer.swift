@@ -13,8 +13,8 @@ import Store
 ///   2. read mailboxes.db and the other databases that are nobody's, each under its own lock
 ///   3. wait for the events of before that, so that what those databases refer to is dirty too; where events do not tell
 ///      all, look for it
-///   4. for each user: lock, read all that is dirty of theirs, unlock (`UnitReader`); if mailboxes.db changed meanwhile,
-///      from 2 on again
+///   4. for each user: lock, read all that is dirty of theirs, unlock (`UnitReader`); once more of whom an event comes after
+///      that may be of before (`completeUsers`); if mailboxes.db changed meanwhile, from 2 on again
 ///   5. read annotations.db, if it changed: by Cyrus's own order it may be ahead of the indexes that keep its sums, and
 ///      never behind (imap/mailbox.c, mailbox_commit)
 ///   6. encode in the order of dependence (`ApplyRank`), seal, append, flush
@@ -48,6 +48,7 @@ final class Capturer {
         /// A replica is being given what is there, with or without a row.
         let isSeeding: @Sendable () -> Bool
         let now: @Sendable () -> Timestamp
+        let batchBytes: Int
         let log: Logger
     }
 
@@ -72,7 +73,7 @@ final class Capturer {
     private var lastCommit = MonotonicTime.now()
     private var wantsDurableCatalogue = false
     /// Found to be gone while the first sweep lists what is there: it may have seen them before.
-    private var goneMeanwhile: Set<StorePath> = []
+    var goneMeanwhile: Set<StorePath> = []
     /// The first sweep has reported; and its rows are about to be committed durably.
     private(set) var isGrounded = false
     private var isGrounding = false
@@ -83,16 +84,19 @@ final class Capturer {
     private var isCommitted = true
     /// Users whose lock cannot be opened, and where that is told.
     var lockAlarms: [[UInt8]: StorePath] = [:]
-    /// Our own, while `fetchEvents` waits for it.
-    private var awaitedCookie: UInt64?
+    /// Our own, until they have come.
+    private var ownCookies: Set<UInt64> = []
+    /// Users who wrote while they were read: the next time events are waited for at once.
+    var writers: Set<OwnerFinder.Owner> = []
+    var userIndexes = UserIndexes()
 
     private static let ownerCountMax = 10_000
     /// How long a name waits for its writer to let go of the lock: events come one by one while somebody writes, and
     /// the lock would be tried in vain.
     private static let gatherInterval = Duration.milliseconds(10)
     private static let commitInterval = Duration.seconds(1)
-    private static let captureBytesMax = 8 << 20
-    private static let openCountMax = 256
+    static let captureBytesMax = 8 << 20
+    static let openCountMax = 256
 
     init(_ parts: Parts, epoch: Epoch, state: String) throws(SystemError) {
         self.parts = parts
@@ -234,7 +238,7 @@ final class Capturer {
             let owner: OwnerFinder.Owner = user.isEmpty ? .shared : .user(user)
             // What is not known to be somebody else's may well be theirs.
             dirty.hurry { owners[$0] ?? owner == owner }
-        case .cookie(let number) where number == awaitedCookie: awaitedCookie = nil
+        case .cookie(let number) where ownCookies.remove(number) != nil: break
         case .cookie(let number):
             if let awaitedSweep {
                 heldCookies.append((number, awaitedSweep))
@@ -277,6 +281,7 @@ final class Capturer {
             round.tellsOfUnknown = parts.isSeeding()
             reader.tellsOfUnknown = round.tellsOfUnknown || !isGrounded
             try sort(taken, into: &round)
+            try takeDirty(of: Set(round.users.keys), into: &round)
             try readAll(&round)
             try settleMailboxList(&round)
             try finish(&round)
@@ -288,12 +293,15 @@ final class Capturer {
 
     func readAll(_ round: inout CaptureRound) throws {
         if !round.globals.isEmpty { try readGlobals(&round) }
-        for owner in round.order {
-            try readUser(owner, &round)
+        if !areChangesTold { try userIndexes.refresh(parts.roots) }
+        for owner in round.order where round.users[owner] != nil {
+            try readUser(owner, &round, wholly: writers.contains(owner) || !areChangesTold)
             if round.capturedBytes > Self.captureBytesMax || round.openCount > Self.openCountMax {
+                try completeUsers(&round)
                 try ship(&round)
             }
         }
+        try completeUsers(&round)
         try waitForMakers(&round)
     }
 
@@ -329,7 +337,7 @@ final class Capturer {
     }
 
     /// In a mailbox's directory all names have one owner; elsewhere each is asked.
-    private func owner(of path: StorePath, in directory: StorePath) throws(SystemError) -> OwnerFinder.Owner {
+    func owner(of path: StorePath, in directory: StorePath) throws(SystemError) -> OwnerFinder.Owner {
         let place = DirtySet.place(of: path)
         if let known = owners[place] { return known }
         let isDirectory = try parts.roots.status(of: path)?.kind == .directory
@@ -354,104 +362,24 @@ final class Capturer {
         return try parts.roots.status(of: dirt.directory.appending("cyrus.index")) != nil
     }
 
+    /// Whether there is an event of all that changes. No sweep is out, and no directory without a watch.
+    var areChangesTold: Bool { awaitedSweep == nil && parts.isAllWatched() }
+
+    /// Whether what was shipped has a row: of a new catalogue the first sweep has to report before.
+    var knowsShipped: Bool { isGrounded || parts.isCatalogueDurable }
+
     /// Waits until all events of before this call have come.
     func fetchEvents() throws {
+        if try !fetchEvents(within: .seconds(5)) { parts.log.warning("the watcher is silent; going on without it") }
+    }
+
+    /// Whether they have.
+    func fetchEvents(within timeout: Duration) throws -> Bool {
         let cookie = try parts.makeCookie()
-        awaitedCookie = cookie
-        while awaitedCookie != nil {
-            let hints = take(from: .now, timeout: .seconds(5)) { $0.takeHints(with: cookie) }
-            guard let hints else { return parts.log.warning("the watcher is silent; going on without it") }
-            absorb(hints)
-            if hints.isEmpty { break }
-        }
-    }
-
-    /// All that is dirty of one user, under one lock.
-    func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
-        guard var jobs = round.users[owner] else { return }
-        try shipManyAhead(&jobs, &round)
-        let user: [UInt8]? = if case .user(let name) = owner { name } else { nil }
-        // Twice at most: once more after the messages that were too many went ahead.
-        for _ in 0..<2 {
-            guard let lock = try tryUserLock(user, of: jobs) else { break }
-            let start = MonotonicTime.now()
-            let outcome = try read(jobs, round)
-            let isWhole = try parts.locks.release(lock)
-            parts.status.update { $0.lockHolds.add(.now() - start) }
-            guard isWhole else { break }
-            switch outcome {
-            case .busy:
-                return note(busy: jobs, of: owner, &round)
-            case .messagesFirst(let paths):
-                try shipAhead(paths, &round)
-            case .read(let captured):
-                round.users[owner] = nil
-                round.note(read: jobs, of: owner)
-                noteSeeds(jobs, captured, &round)
-                return round.add(captured)
-            }
-        }
-        note(busy: jobs, of: owner, &round)
-    }
-
-    func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
-        var captured: [Captured] = []
-        var ahead: [StorePath] = []
-        for job in jobs {
-            guard var names = try audit.unproven(job.directory, job.names) else { return .busy }
-            // A seed wants them even where nothing is to be told of them.
-            let wanted = seeds[job.directory]?.wanted ?? []
-            if !wanted.isEmpty { names.formUnion(job.names.filter { wanted.contains(job.directory.appending($0)) }) }
-            let outcome = try reader.read(
-                job.directory, names, shippedAlready: round.shippedMessages, wholly: wanted)
-            switch outcome {
-            case .read(let found): captured.append(contentsOf: found)
-            case .messagesFirst(let paths): ahead.append(contentsOf: paths)
-            case .busy: return .busy
-            }
-        }
-        if !isGrounded {
-            for item in captured {
-                if item.isGone { goneMeanwhile.insert(item.path) } else { goneMeanwhile.remove(item.path) }
-            }
-        }
-        return ahead.isEmpty ? .read(captured) : .messagesFirst(ahead)
-    }
-
-    func note(busy jobs: [CaptureJob], of owner: OwnerFinder.Owner, _ round: inout CaptureRound) {
-        round.note(busy: jobs, of: owner)
-        parts.status.update { $0.busyCount += 1 }
-    }
-
-    /// Where many messages are dirty, they go first: to look at each under the lock would take too long.
-    private func shipManyAhead(_ jobs: inout [CaptureJob], _ round: inout CaptureRound) throws {
-        let messages = jobs.map { job in job.names.filter { isMessage(job.directory.appending($0)) } }
-        guard messages.reduce(0, { $0 + $1.count }) > UnitReader.openMessagesMax else { return }
-        for (index, messages) in zip(jobs.indices, messages) where !messages.isEmpty {
-            let directory = jobs[index].directory
-            try shipAhead(messages.map { directory.appending($0) }, &round)
-            jobs[index].names.subtract(messages.filter { round.shippedMessages.contains(directory.appending($0)) })
-        }
-    }
-
-    /// Messages need no lock to be read: they never change. Nothing else goes ahead with them, and none that is gone: the index
-    /// that says so comes with it.
-    func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
-        let others = round.captured
-        round.forgetCaptured()
-        defer { round.add(others) }
-        for path in paths where !round.shippedMessages.contains(path) {
-            let found: Captured?
-            do { found = try reader.openAhead(path) } catch let error as SystemError where error.isShortage { break }
-            if found?.isGone == true { continue }
-            if let found { round.add([found]) }
-            round.shippedMessages.insert(path)
-            audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
-            if round.captured.count >= Self.openCountMax || round.capturedBytes > Self.captureBytesMax {
-                try shipCaptured(&round)
-            }
-        }
-        try shipCaptured(&round)
+        ownCookies.insert(cookie)
+        guard let hints = take(from: .now, timeout: timeout, { $0.takeHints(with: cookie) }) else { return false }
+        absorb(hints)
+        return !ownCookies.contains(cookie)
     }
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
@@ -461,7 +389,8 @@ final class Capturer {
         round.capturedGlobals = []
         try ship(&round)
         let now = MonotonicTime.now()
-        for job in round.busy.values.joined() { dirty.putBack(job.dirt, now: now) }
+        let unread = Array(round.users.values.joined()) + round.busy.values.joined()
+        for job in unread { dirty.putBack(job.dirt, now: now) }
         for path in round.unshipped { dirty.putBack(CaptureJob(path, since: 0).dirt, now: now) }
         deliver(round.seeded)
         let waiting = waitingSeeds
@@ -484,7 +413,7 @@ final class Capturer {
         for job in round.takeLogged() { audit.looked(at: job.directory, job.names) }
     }
 
-    private func shipCaptured(_ round: inout CaptureRound) throws {
+    func shipCaptured(_ round: inout CaptureRound) throws {
         isCommitted = false
         if !round.captured.isEmpty { noteShipped() }
         round.forgetOlderGlobals()

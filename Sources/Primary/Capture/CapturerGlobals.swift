@@ -17,9 +17,9 @@ extension Capturer {
         for job in round.takeGlobals(leaving: readLast) { try readGlobal(job, into: &round) }
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
-        let isAllWatched = parts.isAllWatched()
+        let areTold = areChangesTold
         try fetchEvents()
-        if awaitedSweep != nil || !isAllWatched || !parts.isAllWatched() { try markUntold(round) }
+        if !areTold || !areChangesTold { try markUntold(round) }
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
         // What was read already stays as it was then; if it has changed, it is read again in the next round.
@@ -35,15 +35,15 @@ extension Capturer {
     }
 
     /// Of what events have not told, and a sweep has not found yet, mailboxes.db may name mailboxes: those that are there and were
-    /// never shipped are dirty. In a new catalogue there is no row of anything yet, so that it would be all of them.
+    /// never shipped are dirty.
     ///
     /// Asks the catalogue for each mailbox there is, while a sweep is out or watches lack.
     private func markUntold(_ round: CaptureRound) throws {
-        guard isGrounded || parts.isCatalogueDurable, !Simulation.isMutated(.untoldMailboxes),
+        guard knowsShipped, !Simulation.isMutated(.untoldMailboxes),
             let list = round.capturedGlobals.first(where: { $0.path == mailboxList }),
-            let bytes = try reader.bytes(of: list), let headers = parts.roots.layout.headers(namedIn: bytes)
+            let bytes = try reader.bytes(of: list), let mailboxes = parts.roots.layout.mailboxes(namedIn: bytes)
         else { return }
-        for header in headers where try parts.catalogue.entry(header) == nil {
+        for header in mailboxes.map(\.header) where try parts.catalogue.entry(header) == nil {
             guard let partition = StoreLayout.partition(of: header.root) else { continue }
             for root in parts.roots.layout.mailboxRoots(partition: partition) {
                 guard let directory = StorePath(root: root, path: header.parent.path) else { continue }
@@ -115,7 +115,7 @@ extension Capturer {
             for (owner, jobs) in again {
                 round.forgetBusy(owner)
                 round.users[owner] = jobs
-                try readUser(owner, &round)
+                try readUser(owner, &round, wholly: true)
             }
         }
     }
@@ -229,7 +229,8 @@ extension Capturer {
             }
             return lock
         } catch {
-            guard !error.isShortage, let place = lockAlarms[user ?? []] ?? jobs.first?.directory else { throw error }
+            guard !error.isShortage else { throw error }
+            let place = lockAlarms[user ?? []] ?? jobs.first?.directory ?? StorePath(root: .configuration)
             lockAlarms[user ?? []] = place
             alarm(place, .system(error))
             return nil

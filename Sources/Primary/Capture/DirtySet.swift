@@ -146,6 +146,23 @@ struct DirtySet {
         return ready.sorted { $0.since < $1.since }
     }
 
+    /// Takes out what is chosen, whether it is due or not.
+    mutating func take(where isChosen: (Dirt) throws -> Bool) rethrows -> [Dirt] {
+        var chosen: [Dirt] = []
+        for (place, entry) in fresh where try isChosen(entry.dirt) {
+            chosen.append(entry.dirt)
+            fresh[place] = nil
+        }
+        for (place, entries) in delayed {
+            var rest: [Delayed] = []
+            for entry in entries {
+                if try isChosen(entry.dirt) { chosen.append(entry.dirt) } else { rest.append(entry) }
+            }
+            delayed[place] = rest.isEmpty ? nil : rest
+        }
+        return chosen.sorted { $0.since < $1.since }
+    }
+
     /// Could not be captured now; again after its backoff, which doubles.
     mutating func putBack(_ dirt: Dirt, now: MonotonicTime) {
         var dirt = dirt

@@ -16,7 +16,9 @@ struct RoundShipper {
     private let encoder: RecordEncoder
     private let alarm: (StorePath, AlarmCause) -> Void
 
-    private static let batchBytes = 4 << 20
+    /// Of a batch with what belongs together: all but directories and messages, which nothing may refer to yet, and removals, to which nothing
+    /// refers any more. A message that was moved is in one index, and no more in another.
+    private static let togetherBytes = 16 << 20
     private static let unflushedBytesMax = 16 << 20
     private static let retryInterval = Duration.seconds(1)
 
@@ -40,9 +42,14 @@ struct RoundShipper {
         }
         let captured = try withParents(round.captured.lastOfEach)
         let ordered = captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
-        var writer = BatchWriter(bytesMax: Self.batchBytes)
+        var writer = BatchWriter(bytesMax: parts.batchBytes)
         var shipped: [Shipped] = []
-        for (_, captured) in ordered {
+        for (rank, captured) in ordered {
+            let isParted = rank <= ApplyRank.message.rawValue || Simulation.isMutated(.partAnywhere)
+            if !isParted, writer.bytesMax < Self.togetherBytes {
+                if writer.isHalfFull { try append(&writer) }
+                writer.bytesMax = Self.togetherBytes
+            }
             var isTold = false
             let item = try encode(captured, &round) { record in
                 isTold = true
@@ -108,7 +115,7 @@ struct RoundShipper {
 
     /// Puts `records` into the log as they are, behind all else; on disk on return. Returns where they end.
     func append(_ records: [Record]) throws -> Position {
-        var writer = BatchWriter(bytesMax: Self.batchBytes)
+        var writer = BatchWriter(bytesMax: parts.batchBytes)
         for record in records { try add(record, &writer) }
         if !writer.isEmpty { try append(&writer) }
         try parts.journal.flush()
@@ -136,7 +143,7 @@ struct RoundShipper {
             status.recordCount += UInt64(batch.header.recordCount)
             status.batchBytes += UInt64(batch.bytes.count)
         }
-        writer = BatchWriter(bytesMax: Self.batchBytes)
+        writer = BatchWriter(bytesMax: parts.batchBytes)
     }
 
     /// Waits while the disk is full: Cyrus goes on, what is dirty stays dirty, and nothing is lost.

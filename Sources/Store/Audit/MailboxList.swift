@@ -93,10 +93,15 @@ struct MailboxList: Sendable {
 }
 
 extension StoreLayout {
-    /// Where the headers are of all mailboxes that have files here, by the `bytes` of mailboxes.db; nothing if it cannot be read.
-    package func headers(namedIn bytes: [UInt8]) -> [StorePath]? {
+    /// All mailboxes that have files here, by the `bytes` of mailboxes.db; nothing if it cannot be read.
+    package func mailboxes(namedIn bytes: [UInt8]) -> [(name: MailboxName, header: StorePath, index: StorePath)]? {
         guard let list = MailboxList.decoded(bytes, path(of: .mailboxes), rules) else { return nil }
-        return list.live.compactMap { list.place($0.name, $0.entry)?.file(.header, self) }
+        return list.live.compactMap { name, entry in
+            guard let place = list.place(name, entry), let header = place.file(.header, self),
+                let index = place.file(.index, self)
+            else { return nil }
+            return (name, header, index)
+        }
     }
 }
 

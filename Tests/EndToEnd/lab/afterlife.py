@@ -10,7 +10,9 @@ from . import check, processes
 from .instance import BIN, OWNER, mailbox_name
 from .readers import U, read
 
-LAST_UID = 28                            # offset in the header of cyrus.index
+# offsets in the header of cyrus.index, and in a record
+LAST_UID, RECORDS = 28, (12, 16, 20)
+SYSTEM_FLAGS, EXPUNGED, GUID = 32, 1 << 31, slice(60, 80)
 
 INSIDE = 'set -e; PATH=$PATH:/usr/sbin:/sbin; mount {options} "$1" "$2"; shift 2; ip link set lo up; cd /; exec "$@"'
 # A daemon, and promote once it answers; $0 is the program, the rest goes behind each subcommand.
@@ -45,6 +47,19 @@ def is_half(line):
     mailboxes.db has and cyrus.header has not, or the other way round"""
     m = re.search(r'updating quota_annot_used: (\d+) => (\d+)', line)
     return bool(m) and int(m[1]) < int(m[2]) or ': update acl from header ' in line
+
+
+def visible(roots):
+    """the GUIDs of all messages that an index has and that are not expunged"""
+    out = set()
+    for place in (v for k, v in roots.items() if k.startswith('partition-')):
+        for at, _, files in os.walk(place):
+            if 'cyrus.index' in files:
+                b = read(at + '/cyrus.index')
+                start, size, count = (U(b, x) for x in RECORDS)
+                records = (b[start + i * size:][:size] for i in range(count))
+                out.update(r[GUID] for r in records if not U(r, SYSTEM_FLAGS) & EXPUNGED)
+    return out
 
 
 def ahead(roots):

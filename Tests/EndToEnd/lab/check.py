@@ -247,7 +247,7 @@ class Store:
                                 try:
                                     text = read('%s/%d.' % (self.dir(E[m.encode()]), uid)).split(b'\r\n\r\n', 1)[1]
                                 except (TypeError, KeyError, IndexError, FileNotFoundError):
-                                    raise Bad('names a script that is not there')
+                                    raise Bad('names script %d, that is not there' % uid)
                                 if hashlib.sha1(text).hexdigest() != cid:
                                     raise Bad('script %d has another content' % uid)
                         except (sqlite3.Error, UnicodeDecodeError) as e:

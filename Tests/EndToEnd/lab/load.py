@@ -19,9 +19,9 @@ if __name__ == '__main__':
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lab.imap import Dav, Imap, Lmtp, ManageSieve, Refused, message, quoted, user    # noqa: E402
 
-WEIGHTS = dict(deliver=30, several=6, flag=20, keyword=5, seen=6, expunge=6, append=8, copy=6, move=5, create=2, rename=1, delete=1,
-               subscribe=2, unsubscribe=1, sieve=1, quota=1, metadata=2, annotation=2, acl=1, event=1)
-DELIVERIES = dict(deliver=85, several=15)
+MIXED = dict(deliver=30, several=6, flag=20, keyword=5, seen=6, expunge=6, append=8, copy=6, move=5, create=2, rename=1, delete=1,
+             subscribe=2, unsubscribe=1, sieve=1, quota=1, metadata=2, annotation=2, acl=1, event=1)
+MIXES = dict(mixed=MIXED, deliver=dict(deliver=85, several=15), move=dict(move=1), dav=dict(sieve=60, event=20, deliver=20))
 
 
 class Client:
@@ -45,8 +45,7 @@ class Client:
         return self.sessions[who]
 
     def run(self, stopped):
-        weights = DELIVERIES if self.a.mode == 'deliver' else WEIGHTS
-        names, chances = list(weights), list(weights.values())
+        names, chances = list(MIXES[self.a.mode]), list(MIXES[self.a.mode].values())
         start, n = time.monotonic(), 0
         while not stopped.is_set():
             if self.a.rate:
@@ -182,7 +181,7 @@ def main():
     ap.add_argument('--clients', type=int, default=4)
     ap.add_argument('--seed', type=int, default=1)
     ap.add_argument('--rate', type=float, default=0, help='operations a second of all clients; 0: as many as possible')
-    ap.add_argument('--mode', choices=('mixed', 'deliver'), default='mixed')
+    ap.add_argument('--mode', choices=MIXES, default='mixed')
     a = ap.parse_args()
     stopped, clients, start = threading.Event(), [Client(a, k) for k in range(a.clients)], time.monotonic()
     threads = [threading.Thread(target=c.run, args=(stopped,), daemon=True) for c in clients]

@@ -13,6 +13,7 @@ from .faults import Faults
 from .hostile import Confinement, Hostile
 from .link import Link
 from .load import Load
+from .moments import Moments
 from .places import Places
 from .power import Power
 from .promotion import Promotion
@@ -21,5 +22,5 @@ from .seeding import Seeding
 from .tools import Tools
 from .verify import Verify
 
-GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Promotion, Replicas, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Corruptions, Tools, OperationsWithConversations,
+GROUPS = [Operations, Commands, Load, Seeding, Crashes, Link, Absence, Exhaustion, Faults, Power, Moments, Promotion, Replicas, Damage, Places, Hostile, Confinement, BadMailbox, Verify, Corruptions, Tools, OperationsWithConversations,
           OperationsWithImmediateExpunge, OperationsInLegacyDirectories, OperationsWithMetadataPartition, Demonstration]

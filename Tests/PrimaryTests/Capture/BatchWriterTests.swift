@@ -16,6 +16,18 @@ import Testing
             .whole(Metadata(mode: 0o600, mtimeNanoseconds: 0), result: PageTable.digest(of: bytes), bytes: bytes))
     }
 
+    @Test func `what is full for some records takes more of others`() {
+        var writer = BatchWriter(bytesMax: 5000)
+        writer.add(record(content(2000)))
+        #expect(!writer.isHalfFull)
+        writer.add(record(content(1000)))
+        #expect(writer.isHalfFull && !writer.isFull)
+        writer.add(record(content(3000)))
+        #expect(writer.isFull)
+        writer.bytesMax = 50_000
+        #expect(!writer.isFull && !writer.isHalfFull)
+    }
+
     @Test(arguments: [true, false]) func `what goes in comes out, in order`(_ compressible: Bool) throws {
         let bytes = compressible ? [UInt8](repeating: 7, count: 5000) : content(5000)
         // Of more than one record the names alone would get smaller.

@@ -27,6 +27,15 @@ import Testing
         #expect(inbox.resends.count == 1)
     }
 
+    @Test func `without a watcher no cookie is waited for, now or later`() {
+        var inbox = CaptureInbox()
+        inbox.isUnwatched = true
+        _ = inbox.add([name])
+        #expect(inbox.takeHints(with: 2) == [name])
+        _ = inbox.takeAll()
+        #expect(inbox.takeHints(with: 3) == [])
+    }
+
     @Test(arguments: [Urgency.whenDue, .soon, .now])
     func `only a hint as urgent as what is awaited wakes the capturer`(_ urgency: Urgency) {
         for hint in [name, released, cookie] {

@@ -50,6 +50,21 @@ import Testing
         #expect(Array(round.seeded.keys) == [inbox.appending("cyrus.cache")])
     }
 
+    @Test func `of who is put off nothing goes into the log, and nobody else waits`() {
+        let bob = StorePath(mail, "user/bob")
+        var round = CaptureRound()
+        round.note(read: [job(inbox, "cyrus.index")], of: alice, wholly: false)
+        round.note(read: [job(bob, "cyrus.index")], of: .user(utf8("bob")))
+        #expect(round.unsettled == [alice])
+        round.add([
+            gone(inbox.appending("cyrus.index")), gone(inbox.appending("1.")), gone(bob.appending("cyrus.index")),
+        ])
+        round.putOff(alice)
+        #expect(round.captured.map(\.path) == [bob.appending("cyrus.index")])
+        #expect(paths(round.busy[alice] ?? []) == [inbox.appending("cyrus.index")])
+        #expect(paths(round.takeLogged()) == [bob.appending("cyrus.index")])
+    }
+
     private func paths(_ jobs: some Sequence<CaptureJob>) -> Set<StorePath> { Set(jobs.flatMap(\.paths)) }
 
     @Test func `a mailbox is put off with all of its user, with a name for each of its roots, and nobody else`() throws

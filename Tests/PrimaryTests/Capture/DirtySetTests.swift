@@ -210,6 +210,22 @@ import Testing
         #expect(dirty.takeDueCookies().isEmpty)
     }
 
+    @Test func `what is chosen comes before its time, new or put back, and nothing else`() {
+        var dirty = DirtySet()
+        let (alice, bob) = (StorePath(mail, "user/alice"), StorePath(mail, "user/bob"))
+        dirty.mark(alice.appending("1."))
+        dirty.mark(bob.appending("1."))
+        for dirt in dirty.take(now: .milliseconds(0)) { dirty.putBack(dirt, now: .milliseconds(0)) }
+        dirty.mark(alice.appending("2."), notBefore: .milliseconds(10))
+        dirty.note(cookie: 1)
+        let chosen = dirty.take { $0.directory == alice }
+        #expect(chosen.map(\.names) == [.some([utf8("1.")]), .some([utf8("2.")])])
+        #expect(dirty.takeDueCookies().isEmpty)
+        #expect(dirty.take(now: .milliseconds(100)).map(\.directory) == [bob])
+        #expect(dirty.isEmpty)
+        #expect(dirty.takeDueCookies() == [1])
+    }
+
     @Test func `a cookie waits for what was dirty before it, and for nothing after`() {
         var dirty = DirtySet()
         dirty.mark(inbox.appending("1."))

@@ -7,7 +7,7 @@ import Store
 /// A small Cyrus: changes a store as Cyrus 3.6 does, system call by system call, in its order and under its locks.
 ///
 /// Between any two calls the daemon may run. What is modelled: delivery (stage file, link, cache, new user flag, index
-/// record, index header), flags, expunge and unlink, repack, create, rename, delete, copy by hard link, annotations of
+/// record, index header), flags, expunge and unlink, repack, create, rename, delete, copy and move by hard link, annotations of
 /// mailboxes; and Sieve scripts. One process; it takes the user's lock as Cyrus takes it, and the databases'.
 final class CyrusModel {
     private let world: World
@@ -20,6 +20,8 @@ final class CyrusModel {
     private var annotationByteCounts: [String: Int] = [:]
     private var databaseGeneration: UInt64 = 1
     private var nextNumber: UInt32 = 1
+    /// Two of three operations are a move.
+    var isAboutMoves = false
     /// Operations until now.
     private(set) var operationCount = 0
     /// Between two calls; nothing while the store is made.
@@ -139,7 +141,8 @@ final class CyrusModel {
     func operate() throws {
         operationCount += 1
         let index = world.pick(0...mailboxes.count - 1)
-        switch world.pick(0...21) {
+        if isAboutMoves, world.isLucky(2, in: 3) { return try move(index) }
+        switch world.pick(0...22) {
         case 0...7: try deliver(index)
         case 8...11: try flag(index)
         case 12, 13: try expunge(index)
@@ -154,6 +157,7 @@ final class CyrusModel {
         case 18: try rename(index)
         case 19: try putScript(mailboxes[index].user)
         case 20: try annotate(index)
+        case 21: try move(index)
         default: try remove(index)
         }
     }
@@ -251,7 +255,10 @@ final class CyrusModel {
     }
 
     private func expunge(_ index: Int) throws {
-        try changeSome(of: index, "expunge", 1, in: 3) { message, _ in message.systemFlags |= ModelMessage.expunged }
+        try changeSome(of: index, "expunge", 1, in: 3) { message, _ in
+            world.discarded.insert(message.guid)
+            message.systemFlags |= ModelMessage.expunged
+        }
     }
 
     /// Of the messages that are there each with this chance, in one transaction.
@@ -307,6 +314,28 @@ final class CyrusModel {
         try locked(mailbox.user) {
             try append(&mailbox, from: name, bytes, mayFlag: false)
             mailboxes[target] = mailbox
+        }
+    }
+
+    /// Copied, and then expunged where it was (imap/index.c, index_copy).
+    private func move(_ index: Int) throws {
+        var source = mailboxes[index]
+        guard let number = source.messages.firstIndex(where: { !$0.isExpunged }),
+            let target = mailboxes.indices.filter({ $0 != index && mailboxes[$0].user == source.user }).randomElement(
+                using: &world.chance)
+        else { return }
+        world.note("cyrus: move \(source.messages[number].uid) of \(source.name) to \(mailboxes[target].name)")
+        var mailbox = mailboxes[target]
+        let name = place(source, "\(source.messages[number].uid).")
+        let bytes = try mail.open(name, for: .reading).readAll(max: 1 << 20)
+        try locked(source.user) {
+            try append(&mailbox, from: name, bytes, mayFlag: false)
+            mailboxes[target] = mailbox
+            source.modseq += 1
+            source.messages[number].systemFlags |= ModelMessage.expunged
+            source.messages[number].modseq = source.modseq
+            try commit(source, records: [number])
+            mailboxes[index] = source
         }
     }
 
@@ -367,6 +396,7 @@ final class CyrusModel {
         world.note("cyrus: delete \(mailbox.name)")
         try locked(mailbox.user) {
             mailboxes.remove(at: index)
+            world.discarded.formUnion(mailbox.messages.map(\.guid))
             try writeDatabase()
             for message in mailbox.messages where !message.isUnlinked {
                 try mail.unlink(place(mailbox, "\(message.uid)."))

@@ -86,6 +86,7 @@ final class Host: @unchecked Sendable {
         var journalBytesMax = 1 << 30
         var journalKeep = Duration.seconds(86_400)
         var segmentBytes = Journal.segmentBytes
+        var batchBytes: Int?
         var removals: RemovalLimit?
 
         init() {}
@@ -93,6 +94,7 @@ final class Host: @unchecked Sendable {
         init(_ scenario: Scenario) {
             scrubPeriod = scenario.scrubSeconds.map { .seconds($0) }
             removals = scenario.removals
+            batchBytes = scenario.batchBytes
             guard let journal = scenario.journal else { return }
             (segmentBytes, journalBytesMax) = (journal.segmentBytes, journal.bytesMax)
             journalKeep = .seconds(journal.keepSeconds)
@@ -180,11 +182,12 @@ final class Host: @unchecked Sendable {
     }
 
     private func startPrimary() throws {
-        let options = Primary.Options(
+        var options = Primary.Options(
             store: "main", state: statePath, epoch: epoch, sweepPeriod: .seconds(3600),
             scrubPeriod: settings.scrubPeriod, journalBytesMax: settings.journalBytesMax, jumpBytesMax: .max,
             journalKeep: settings.journalKeep, replicas: Set([peer?.fingerprint.description].compactMap(\.self)),
             segmentBytes: settings.segmentBytes)
+        if let bytes = settings.batchBytes { options.batchBytes = bytes }
         let primary = try Primary(
             options, roots: try StoreRoots(layout),
             locks: CyrusLocks(directory: layout.lockRoot, rules: layout.rules.paths), log: log)

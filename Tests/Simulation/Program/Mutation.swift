@@ -37,6 +37,10 @@ enum Mutation: String, CaseIterable {
     case mailboxesOnce = "mailboxes-once"
     /// mailboxes.db goes into the log ahead of mailboxes that no event told of.
     case untoldMailboxes = "untold-mailboxes"
+    /// What changed of a user while no event had told of it is not read with the rest.
+    case usersOnce = "users-once"
+    /// A batch ends between two indexes, too.
+    case partAnywhere = "part-anywhere"
     /// Nothing stops a replica that is to remove much.
     case noBrake = "no-brake"
 }
@@ -61,7 +65,7 @@ extension Mutation {
         case .alwaysEqual: Self.alwaysEqual(network)
         case .noBrake: replica.settings.removals = nil
         case .indexFirst, .skipBasis, .skipReplay, .claimUnproven, .ignoreTold, .ignoreAwaited, .trimEarly,
-            .forgetMissed, .annotationsFirst, .mailboxesOnce, .untoldMailboxes:
+            .forgetMissed, .annotationsFirst, .mailboxesOnce, .untoldMailboxes, .usersOnce, .partAnywhere:
             break
         }
     }
@@ -78,6 +82,8 @@ extension Mutation {
         case .annotationsFirst: .annotationsFirst
         case .mailboxesOnce: .mailboxesOnce
         case .untoldMailboxes: .untoldMailboxes
+        case .usersOnce: .usersOnce
+        case .partAnywhere: .partAnywhere
         case .dropFlush, .dropCheckpoint, .dropPrimaryFlush, .ackEarly, .skipReplay, .alwaysEqual, .forgetMissed,
             .noBrake:
             nil

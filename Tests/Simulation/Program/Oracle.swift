@@ -29,7 +29,11 @@ final class Oracle {
     /// The copy is one from here on.
     private var consistentAfter: Position?
     /// The store at a position, by the log.
-    private var state: (position: Position, tree: Tree)?
+    private var state: (position: Position, tree: Tree)? {
+        didSet { if state == nil { messages = StoredMessages() } }
+    }
+    /// That the copy had when it was looked at last.
+    private var messages = StoredMessages()
     /// All contents that the log ever gave a path.
     private var known: [StorePath: Set<Digest>] = [:]
     /// The name that the log made another name of a file from, by that.
@@ -251,6 +255,8 @@ final class Oracle {
                 return world.fail("at \(position) the replica is not what the log says: \(difference)")
             }
             if world.isLucky(1, in: 3) { try checkMailboxes(found, at: "\(position)") }
+            let lost = try messages.look(at: found.keys, in: try StoreRoots(replica.layout), discarded: world.discarded)
+            if let first = lost.first { return world.fail("at \(position) no mailbox has message \(first) any more") }
             try checkMailboxList(against: found, at: "\(position)")
         } catch {
             world.fail("at \(position): \(error)")

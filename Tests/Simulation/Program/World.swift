@@ -1,3 +1,4 @@
+import Digests
 import Glibc
 import Linux
 import Seeded
@@ -32,6 +33,8 @@ final class World: SimulatedKernel, @unchecked Sendable {
     var transcriptMax = Int.max
     private(set) var failure: String?
     var mutation: Mutation?
+    /// Messages that somebody removed from some mailbox; not by moving them.
+    var discarded: Set<MessageGUID> = []
     /// Left out of the transcript, as it is another one each time.
     var scratch = "/dev/shm/"
     /// Called at each switch, before another thread runs.

@@ -1,0 +1,44 @@
+"""The primary is lost at some moment, and another, and another: what the replica has by then, whatever was under way."""
+import os
+
+from lab import afterlife, imap
+from pair import Failure
+from runner import scenario
+
+from .common import PairGroup, told
+
+
+class Moments(PairGroup):
+    """moments"""
+
+    def judge_moments(self, mode, **kw):
+        """a line about it; `due` messages are there at each moment, as nobody removes any"""
+        pair, count = self.pair, int(os.environ.get('MOMENTS', self.quick_or(15, 150)))
+        due = afterlife.visible(pair.p.roots)
+        with pair.load(seed=self.run.seed, rate=0, mode=mode, **kw) as b:
+            for k in range(count):
+                self.watch(self.rng.uniform(.02, .2))
+                with afterlife.copied(pair.r) as copy:
+                    done, found = afterlife.promote(pair, pair.r, copy), afterlife.findings(pair.r, copy)
+                    lost = due - afterlife.visible(afterlife.roots_in(copy, pair.r))
+                if done.returncode or found or lost:
+                    raise Failure('\n'.join([f'at moment {k}: promote: exit {done.returncode}, {len(lost)} of {len(due)} messages are lost',
+                                             done.stderr[-300:]] + [f'{p}: {w}' for p, w in found[:8]]))
+        pair.wait_now()
+        self.judge()
+        return f'{count} moments, {len(due)} messages; ' + told(b)
+
+    @scenario('a message that is moved from one mailbox to another is in one of them')
+    def moves(self):
+        pair = self.make(users=range(3)).start()
+        for user in range(3):
+            with imap.Imap(pair.p.cyrus.port['imap'], imap.user(user)) as s:
+                for k in range(20):
+                    s.put('INBOX', imap.message(self.rng, f'{user}-{k}'))
+        pair.wait_now()
+        return self.judge_moments('move', clients=3)
+
+    @scenario('dav.db names no script that is not there')
+    def scripts(self):
+        self.make(users=range(4), settings={'removal_brake': 'off'}).start()     # each script replaced is a message removed
+        return self.judge_moments('dav')
