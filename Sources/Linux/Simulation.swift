@@ -63,7 +63,7 @@ package enum Simulation {
     /// What can be done wrong only where it is done.
     package enum Mutation: Sendable {
         case indexFirst, skipBasis, claimUnproven, ignoreTold, ignoreAwaited, trimEarly, annotationsFirst, mailboxesOnce
-        case untoldMailboxes, usersOnce, partAnywhere
+        case untoldMailboxes, usersOnce, othersLater, partAnywhere
     }
 
     /// False in the program.

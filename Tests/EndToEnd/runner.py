@@ -114,7 +114,7 @@ def reason(e):
 
 def run_all(run, groups, word='', unable=None, listing=False):
     """runs what matches `word`; `unable` is why nothing can run here; returns the exit code"""
-    counts, again = dict(passed=0, failed=0, skipped=0), 0
+    counts, again, failures = dict(passed=0, failed=0, skipped=0), 0, []
     try:
         for make in groups:
             group = make(run)
@@ -134,6 +134,8 @@ def run_all(run, groups, word='', unable=None, listing=False):
                         result, notes, secs = _one(group, test)
                         result = 'failed' if result == 'undecided' else result
                     counts[result] += 1
+                    if result == 'failed':
+                        failures.append((name, notes[:3]))
                     _tell({'passed': 'ok     ', 'failed': 'FAIL   ', 'skipped': 'skip   '}[result], name, result, notes, secs)
             finally:
                 group.end()
@@ -142,6 +144,9 @@ def run_all(run, groups, word='', unable=None, listing=False):
         counts['failed'] += 1
     if listing:
         return 0
+    # once more, as what was told of them is far above
+    for name, notes in failures:
+        print('\n         '.join(['failed: ' + name] + [x[:300] for x in notes]))
     tries = f', {again} tried again' if again else ''
     print('{passed} passed, {failed} failed, {skipped} skipped'.format(**counts) + tries, flush=True)
     return 1 if counts['failed'] else 0

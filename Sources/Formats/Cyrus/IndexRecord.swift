@@ -63,6 +63,12 @@ package struct IndexRecord: Sendable {
     /// The message file is in the archive partition.
     package var isArchived: Bool { flags.contains(.archived) }
 
+    /// What `bytes`, so many as a record has, were in its place.
+    package func replaced(by bytes: ArraySlice<UInt8>) -> IndexRecord {
+        precondition(bytes.count == byteCount, "\(bytes.count) of \(byteCount) bytes")
+        return IndexRecord(image: FileImage(bytes), base: 0, fields: fields, time: time, byteCount: byteCount)
+    }
+
     /// Its bytes, checksum included.
     package var bytes: ArraySlice<UInt8> { image.slice(base..<base + byteCount) }
 

@@ -7,7 +7,7 @@ extension Capturer {
     /// Puts the checks that are ready into the log, behind all that they claim.
     func closeChecks() throws {
         guard !audit.isIdle else { return }
-        let ready = try audit.close(mark: { dirty.mark($0) }, fetchEvents: { try fetchEvents() })
+        let ready = try audit.close(mark: { dirty.mark($0) }, fetchEvents: { _ = try fetchEvents() })
         let records = ready.compactMap(\.record)
         let position = records.isEmpty ? nil : try shipper.append(records)
         for closed in ready {
@@ -98,6 +98,7 @@ extension Capturer {
             }
         }
         for name in names {
+            if try parts.catalogue.entry(name)?.digest != nil { reader.shippedBefore.insert(name) }
             // A row that no file is like, and no basis: all of it is sent.
             try parts.catalogue.set(name, CatalogueEntry(shipped: nil, kind: .file))
             dirty.mark(name)

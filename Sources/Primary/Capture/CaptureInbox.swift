@@ -51,7 +51,7 @@ extension CaptureInbox {
     }
 
     mutating func takeAll() -> CaptureInbox {
-        defer { (self, isUnwatched) = (CaptureInbox(), isUnwatched) }
+        defer { (self, isStopping, isUnwatched) = (CaptureInbox(), isStopping, isUnwatched) }
         return self
     }
 

@@ -64,8 +64,16 @@ struct CaptureRound {
     private var readJobs: [OwnerFinder.Owner: [CaptureJob]] = [:]
     /// Users of whom there may be more to be read, which belongs to that.
     var unsettled: Set<OwnerFinder.Owner> = []
+    /// Users of whom a mailbox that is not in the log yet has messages no more, which may have been moved to others.
+    private(set) var losers: Set<OwnerFinder.Owner> = []
+    /// Since it was set to false something was read that may lack what others have: such a mailbox, or deliver.db.
+    var hasNewLosses = false
+    /// Events do not come in time: nobody's files can be known to be a whole.
+    var isBlind = false
     var captured: [Captured] = []
     private(set) var capturedBytes = 0
+    /// Of messages among these.
+    private(set) var messageBytes = 0
     /// Files that these hold open.
     private(set) var openCount = 0
     /// Shipped last: nothing may refer to what is not there yet.
@@ -109,8 +117,6 @@ struct CaptureRound {
         for job in jobs { Self.merge(job, into: &busy[owner, default: []]) }
     }
 
-    mutating func forgetBusy(_ owner: OwnerFinder.Owner) { busy[owner] = nil }
-
     private static func merge(_ job: CaptureJob, into jobs: inout [CaptureJob]) {
         if let index = jobs.firstIndex(where: { $0.directory == job.directory }) {
             jobs[index].merge(job)
@@ -122,12 +128,53 @@ struct CaptureRound {
     mutating func add(_ found: [Captured]) {
         captured.append(contentsOf: found)
         capturedBytes += found.reduce(0) { $0 + $1.heldBytes }
+        messageBytes += found.reduce(0) { $0 + ($1.isMessage ? $1.heldBytes : 0) }
         openCount += found.reduce(0) { $0 + ($1.isOpen ? 1 : 0) }
+    }
+
+    /// What was read of `owner`, as all there is of `jobs`.
+    mutating func add(_ found: [Captured], of owner: OwnerFinder.Owner, insteadOf jobs: [CaptureJob]) {
+        if isRead(owner), !captured.isEmpty {
+            let paths = Set(jobs.flatMap(\.paths))
+            let others = takeCaptured().filter { !paths.contains($0.path) }
+            add(others)
+        }
+        add(found)
+        guard found.contains(where: \.losesMessages), !Simulation.isMutated(.othersLater) else { return }
+        losers.insert(owner)
+        hasNewLosses = true
     }
 
     mutating func forgetCaptured() {
         captured = []
-        (capturedBytes, openCount) = (0, 0)
+        (capturedBytes, messageBytes, openCount) = (0, 0, 0)
+    }
+
+    mutating func takeCaptured() -> [Captured] {
+        defer { forgetCaptured() }
+        return captured
+    }
+
+    /// Whether something of theirs was read that is not in the log yet.
+    func isRead(_ owner: OwnerFinder.Owner) -> Bool { readJobs[owner]?.isEmpty == false }
+
+    /// Those somebody is busy with.
+    var busyUsers: [OwnerFinder.Owner] { busy.keys.filter { $0 != .none } }
+
+    /// Messages of these that are in the log already changed since: they have rows by now.
+    mutating func forgetShipped(_ taken: [DirtySet.Dirt]) {
+        guard !shippedMessages.isEmpty else { return }
+        for dirt in taken {
+            switch dirt.names {
+            case .some(let names): for name in names { shippedMessages.remove(dirt.directory.appending(name)) }
+            case .all: shippedMessages = shippedMessages.filter { $0.parent != dirt.directory }
+            }
+        }
+    }
+
+    /// They are to be read once more in this round.
+    mutating func takeBusy(_ owner: OwnerFinder.Owner) {
+        for job in busy.removeValue(forKey: owner) ?? [] { add(job, of: owner) }
     }
 
     /// What is about to be shipped was read after those.
@@ -137,9 +184,9 @@ struct CaptureRound {
         capturedGlobals.removeAll { newer.contains($0.path) }
     }
 
-    /// `wholly`: there is nothing else of that user's.
-    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner, wholly: Bool = true) {
-        if !wholly { unsettled.insert(owner) }
+    /// `isSettled`: there is nothing else of that user's.
+    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner, isSettled: Bool = true) {
+        if isSettled { unsettled.remove(owner) } else { unsettled.insert(owner) }
         for job in jobs { Self.merge(job, into: &readJobs[owner, default: []]) }
     }
 
@@ -149,13 +196,14 @@ struct CaptureRound {
         let logged = Array(readJobs.values.joined())
         readJobs = [:]
         readJobs[.none] = waiting
+        losers = []
         return logged
     }
 
     /// All that was taken and is not in the log yet, as if it had never been read; what somebody was busy with, too.
     mutating func takeBack() -> [DirtySet.Dirt] {
         let jobs = Array(readJobs.values.joined()) + busy.values.joined()
-        (readJobs, busy, unsettled) = ([:], [:], [])
+        (readJobs, busy, unsettled, losers, hasNewLosses, isBlind) = ([:], [:], [], [], false, false)
         forgetCaptured()
         capturedGlobals = []
         // They have rows by now, and may have changed since.
@@ -170,6 +218,7 @@ struct CaptureRound {
 
     /// All of theirs that is not in the log yet, as if somebody had been busy with it.
     mutating func putOff(_ owner: OwnerFinder.Owner) {
+        losers.remove(owner)
         guard let jobs = readJobs.removeValue(forKey: owner) else { return }
         forgetCaptured(of: jobs)
         forgetSeeded(jobs)
@@ -178,13 +227,17 @@ struct CaptureRound {
 
     /// The mailboxes at these places, in whichever root, and `path`, as if they had never been read: as if somebody had been
     /// busy with them. With a mailbox goes all that was read under the same user's lock.
-    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and path: StorePath) {
+    /// Returns whether something of a user's is.
+    @discardableResult
+    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and path: StorePath) -> Bool {
         func isMeant(_ path: StorePath) -> Bool {
             RootKind(path.root).holdsMailboxes && places.contains(path.path)
         }
         var off: [CaptureJob] = []
+        var isAnyUsers = false
         for (owner, jobs) in readJobs {
             let isAll = owner != .none && jobs.contains { isMeant($0.directory) || $0.paths.contains(where: isMeant) }
+            isAnyUsers = isAnyUsers || isAll
             readJobs[owner] = []
             for job in jobs {
                 // A removed mailbox is a name in the directory above, too.
@@ -199,6 +252,7 @@ struct CaptureRound {
         forgetCaptured(of: off)
         forgetSeeded(off)
         for job in off { note(busy: [job], of: .none) }
+        return isAnyUsers
     }
 
     /// What these jobs gave, and what came along with them in their mailboxes and belongs to no other job.
@@ -210,14 +264,15 @@ struct CaptureRound {
             let isAlong = RootKind(place.root).holdsMailboxes && mailboxes.contains(place.path)
             return !gone.contains(item.path) && (!isAlong || others.contains(item.path))
         }
-        let staying = captured.filter(stays)
-        forgetCaptured()
+        let staying = takeCaptured().filter(stays)
         add(staying)
         capturedGlobals = capturedGlobals.filter(stays)
     }
 }
 
 extension Captured {
+    var isMessage: Bool { if case .message = found { true } else { false } }
+
     /// Bytes in memory, about.
     var heldBytes: Int {
         switch found {

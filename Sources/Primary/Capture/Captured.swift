@@ -6,6 +6,8 @@ import Linux
 struct Captured {
     let path: StorePath
     let found: Found
+    /// An index that has messages no more which it had when it was last shipped, or may have had: they may be in another by now.
+    var losesMessages = false
 
     enum Found {
         /// A file that Cyrus changes, and the table of what was last shipped of it.
@@ -17,6 +19,9 @@ struct Captured {
         /// There is nothing, or nothing that is shipped.
         case nothing
     }
+
+    /// Whether it is a message, and another was shipped under its name.
+    var replacesMessage: Bool { if case .message(let message) = found { message.replaces } else { false } }
 
     var isGone: Bool { if case .nothing = found { true } else { false } }
 
@@ -53,9 +58,12 @@ final class OpenMessage {
     let status: FileStatus
     /// What the index says the content is, where an index was read.
     let guid: MessageGUID?
+    /// Another was shipped under its name, or this one with other metadata.
+    let replaces: Bool
 
-    init(_ file: consuming Descriptor, guid: MessageGUID?) throws(SystemError) {
+    init(_ file: consuming Descriptor, guid: MessageGUID?, replaces: Bool = false) throws(SystemError) {
         status = try file.status()
+        self.replaces = replaces
         self.file = file
         self.guid = guid
     }

@@ -61,6 +61,9 @@ final class Capturer {
     let mailboxList: StorePath
     var mailboxListPatience = MailboxListPatience()
     let annotations: StorePath
+    /// deliver.db, which must not know of a message that is in no index: who delivers it again would not be believed.
+    let deliveries: StorePath
+    var lossPatience = MailboxListPatience()
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
     var waitingSeeds: [SeedRequest] = []
@@ -89,12 +92,16 @@ final class Capturer {
     /// Users who wrote while they were read: the next time events are waited for at once.
     var writers: Set<OwnerFinder.Owner> = []
     var userIndexes = UserIndexes()
+    var nextLookAtIndexes = MonotonicTime.now()
 
     private static let ownerCountMax = 10_000
     /// How long a name waits for its writer to let go of the lock: events come one by one while somebody writes, and
     /// the lock would be tried in vain.
     private static let gatherInterval = Duration.milliseconds(10)
+    /// Each delivery writes deliver.db, and the replica's may be behind.
+    private static let deliveriesInterval = Duration.seconds(1)
     private static let commitInterval = Duration.seconds(1)
+    /// Of messages; more are shipped, as they need not wait for the others.
     static let captureBytesMax = 8 << 20
     static let openCountMax = 256
 
@@ -113,6 +120,7 @@ final class Capturer {
         finder = OwnerFinder(roots: parts.roots)
         mailboxList = parts.roots.layout.path(of: .mailboxes)
         annotations = parts.roots.layout.path(of: .annotations)
+        deliveries = parts.roots.layout.path(of: .duplicates)
         audit = CaptureAudit(
             roots: parts.roots, catalogue: parts.catalogue, now: parts.now, isAlarmed: isAlarmed)
     }
@@ -232,7 +240,7 @@ final class Capturer {
     private func absorb(_ hint: Hint, due: MonotonicTime) {
         audit.note(hint)
         switch hint {
-        case .name(let path): dirty.mark(path, notBefore: due)
+        case .name(let path): dirty.mark(path, notBefore: path == deliveries ? due + Self.deliveriesInterval : due)
         case .directory(let directory): dirty.markAll(directory)
         case .released(let user):
             let owner: OwnerFinder.Owner = user.isEmpty ? .shared : .user(user)
@@ -249,6 +257,7 @@ final class Capturer {
         case .overflow:
             parts.log.warning("inotify's queue overflowed: looking everywhere")
             awaitedSweep = parts.sweepWanted()
+            nextLookAtIndexes = .now()
         }
     }
 
@@ -281,7 +290,6 @@ final class Capturer {
             round.tellsOfUnknown = parts.isSeeding()
             reader.tellsOfUnknown = round.tellsOfUnknown || !isGrounded
             try sort(taken, into: &round)
-            try takeDirty(of: Set(round.users.keys), into: &round)
             try readAll(&round)
             try settleMailboxList(&round)
             try finish(&round)
@@ -293,15 +301,7 @@ final class Capturer {
 
     func readAll(_ round: inout CaptureRound) throws {
         if !round.globals.isEmpty { try readGlobals(&round) }
-        if !areChangesTold { try userIndexes.refresh(parts.roots) }
-        for owner in round.order where round.users[owner] != nil {
-            try readUser(owner, &round, wholly: writers.contains(owner) || !areChangesTold)
-            if round.capturedBytes > Self.captureBytesMax || round.openCount > Self.openCountMax {
-                try completeUsers(&round)
-                try ship(&round)
-            }
-        }
-        try completeUsers(&round)
+        try readUsers(&round)
         try waitForMakers(&round)
     }
 
@@ -347,7 +347,7 @@ final class Capturer {
         return owner
     }
 
-    private static func mayChangeOwner(_ dirt: DirtySet.Dirt) -> Bool {
+    static func mayChangeOwner(_ dirt: DirtySet.Dirt) -> Bool {
         switch dirt.names {
         case .all: true
         case .some(let names): names.contains(headerName)
@@ -368,14 +368,19 @@ final class Capturer {
     /// Whether what was shipped has a row: of a new catalogue the first sweep has to report before.
     var knowsShipped: Bool { isGrounded || parts.isCatalogueDurable }
 
-    /// Waits until all events of before this call have come.
-    func fetchEvents() throws {
-        if try !fetchEvents(within: .seconds(5)) { parts.log.warning("the watcher is silent; going on without it") }
+    /// Waits until all events of before this call have come; returns whether they have.
+    func fetchEvents() throws -> Bool {
+        let haveCome = try fetchEvents(within: .seconds(5))
+        if !haveCome { parts.log.warning("no events for 5 s: what users have changed waits for them") }
+        return haveCome
     }
 
-    /// Whether they have.
     func fetchEvents(within timeout: Duration) throws -> Bool {
-        let cookie = try parts.makeCookie()
+        let cookie: UInt64
+        do throws(SystemError) { cookie = try parts.makeCookie() } catch {
+            guard error.isShortage else { throw error }
+            return false
+        }
         ownCookies.insert(cookie)
         guard let hints = take(from: .now, timeout: timeout, { $0.takeHints(with: cookie) }) else { return false }
         absorb(hints)
@@ -384,6 +389,8 @@ final class Capturer {
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
     private func finish(_ round: inout CaptureRound) throws {
+        let areDeliveriesAhead = !round.busyUsers.isEmpty && round.capturedGlobals.contains { $0.path == deliveries }
+        if areDeliveriesAhead, lossPatience.lasts(.now()) { putOffDeliveries(&round) }
         // Those were read first.
         round.captured = round.capturedGlobals + round.captured
         round.capturedGlobals = []
@@ -407,7 +414,7 @@ final class Capturer {
         parts.status.update { $0.lastShipped = .now() }
     }
 
-    private func ship(_ round: inout CaptureRound) throws {
+    func ship(_ round: inout CaptureRound) throws {
         try readAnnotations(&round)
         try shipCaptured(&round)
         for job in round.takeLogged() { audit.looked(at: job.directory, job.names) }

@@ -9,8 +9,8 @@ import Store
 
 extension Capturer {
     /// How long is waited for somebody who is writing, and how often what he writes is looked at.
-    private static let busyWait = Duration.milliseconds(30)
-    private static let busyInterval = Duration.microseconds(500)
+    static let busyWait = Duration.milliseconds(30)
+    static let busyInterval = Duration.microseconds(500)
 
     /// All but annotations.db.
     func readGlobals(_ round: inout CaptureRound) throws {
@@ -18,7 +18,10 @@ extension Capturer {
         // What mailboxes.db tells of was made before it, so its events are in the queue already: fetch them.
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         let areTold = areChangesTold
-        try fetchEvents()
+        guard try awaitEvents(&round) else {
+            round.isMailboxListHeld = true
+            return putOffMailboxes(at: [], &round)
+        }
         if !areTold || !areChangesTold { try markUntold(round) }
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
         try sort(dirty.take(now: MonotonicTime(nanoseconds: .max)), into: &round)
@@ -76,7 +79,7 @@ extension Capturer {
         }
     }
 
-    private var readLast: StorePath? { Simulation.isMutated(.annotationsFirst) ? nil : annotations }
+    var readLast: StorePath? { Simulation.isMutated(.annotationsFirst) ? nil : annotations }
 
     private func readGlobal(_ job: CaptureJob, into round: inout CaptureRound) throws {
         try note(try read([job], round), of: job, &round, in: \.capturedGlobals)
@@ -92,8 +95,9 @@ extension Capturer {
             round.note(read: [job], of: .none)
             noteSeeds([job], found, &round)
             round[keyPath: captured].append(contentsOf: found)
+            if found.contains(where: { $0.path == deliveries }) { round.hasNewLosses = true }
         case .messagesFirst(let paths):
-            try shipAhead(paths, &round)
+            try shipAhead(paths, .all, &round)
             round.note(busy: [job], of: .none)
         case .busy:
             note(busy: [job], of: .none, &round)
@@ -107,16 +111,15 @@ extension Capturer {
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
-                (round.isMailboxListHeld, hasPutOff) = (true, true)
-                return round.putOff(mailboxesAt: try waitingMailboxes(of: round), and: mailboxList)
+                round.isMailboxListHeld = true
+                return putOffMailboxes(at: try waitingMailboxes(of: round), &round)
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
-            let again = round.busy.filter { $0.key != .none }
-            for (owner, jobs) in again {
-                round.forgetBusy(owner)
-                round.users[owner] = jobs
-                try readUser(owner, &round, wholly: true)
+            for owner in round.busyUsers {
+                round.takeBusy(owner)
+                try readUser(owner, &round, .asLocked)
             }
+            try completeUsers(&round, andOthers: true)
         }
     }
 
@@ -159,8 +162,7 @@ extension Capturer {
             guard isInTime, isMailboxListFree(before: .now() + Self.busyWait) else {
                 let waiting = try waitingMailboxes(of: round)
                 guard !waiting.isEmpty else { return }
-                hasPutOff = true
-                return round.putOff(mailboxesAt: waiting, and: mailboxList)
+                return putOffMailboxes(at: waiting, &round)
             }
             readingCount += 1
             dirty.mark(mailboxList)
@@ -173,7 +175,7 @@ extension Capturer {
     }
 
     /// Of a round that takes longer than the wait.
-    private static let readingsMin = 3
+    static let readingsMin = 3
 
     private func hasMailboxListChanged(since round: CaptureRound) throws -> Bool {
         guard !round.isMailboxListHeld, parts.status.current.alarms[mailboxList] == nil else { return false }

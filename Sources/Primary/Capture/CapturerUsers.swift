@@ -2,61 +2,203 @@ import Formats
 import Linux
 import Store
 
-// What is a user's: all that is dirty of theirs, read under one lock, as one state.
+// What is a user's: all that is dirty of theirs, read under one lock, as one state; and of all users so much that no message is lost
+// between two of them.
 
 extension Capturer {
+    /// As of when a user is read.
+    enum Reading {
+        /// What events have told of by now.
+        case asTold
+        /// All that changed before the lock was taken.
+        case asLocked
+    }
+
     /// How long events are waited for under a user's lock.
     private static let eventsWait = Duration.milliseconds(20)
+    /// Of more mailboxes the indexes are looked at before the lock is taken.
+    private static let lockedIndexesMax = 500
 
-    /// Events come after what they tell of: what was read of a user may lack what changed before it. A message that was moved
-    /// into a mailbox of which no event had come would be gone from the other one, and nowhere in the log's state.
-    ///
-    /// Who has news once all events of before this call have come is read again with those, or put off.
-    func completeUsers(_ round: inout CaptureRound) throws {
-        let owners = round.unsettled
-        guard !owners.isEmpty, !Simulation.isMutated(.usersOnce) else { return }
-        try fetchEvents()
-        try takeDirty(of: owners, into: &round)
-        writers = areChangesTold ? owners.filter { round.users[$0] != nil } : owners
-        for owner in round.order where writers.contains(owner) {
-            if try !readUser(owner, &round, wholly: true) { round.putOff(owner) }
+    // MARK: - a round's users
+
+    /// Reads the users of the round, each as one state.
+    func readUsers(_ round: inout CaptureRound) throws {
+        if !round.users.isEmpty { try takeDirty(of: Set(round.users.keys), into: &round) }
+        // So that little is left to wait for under a lock.
+        if !round.users.isEmpty, !writers.isEmpty || !areChangesTold { try awaitEvents(&round) }
+        for owner in round.order where round.users[owner] != nil {
+            try readUser(owner, &round, writers.contains(owner) || !areChangesTold ? .asLocked : .asTold)
+            guard
+                round.messageBytes > Self.captureBytesMax || round.openCount > Self.openCountMax
+                    || round.capturedBytes > RoundShipper.togetherBytes
+            else { continue }
+            try shipMessages(&round)
+            if round.capturedBytes > RoundShipper.togetherBytes || round.openCount > Self.openCountMax {
+                try completeUsers(&round, andOthers: false)
+                try ship(&round)
+            }
         }
-        round.unsettled = []
+        try completeUsers(&round, andOthers: true)
     }
+
+    /// Events come after what they tell of: what was read of a user may lack what changed before it. A message that was moved into a mailbox of
+    /// which no event had come would be gone from the other one, and nowhere in the log's state. So once the events of before have come, who has
+    /// news is read again, and who cannot be is put off.
+    ///
+    /// `andOthers`: a message may have been moved to another user's mailbox, or be one that deliver.db knows. Where a mailbox has messages no more, or
+    /// deliver.db was read, everybody's news is read, and all of it waits for who is writing.
+    func completeUsers(_ round: inout CaptureRound, andOthers: Bool) throws {
+        guard !Simulation.isMutated(.usersOnce) else { return }
+        let deadline = MonotonicTime.now() + Self.busyWait
+        var readingCount = 0
+        while !round.unsettled.isEmpty || andOthers && round.hasNewLosses {
+            let mayLack = andOthers && round.hasNewLosses
+            readingCount += 1
+            let isInTime = MonotonicTime.now() < deadline || readingCount <= Self.readingsMin
+            guard isInTime, try awaitEvents(&round), try !mayLack || areOthersKnown() else {
+                return putOffIncomplete(&round, mayLack)
+            }
+            let owners = round.unsettled
+            round.unsettled = []
+            if andOthers { round.hasNewLosses = false }
+            try mayLack ? takeDirty(&round) : takeDirty(of: owners, into: &round)
+            let wanted = round.order.filter { round.users[$0] != nil && (andOthers || owners.contains($0)) }
+            writers.subtract(owners)
+            writers.formUnion(owners.intersection(wanted))
+            let untold = areChangesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
+            for owner in wanted + untold { try readAgain(owner, &round) }
+            if mayLack, try !waitForWriters(&round) { return putOffIncomplete(&round, mayLack) }
+        }
+        if andOthers, mayLackOthers(round) { lossPatience.settled() }
+    }
+
+    private func mayLackOthers(_ round: CaptureRound) -> Bool {
+        !round.losers.isEmpty || round.capturedGlobals.contains { $0.path == deliveries }
+    }
+
+    private func readAgain(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
+        guard try !readUser(owner, &round, .asLocked), round.isRead(owner) else { return }
+        round.putOff(owner)
+        // What was moved there is not in the round any more.
+        round.hasNewLosses = true
+    }
+
+    /// Who was busy gets a moment to finish: returns whether all have.
+    private func waitForWriters(_ round: inout CaptureRound) throws -> Bool {
+        let deadline = MonotonicTime.now() + Self.busyWait
+        while true {
+            let busy = round.busyUsers
+            guard !busy.isEmpty else { return true }
+            guard MonotonicTime.now() < deadline, !round.isBlind else { return false }
+            _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
+            for owner in busy {
+                round.takeBusy(owner)
+                try readUser(owner, &round, .asLocked)
+            }
+        }
+    }
+
+    /// What was read of these, and is no whole, comes in another round; what only may lack others' news, not for ever.
+    private func putOffIncomplete(_ round: inout CaptureRound, _ mayLack: Bool) {
+        let off = round.unsettled.filter { $0 != .shared || lossPatience.lasts(.now()) }
+        for owner in off { round.putOff(owner) }
+        round.unsettled = []
+        round.hasNewLosses = false
+        hasPutOff = true
+        guard mayLack || !off.isEmpty, mayLackOthers(round), lossPatience.lasts(.now()) else { return }
+        putOffLosers(&round)
+    }
+
+    /// What others have that are put off they may not lack.
+    private func putOffLosers(_ round: inout CaptureRound) {
+        for owner in round.losers { round.putOff(owner) }
+        putOffDeliveries(&round)
+    }
+
+    /// mailboxes.db, and the mailboxes at these places with it.
+    func putOffMailboxes(at places: Set<[UInt8]>, _ round: inout CaptureRound) {
+        hasPutOff = true
+        if round.putOff(mailboxesAt: places, and: mailboxList) { putOffLosers(&round) }
+    }
+
+    /// It knows of messages that are put off, or may.
+    func putOffDeliveries(_ round: inout CaptureRound) { round.putOff(mailboxesAt: [], and: deliveries) }
 
     /// Adds to the round what else is dirty of those who are in it anyway.
-    func takeDirty(of owners: Set<OwnerFinder.Owner>, into round: inout CaptureRound) throws {
+    private func takeDirty(
+        of owners: Set<OwnerFinder.Owner>, after generation: UInt64 = 0, into round: inout CaptureRound
+    ) throws {
         guard !Simulation.isMutated(.usersOnce) else { return }
-        try sort(try dirty.take { try mayBe($0, of: owners) }, into: &round)
+        try sortUsers(dirty.take { $0.since > generation && mayBe($0, of: owners) }, into: &round)
     }
 
-    private func mayBe(_ dirt: DirtySet.Dirt, of owners: Set<OwnerFinder.Owner>) throws -> Bool {
-        let name: [UInt8]?
+    /// Adds to the round what else is dirty of anybody.
+    private func takeDirty(_ round: inout CaptureRound) throws {
+        try sortUsers(dirty.take { $0.names != .some([Array(deliveries.name)]) }, into: &round)
+    }
+
+    /// What is nobody's was read, or comes in another round.
+    private func sortUsers(_ taken: [DirtySet.Dirt], into round: inout CaptureRound) throws {
+        round.forgetShipped(taken)
+        try sort(taken, into: &round)
+        for job in round.takeGlobals(leaving: readLast) { round.note(busy: [job], of: .none) }
+    }
+
+    private func mayBe(_ dirt: DirtySet.Dirt, of owners: Set<OwnerFinder.Owner>) -> Bool {
+        if Self.mayChangeOwner(dirt) { self.owners[dirt.directory] = nil }
+        let names: Set<[UInt8]>
         switch dirt.names {
-        case .some(let names): name = names.first
+        case .some(let some): names = some
+        case .all where RootKind(dirt.directory.root).holdsMailboxes: names = [Self.headerName]
         // Elsewhere a directory as a whole is of many.
-        case .all: name = RootKind(dirt.directory.root).holdsMailboxes ? Self.headerName : nil
+        case .all: return true
         }
-        guard let name else { return true }
-        do throws(SystemError) {
-            return owners.contains(try owner(of: dirt.directory.appending(name), in: dirt.directory))
-        } catch {
-            return true  // who sorts it gives the alarm
+        return names.contains { name in
+            do throws(SystemError) {
+                return owners.contains(try owner(of: dirt.directory.appending(name), in: dirt.directory))
+            } catch {
+                return true  // who sorts it gives the alarm
+            }
         }
     }
 
-    /// All that is dirty of one user, under one lock: `wholly` with what is only found to be dirty by the events that the lock ends.
-    /// Returns whether they were read.
+    /// Whether they have come; if not, nobody is read in this round any more.
     @discardableResult
-    func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound, wholly: Bool) throws -> Bool {
-        var jobs = round.users[owner] ?? []
-        try shipManyAhead(&jobs, &round)
+    func awaitEvents(_ round: inout CaptureRound) throws -> Bool {
+        guard !round.isBlind else { return false }
+        round.isBlind = try !fetchEvents()
+        if areChangesTold {
+            userIndexes = UserIndexes()
+        } else {
+            try userIndexes.refresh(parts.roots)
+        }
+        return !round.isBlind
+    }
+
+    // MARK: - a user
+
+    /// All that is dirty of one user, under one lock. Returns whether they were read.
+    ///
+    /// Of shared mailboxes the lock says nothing, as not all versions of Cyrus's take it (imap/mailbox.c of 3.6.1): what was read of them counts when
+    /// no news of them came by then.
+    @discardableResult
+    func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound, _ reading: Reading) throws -> Bool {
+        guard !round.isBlind else {
+            note(busy: round.users[owner] ?? [], of: owner, &round)
+            return false
+        }
+        try shipManyAhead(of: owner, &round)
         let user: [UInt8]? = if case .user(let name) = owner { name } else { nil }
+        if reading == .asLocked, userIndexes[owner].count > Self.lockedIndexesMax {
+            try suspectIndexes(of: owner, round)
+        }
         // Twice at most: once more after the messages that were too many went ahead.
         for _ in 0..<2 {
-            guard let lock = try tryUserLock(user, of: jobs) else { break }
+            guard let lock = try tryUserLock(user, of: round.users[owner] ?? []) else { break }
             let start = MonotonicTime.now()
-            let outcome = try wholly && !takeEvents(of: owner, &jobs, &round) ? .busy : read(jobs, round)
+            let isKnown = try reading == .asTold || takeEvents(of: owner, &round)
+            let jobs = round.users[owner] ?? []
+            let outcome = try isKnown ? read(jobs, round) : .busy
             let isWhole = try parts.locks.release(lock)
             parts.status.update { $0.lockHolds.add(.now() - start) }
             guard isWhole else { break }
@@ -65,44 +207,65 @@ extension Capturer {
                 note(busy: jobs, of: owner, &round)
                 return false
             case .messagesFirst(let paths):
-                try shipAhead(paths, &round)
+                try shipAhead(paths, .all, &round)
             case .read(let captured):
                 round.users[owner] = nil
-                round.note(read: jobs, of: owner, wholly: wholly)
+                round.note(read: jobs, of: owner, isSettled: reading == .asLocked && owner != .shared)
                 noteSeeds(jobs, captured, &round)
-                round.add(captured)
+                round.add(captured, of: owner, insteadOf: jobs)
                 return true
             }
         }
-        note(busy: jobs, of: owner, &round)
+        note(busy: round.users[owner] ?? [], of: owner, &round)
         return false
     }
 
     /// Whether it is known what changed of theirs before their lock was taken: all events of before have come, and the mailboxes of
     /// which there may be none were looked at.
-    private func takeEvents(
-        of owner: OwnerFinder.Owner, _ jobs: inout [CaptureJob], _ round: inout CaptureRound
-    ) throws -> Bool {
-        guard try fetchEvents(within: Self.eventsWait) else { return false }
-        if knowsShipped, !areChangesTold {
-            for index in userIndexes[owner] where try differsFromRowOrAlarm(index) { dirty.suspect(index) }
+    private func takeEvents(of owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws -> Bool {
+        let generation = dirty.generation
+        guard try fetchEvents(within: Self.eventsWait) else {
+            round.isBlind = true
+            return false
         }
-        try takeDirty(of: [owner], into: &round)
-        jobs = round.users[owner] ?? jobs
+        if !areChangesTold {
+            // One that cannot be read says nothing of what there is; its alarm is told.
+            guard userIndexes.isKnown || parts.status.current.alarms[mailboxList] != nil else { return false }
+            if userIndexes[owner].count <= Self.lockedIndexesMax { try suspectIndexes(of: owner, round) }
+        }
+        try takeDirty(of: [owner], after: generation, into: &round)
+        if dirty.generation == generation { writers.remove(owner) }
         return true
     }
 
-    private func differsFromRowOrAlarm(_ path: StorePath) throws -> Bool {
+    private func suspectIndexes(of owner: OwnerFinder.Owner, _ round: CaptureRound) throws {
+        guard knowsShipped else { return }
+        let known = Set((round.users[owner] ?? []).flatMap(\.paths))
+        for index in userIndexes[owner] where !known.contains(index) { try suspect(index) }
+    }
+
+    /// Where events do not tell all, anybody may have what somebody else has no more: all indexes are looked at, which may take a second
+    /// for 100,000, and a tenth of the time.
+    private func areOthersKnown() throws -> Bool {
+        guard !areChangesTold, knowsShipped else { return true }
+        let start = MonotonicTime.now()
+        guard start >= nextLookAtIndexes else { return false }
+        for index in userIndexes.all { try suspect(index) }
+        let end = MonotonicTime.now()
+        nextLookAtIndexes = end + (end - start) * 10
+        return true
+    }
+
+    private func suspect(_ index: StorePath) throws {
         do {
-            return try differsFromRow(path)
-        } catch let error as SystemError {
-            guard !error.isShortage else { throw error }
-            alarm(path, .system(error))
-            return false
+            if try differsFromRow(index) { dirty.suspect(index) }
+        } catch is SystemError {
+            dirty.mark(index)  // reading it gives the alarm
         }
     }
 
     func read(_ jobs: [CaptureJob], _ round: CaptureRound) throws -> UnitReader.Outcome {
+        reader.looksForMessages = !areChangesTold
         var captured: [Captured] = []
         var ahead: [StorePath] = []
         for job in jobs {
@@ -131,27 +294,38 @@ extension Capturer {
         parts.status.update { $0.busyCount += 1 }
     }
 
+    // MARK: - messages ahead
+
     /// Where many messages are dirty, they go first: to look at each under the lock would take too long.
-    private func shipManyAhead(_ jobs: inout [CaptureJob], _ round: inout CaptureRound) throws {
+    private func shipManyAhead(of owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
+        let jobs = round.users[owner] ?? []
         let messages = jobs.map { job in job.names.filter { isMessage(job.directory.appending($0)) } }
         guard messages.reduce(0, { $0 + $1.count }) > UnitReader.openMessagesMax else { return }
         for (index, messages) in zip(jobs.indices, messages) where !messages.isEmpty {
             let directory = jobs[index].directory
-            try shipAhead(messages.map { directory.appending($0) }, &round)
-            jobs[index].names.subtract(messages.filter { round.shippedMessages.contains(directory.appending($0)) })
+            try shipAhead(messages.map { directory.appending($0) }, .new, &round)
+            let shipped = messages.filter { round.shippedMessages.contains(directory.appending($0)) }
+            round.users[owner]?[index].names.subtract(shipped)
         }
     }
 
-    /// Messages need no lock to be read: they never change. Nothing else goes ahead with them, and none that is gone: the index
-    /// that says so comes with it.
-    func shipAhead(_ paths: [StorePath], _ round: inout CaptureRound) throws {
-        let others = round.captured
-        round.forgetCaptured()
+    /// Which messages need not wait for their index.
+    enum Ahead {
+        /// Not those that are others than was shipped under their names.
+        case new
+        /// As so many cannot be kept open.
+        case all
+    }
+
+    /// Messages need no lock to be read: they never change. Nothing else goes ahead with them, and none that is gone: the index that says so
+    /// comes with it.
+    func shipAhead(_ paths: [StorePath], _ which: Ahead, _ round: inout CaptureRound) throws {
+        let others = round.takeCaptured()
         defer { round.add(others) }
         for path in paths where !round.shippedMessages.contains(path) {
             let found: Captured?
             do { found = try reader.openAhead(path) } catch let error as SystemError where error.isShortage { break }
-            if found?.isGone == true { continue }
+            if found?.isGone == true || which == .new && found?.replacesMessage == true { continue }
             if let found { round.add([found]) }
             round.shippedMessages.insert(path)
             audit.looked(at: path.parent, CollectionOfOne(Array(path.name)))
@@ -160,5 +334,21 @@ extension Capturer {
             }
         }
         try shipCaptured(&round)
+    }
+
+    /// Those that were captured, and are new; all else waits for the end of the round.
+    private func shipMessages(_ round: inout CaptureRound) throws {
+        let captured = round.takeCaptured()
+        var others: [Captured] = []
+        for item in captured {
+            guard case .message = item.found, !item.replacesMessage else {
+                others.append(item)
+                continue
+            }
+            round.add([item])
+            round.shippedMessages.insert(item.path)
+        }
+        try shipCaptured(&round)
+        round.add(others)
     }
 }

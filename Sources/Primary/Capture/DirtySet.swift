@@ -45,7 +45,7 @@ struct DirtySet {
     /// Put back: kept apart from newer marks, so that what is old is known to be.
     private var delayed: [Place: [Delayed]] = [:]
     /// Marks so far.
-    private var generation: UInt64 = 0
+    private(set) var generation: UInt64 = 0
     private var cookies: [(number: UInt64, generation: UInt64)] = []
 
     /// More names than this in one directory, and all of it is looked at.

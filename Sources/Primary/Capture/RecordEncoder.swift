@@ -129,7 +129,10 @@ struct RecordEncoder {
         let metadata = roots.metadata(status, attributes: attributes)
         let (result, whole) = try message.content()
         let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result, attributes: attributes))
-        if status.linkCount > 1 { if shippedNow[status.inode] == nil { shippedNow[status.inode] = (path, result) } }
+        // One that had one name when it was opened may have got others, which were opened since.
+        if try message.file.status().linkCount > 1, shippedNow[status.inode] == nil {
+            shippedNow[status.inode] = (path, result)
+        }
         // A row that the log was replayed to knows the content, and nothing of the file.
         if let entry, entry.kind == .file, entry.digest == result,
             try isNameOfSameFiles(path, entry, status, shippedNow)
@@ -167,16 +170,18 @@ struct RecordEncoder {
     ) throws -> StorePath? {
         guard status.linkCount > 1 else { return nil }
         if let first = shippedNow[status.inode], first.path != path, first.digest == result { return first.path }
+        var gone: StorePath?
         for candidate in try catalogue.paths(ofInode: status.inode) where candidate != path {
             // Of a row from the first start no digest is known; the same file has the same.
             guard let known = try catalogue.entry(candidate), known.digest ?? result == result,
                 try areOnOneDevice(candidate.root, path.root)
             else { continue }
-            // On the disk the name may be gone by now, or have got its time since: what counts is what the replica has.
-            if known.isSameFile(as: status, digest: result) { return candidate }
+            // It may have got its time since.
             if try roots.status(of: candidate)?.inode == status.inode { return candidate }
+            // Gone from the disk by now, and not from the replica; others may be names of another file there.
+            if known.isSameFile(as: status, digest: result) { gone = gone ?? candidate }
         }
-        return nil
+        return gone
     }
 
     private func areOnOneDevice(_ one: RootName, _ other: RootName) throws -> Bool {

@@ -16,9 +16,9 @@ struct RoundShipper {
     private let encoder: RecordEncoder
     private let alarm: (StorePath, AlarmCause) -> Void
 
-    /// Of a batch with what belongs together: all but directories and messages, which nothing may refer to yet, and removals, to which nothing
-    /// refers any more. A message that was moved is in one index, and no more in another.
-    private static let togetherBytes = 16 << 20
+    /// Of a batch with what belongs together: all but directories and new messages, which nothing refers to yet. A message that was moved is
+    /// in one index, and no more in another.
+    static let togetherBytes = 32 << 20
     private static let unflushedBytesMax = 16 << 20
     private static let retryInterval = Duration.seconds(1)
 
@@ -38,6 +38,8 @@ struct RoundShipper {
         func rank(_ captured: Captured) -> Int {
             if case .nothing = captured.found { return 100 }
             if case .directory = captured.found { return ApplyRank.directory.rawValue }
+            // After those that are new.
+            if captured.replacesMessage { return ApplyRank.cache.rawValue }
             return layout.applyRank(of: captured.path).rawValue
         }
         let captured = try withParents(round.captured.lastOfEach)

@@ -23,13 +23,17 @@ final class UnitReader {
     private var headers: [StorePath: (status: FileStatus, bytes: [UInt8])] = [:]
     /// As of the round.
     var tellsOfUnknown = false
+    /// Events do not tell of all messages: those that an index names are looked for, however large it is.
+    var looksForMessages = false
+    /// Of these a replica has a version, or had, though the catalogue tells of none: they are to be sent whole.
+    var shippedBefore: Set<StorePath> = []
 
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
     private static let headersMax = 1024
     /// Of so many messages the catalogue is asked one by one; all names of a mailbox cost as much as some dozens.
     private static let askedMax = 64
-    /// Records of a larger index are not looked at one by one.
+    /// Records of a larger index are never looked at one by one.
     private static let indexBytesMax = 64 << 20
 
     init(
@@ -179,7 +183,7 @@ final class UnitReader {
 
     private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
         guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
-            return .read([Captured(path: path, found: .nothing)], named: [:])
+            return .read([Captured(path: path, found: .nothing, losesMessages: role == .index)], named: [:])
         }
         switch status.kind {
         case .directory:
@@ -219,10 +223,14 @@ final class UnitReader {
         }
         if let why {
             alarm(path, .unsound(why))
-            if entry?.digest != nil { return .read([], named: [:]) }
+            if entry?.digest != nil || shippedBefore.contains(path) { return .read([], named: [:]) }
         }
-        let named = role == .index ? try messagesNamed(by: version, of: path, since: old) : [:]
-        return .read([Captured(path: path, found: .file(version, old: old))], named: named)
+        shippedBefore.remove(path)
+        var captured = Captured(path: path, found: .file(version, old: old))
+        guard role == .index else { return .read([captured], named: [:]) }
+        let (named, losesMessages) = try messagesNamed(by: version, of: path, since: old)
+        captured.losesMessages = losesMessages ?? (entry != nil)
+        return .read([captured], named: named)
     }
 
     static func locking(_ role: FileRole) -> FileLocking {
@@ -331,14 +339,16 @@ final class UnitReader {
 
     // MARK: - messages
 
-    /// The message files that the changed records of an index name, and that are not shipped as they are.
+    /// The message files that the changed records of an index name, and that are not shipped as they are; and whether messages are in it no
+    /// more that were, if that can be told.
     private func messagesNamed(
         by version: FileVersion, of path: StorePath, since old: PageTable?
-    ) throws -> [StorePath: MessageGUID?] {
+    ) throws -> (named: [StorePath: MessageGUID?], losesMessages: Bool?) {
         let directory = path.parent
-        guard case .whole(let bytes) = version.content, bytes.count <= Self.indexBytesMax,
+        guard let bytes = try recordBytes(version, of: path),
             let index = try? IndexImage(bytes)  // a broken one got past the poison gate as there is no better copy
-        else { return [:] }
+        else { return ([:], nil) }
+        var losesMessages = old.map { bytes.count < $0.byteCount }
         var named: [StorePath: MessageGUID?] = [:]
         let pages = version.table.changedPages(against: old ?? PageTable())
         let partition = StoreLayout.partition(of: directory.root)
@@ -357,8 +367,12 @@ final class UnitReader {
             for number in fresh {
                 let record = index.record(at: number)
                 let at = index.offset(ofRecord: number) - start
-                let isAsBefore = before.dropFirst(at).prefix(record.bytes.count).elementsEqual(record.bytes)
-                if !isAsBefore, record.hasFile { changed.append(record) }
+                let its = before.dropFirst(at).prefix(record.bytes.count)
+                guard !its.elementsEqual(record.bytes) else { continue }
+                if record.hasFile { changed.append(record) }
+                guard its.count == record.bytes.count else { continue }
+                let was = record.replaced(by: its)
+                if !was.isExpunged, was.uid != record.uid || record.isExpunged { losesMessages = true }
             }
             next = max(next, records.upperBound)
         }
@@ -366,20 +380,35 @@ final class UnitReader {
         let rows = changed.count > Self.askedMax && places.count == 1 ? try catalogue.names(of: directory) : []
         for record in changed {
             let name = Array("\(record.uid).".utf8)
-            guard !rows.contains(name), let path = try find(name, in: directory, places) else { continue }
-            if try catalogue.entry(path) == nil { named[path] = .some(record.guid) }
+            guard looksForMessages || !rows.contains(name),
+                let (path, status) = try find(name, in: directory, places, isArchived: record.isArchived)
+            else { continue }
+            // Of another content there is an event, if of any.
+            let entry = try catalogue.entry(path)
+            let isShipped = entry.map { !looksForMessages || $0.stillDescribes(status, asMessage: true) } ?? false
+            if !isShipped { named[path] = .some(record.guid) }
         }
-        return named
+        return (named, losesMessages)
     }
 
-    /// The file in a mailbox's directory, or in its other one in the archive partition.
+    /// Nothing of an index that is too large to be looked at record by record while events tell of its messages.
+    private func recordBytes(_ version: FileVersion, of path: StorePath) throws(SystemError) -> [UInt8]? {
+        if case .whole(let bytes) = version.content { return bytes }
+        guard looksForMessages, version.table.byteCount <= Self.indexBytesMax else { return nil }
+        return try version.bytes(0..<version.table.byteCount) { (range) throws(SystemError) in
+            try shadows.bytes(of: path, range)
+        }
+    }
+
+    /// The file in a mailbox's directory, or in its other one in the archive partition, where an archived one is looked for first.
     private func find(
-        _ name: [UInt8], in directory: StorePath, _ places: [RootName]
-    ) throws(SystemError) -> StorePath? {
-        for root in [directory.root] + places.filter({ $0 != directory.root }) {
+        _ name: [UInt8], in directory: StorePath, _ places: [RootName], isArchived: Bool
+    ) throws(SystemError) -> (StorePath, FileStatus)? {
+        let others = places.filter { $0 != directory.root }
+        for root in isArchived ? others + [directory.root] : [directory.root] + others {
             guard let place = StorePath(root: root, path: directory.path) else { continue }
             let path = place.appending(name)
-            if try status(of: path)?.kind == .file { return path }
+            if let status = try status(of: path), status.kind == .file { return (path, status) }
         }
         return nil
     }
@@ -404,7 +433,8 @@ final class UnitReader {
             let file = try place.open(Array(path.name), for: .reading)
             // Another link, which is no change, or another extended attribute. One that was damaged may have been restored.
             if isSameMessage, !isAlarmed(path), try entry?.has(file.extendedAttributes()) == true { return nil }
-            return Captured(path: path, found: .message(try OpenMessage(file, guid: guid)))
+            return Captured(
+                path: path, found: .message(try OpenMessage(file, guid: guid, replaces: entry?.digest != nil)))
         } catch {
             if error.errno != .noEntry { alarm(path, .system(error)) }
             // Its index must not go without it.

@@ -8,6 +8,11 @@ struct UserIndexes {
     /// That of the mailboxes.db it is of. Each transaction makes that longer or another file, so that a status is a content.
     private var status: FileStatus?
 
+    /// It was read once.
+    var isKnown: Bool { status != nil }
+
+    var all: some Sequence<StorePath> { byOwner.values.joined() }
+
     subscript(owner: OwnerFinder.Owner) -> [StorePath] { byOwner[owner] ?? [] }
 
     /// Stays as it was while mailboxes.db is being written, or cannot be read, of which its own reading gives the alarm.

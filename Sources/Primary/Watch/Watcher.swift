@@ -47,7 +47,7 @@ final class Watcher: Sendable {
     private static let lockInterval = Duration.seconds(1)
     /// Between two readings of the store's queue while no signal comes.
     private static let restInterval = Duration.milliseconds(10)
-    /// Between so many new watches the queue is read once.
+    /// Between so many new watches the queue is read once, if nobody waits for it.
     private static let drainInterval = 256
 
     /// `cookies` is made, or emptied.
@@ -330,7 +330,8 @@ final class Watcher: Sendable {
             if occasion == .asNew || occasion == .again && isNew { hinted([.directory(directory)]) }
             // Not while events are being interpreted: those read later would overtake them, cookies too.
             sinceDrain += 1
-            if occasion != .asNew, sinceDrain >= Watcher.drainInterval {
+            let isAwaited = watcher.untold.withLock { !$0.isEmpty }
+            if occasion != .asNew, isAwaited || sinceDrain >= Watcher.drainInterval {
                 sinceDrain = 0
                 try turn()
             }

@@ -1,6 +1,7 @@
 """A replica as a crash left it, promoted without disturbing the one that lives on: a copy of its directory, in a mount
 namespace where it lies at the old place, and in a network namespace, where nobody can be reached."""
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import subprocess
 
 from . import check, processes
 from .instance import BIN, OWNER, mailbox_name
-from .readers import U, read
+from .readers import U, read, twoskip
 
 # offsets in the header of cyrus.index, and in a record
 LAST_UID, RECORDS = 28, (12, 16, 20)
@@ -60,6 +61,19 @@ def visible(roots):
                 records = (b[start + i * size:][:size] for i in range(count))
                 out.update(r[GUID] for r in records if not U(r, SYSTEM_FLAGS) & EXPUNGED)
     return out
+
+
+def unseen_deliveries(roots):
+    """message ids that deliver.db has, so that who delivers them again is not believed, and that are in no index"""
+    there, messages = visible(roots), {}
+    for place in (v for k, v in roots.items() if k.startswith('partition-')):
+        for at, _, files in os.walk(place):
+            for name in files:
+                if name[:-1].isdigit():
+                    b = read(f'{at}/{name}')
+                    messages[b.partition(b'\nMessage-ID: ')[2].partition(b'\r')[0]] = hashlib.sha1(b).digest()
+    known = {k.partition(b'\0')[0] for k, _ in twoskip(read(roots['configdirectory'] + '/deliver.db'))}
+    return [x.decode(errors='replace') for x in known if x.endswith(b'@lab>') and messages.get(x) not in there]
 
 
 def ahead(roots):

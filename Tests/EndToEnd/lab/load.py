@@ -21,7 +21,7 @@ from lab.imap import Dav, Imap, Lmtp, ManageSieve, Refused, message, quoted, use
 
 MIXED = dict(deliver=30, several=6, flag=20, keyword=5, seen=6, expunge=6, append=8, copy=6, move=5, create=2, rename=1, delete=1,
              subscribe=2, unsubscribe=1, sieve=1, quota=1, metadata=2, annotation=2, acl=1, event=1)
-MIXES = dict(mixed=MIXED, deliver=dict(deliver=85, several=15), move=dict(move=1), dav=dict(sieve=60, event=20, deliver=20))
+MIXES = dict(mixed=MIXED, deliver=dict(deliver=85, several=15), move=dict(move=2, pass_on=1), dav=dict(sieve=60, event=20, deliver=20))
 
 
 class Client:
@@ -30,7 +30,7 @@ class Client:
         self.rng = random.Random(f'{a.seed}/{number}')
         self.mine = [i for i in range(a.users) if i % a.clients == number] or [number % a.users]
         self.boxes = {i: ['INBOX', 'INBOX/Sent', 'INBOX/Archive'] for i in self.mine}
-        self.sessions, self.lmtp, self.made = {}, None, 0
+        self.sessions, self.lmtp, self.made, self.may = {}, None, 0, False
         self.done, self.refused, self.broken, self.first = collections.Counter(), 0, 0, []
 
     def name(self):
@@ -124,6 +124,19 @@ class Client:
         s, uid = self.some(i)
         if uid:
             s.on(uid, 'MOVE', quoted(self.rng.choice(self.boxes[i])))
+
+    def pass_on(self, i):
+        """from one user to another, or to and fro a shared mailbox; by one who may, in mailboxes that nobody renames"""
+        s, boxes = self.session('admin'), ['user/' + user(x) for x in range(self.a.users)] + ['shared']
+        if not self.may:
+            s.create('shared')                                   # another client may have
+            s.say('SETACL', 'shared', 'admin', 'lrswipkxtecdan')
+            self.may = True
+        source, target = self.rng.sample(boxes, 2)
+        s.enter(source)
+        uids = s.uids()
+        if uids:
+            s.on(self.rng.choice(uids), 'MOVE', quoted(target))
 
     def create(self, i):
         box = 'INBOX/f' + self.name()

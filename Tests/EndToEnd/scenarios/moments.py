@@ -20,7 +20,9 @@ class Moments(PairGroup):
                 self.watch(self.rng.uniform(.02, .2))
                 with afterlife.copied(pair.r) as copy:
                     done, found = afterlife.promote(pair, pair.r, copy), afterlife.findings(pair.r, copy)
-                    lost = due - afterlife.visible(afterlife.roots_in(copy, pair.r))
+                    roots = afterlife.roots_in(copy, pair.r)
+                    lost = due - afterlife.visible(roots)
+                    found += [(x, 'known to deliver.db, and in no mailbox') for x in afterlife.unseen_deliveries(roots)]
                 if done.returncode or found or lost:
                     raise Failure('\n'.join([f'at moment {k}: promote: exit {done.returncode}, {len(lost)} of {len(due)} messages are lost',
                                              done.stderr[-300:]] + [f'{p}: {w}' for p, w in found[:8]]))
@@ -37,6 +39,11 @@ class Moments(PairGroup):
                     s.put('INBOX', imap.message(self.rng, f'{user}-{k}'))
         pair.wait_now()
         return self.judge_moments('move', clients=3)
+
+    @scenario('a message that deliver.db knows is in its mailbox: who delivers it again is not believed')
+    def deliveries(self):
+        self.make(users=range(4)).start()
+        return self.judge_moments('deliver')
 
     @scenario('dav.db names no script that is not there')
     def scripts(self):

@@ -53,7 +53,7 @@ import Testing
     @Test func `of who is put off nothing goes into the log, and nobody else waits`() {
         let bob = StorePath(mail, "user/bob")
         var round = CaptureRound()
-        round.note(read: [job(inbox, "cyrus.index")], of: alice, wholly: false)
+        round.note(read: [job(inbox, "cyrus.index")], of: alice, isSettled: false)
         round.note(read: [job(bob, "cyrus.index")], of: .user(utf8("bob")))
         #expect(round.unsettled == [alice])
         round.add([

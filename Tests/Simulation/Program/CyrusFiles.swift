@@ -170,6 +170,14 @@ func annotationsDatabase(_ byteCounts: [String: Int], generation: UInt64) -> [UI
     return twoskip(pairs, generation: generation)
 }
 
+/// deliver.db (imap/duplicate.c), with the content's digest for a message id.
+func deliveriesDatabase(_ deliveries: [(guid: MessageGUID, mailbox: String)], generation: UInt64) -> [UInt8] {
+    let pairs = deliveries.map {
+        (key: Array("\($0.guid)\0\($0.mailbox)\0\0".utf8), value: [UInt8](repeating: 0, count: 16))
+    }
+    return twoskip(pairs.sorted { $0.key.lexicographicallyPrecedes($1.key) }, generation: generation)
+}
+
 func annotationKey(_ uniqueID: String) -> [UInt8] { Array("\(uniqueID)\0/comment\0\0".utf8) }
 
 private func twoskip(_ pairs: [(key: [UInt8], value: [UInt8])], generation: UInt64) -> [UInt8] {

@@ -39,6 +39,8 @@ enum Mutation: String, CaseIterable {
     case untoldMailboxes = "untold-mailboxes"
     /// What changed of a user while no event had told of it is not read with the rest.
     case usersOnce = "users-once"
+    /// A mailbox that has messages no more does not wait for those of others, where they may be.
+    case othersLater = "others-later"
     /// A batch ends between two indexes, too.
     case partAnywhere = "part-anywhere"
     /// Nothing stops a replica that is to remove much.
@@ -65,7 +67,8 @@ extension Mutation {
         case .alwaysEqual: Self.alwaysEqual(network)
         case .noBrake: replica.settings.removals = nil
         case .indexFirst, .skipBasis, .skipReplay, .claimUnproven, .ignoreTold, .ignoreAwaited, .trimEarly,
-            .forgetMissed, .annotationsFirst, .mailboxesOnce, .untoldMailboxes, .usersOnce, .partAnywhere:
+            .forgetMissed, .annotationsFirst, .mailboxesOnce, .untoldMailboxes, .usersOnce, .othersLater,
+            .partAnywhere:
             break
         }
     }
@@ -83,6 +86,7 @@ extension Mutation {
         case .mailboxesOnce: .mailboxesOnce
         case .untoldMailboxes: .untoldMailboxes
         case .usersOnce: .usersOnce
+        case .othersLater: .othersLater
         case .partAnywhere: .partAnywhere
         case .dropFlush, .dropCheckpoint, .dropPrimaryFlush, .ackEarly, .skipReplay, .alwaysEqual, .forgetMissed,
             .noBrake:

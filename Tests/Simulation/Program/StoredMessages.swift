@@ -19,4 +19,11 @@ struct StoredMessages {
         defer { guids = there }
         return guids.subtracting(there).subtracting(discarded)
     }
+
+    /// Of the `deliveries` in deliver.db the first that is in no mailbox, and was in none: whoever delivers it again would not be believed.
+    func firstUnknown(of deliveries: [UInt8], discarded: Set<MessageGUID>) throws -> String? {
+        let known = Set(guids.union(discarded).map(\.description))
+        return try TwoskipDatabase(deliveries).entries().lazy
+            .map { String(decoding: $0.key.prefix { $0 != 0 }, as: UTF8.self) }.first { !known.contains($0) }
+    }
 }
