@@ -63,10 +63,13 @@ package enum FileLocking: Sendable {
 package final class LockedFile: Sendable {
     package let file: Descriptor
     package let status: FileStatus
+    /// Half of a transaction of SQLite's may be in it, which its next opener takes back: the writer died.
+    package let isHalfWritten: Bool
 
-    init(status: FileStatus, file: consuming Descriptor) {
+    init(status: FileStatus, file: consuming Descriptor, isHalfWritten: Bool = false) {
         self.status = status
         self.file = file
+        self.isHalfWritten = isHalfWritten
     }
 }
 
@@ -78,6 +81,7 @@ extension Directory {
     /// the file that was locked (lib/cyrusdb_twoskip.c, lock_reopen).
     package func openLocked(_ name: [UInt8], _ locking: FileLocking) throws(SystemError) -> LockedFile? {
         let file = try open(name, for: .reading)
+        var isHalfWritten = false
         switch locking {
         case .none:
             return LockedFile(status: try file.status(), file: file)
@@ -89,9 +93,16 @@ extension Directory {
             let locked = try FileLock.tryShared(file, LockRange(start: 0x4000_0002, byteCount: 510))
             try FileLock.unlock(file, pending)
             guard locked else { return nil }
+            isHalfWritten = try hasHotJournal(name, file)
         }
         let status = try file.status()
         guard try self.status(of: name)?.inode == status.inode else { return nil }
-        return LockedFile(status: status, file: file)
+        return LockedFile(status: status, file: file, isHalfWritten: isHalfWritten)
+    }
+
+    /// Who has a journal holds RESERVED as well, as long as they live (sqlite3, pager.c, hasHotJournal).
+    private func hasHotJournal(_ name: [UInt8], _ file: borrowing Descriptor) throws(SystemError) -> Bool {
+        guard let journal = try status(of: name + Array("-journal".utf8)), journal.byteCount > 0 else { return false }
+        return try FileLock.holder(file, LockRange(start: 0x4000_0001, byteCount: 1)) == nil
     }
 }

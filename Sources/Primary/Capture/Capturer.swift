@@ -87,6 +87,8 @@ final class Capturer {
     private var isCommitted = true
     /// Users whose lock cannot be opened, and where that is told.
     var lockAlarms: [[UInt8]: StorePath] = [:]
+    /// Events do not come, which was told.
+    private var isSilent = false
     /// Our own, until they have come.
     private var ownCookies: Set<UInt64> = []
     /// Users who wrote while they were read: the next time events are waited for at once.
@@ -371,14 +373,25 @@ final class Capturer {
     /// Waits until all events of before this call have come; returns whether they have.
     func fetchEvents() throws -> Bool {
         let haveCome = try fetchEvents(within: .seconds(5))
-        if !haveCome { parts.log.warning("no events for 5 s: what users have changed waits for them") }
+        if !haveCome, !isSilent { tellPause("no events for 5 s: what users have changed waits for them") }
+        if haveCome, isSilent { parts.status.update { $0.isPaused = false } }
+        isSilent = !haveCome
         return haveCome
+    }
+
+    private func tellPause(_ why: String) {
+        parts.log.error("paused: \(why)")
+        parts.status.update {
+            ($0.lastError, $0.isPaused) = (CaptureStatus.Alarm(why: why, since: parts.now()), true)
+        }
     }
 
     func fetchEvents(within timeout: Duration) throws -> Bool {
         let cookie: UInt64
         do throws(SystemError) { cookie = try parts.makeCookie() } catch {
             guard error.isShortage else { throw error }
+            if !isSilent { tellPause("\(error): \(error.shortageHint)") }
+            isSilent = true
             return false
         }
         ownCookies.insert(cookie)

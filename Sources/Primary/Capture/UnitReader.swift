@@ -217,7 +217,7 @@ final class UnitReader {
                 appendOnly: role == .cache && isSameFile, copyingTo: spare)
             // A file that is empty and was never shipped is just being made.
             let isBegun = entry?.digest != nil || version.table.byteCount > 0
-            why = isBegun ? try poison(path, role, version, old) : nil
+            why = locked.isHalfWritten ? Self.halfWritten : isBegun ? try poison(path, role, version, old) : nil
         } catch let error as SystemError where error.errno == .busy {
             return .busy
         }
@@ -232,6 +232,9 @@ final class UnitReader {
         captured.losesMessages = losesMessages ?? (entry != nil)
         return .read([captured], named: named)
     }
+
+    private static let halfWritten =
+        "its writer died in a transaction; it is shipped again when Cyrus has opened it, which takes that back"
 
     static func locking(_ role: FileRole) -> FileLocking {
         if role == .index { return .whole }

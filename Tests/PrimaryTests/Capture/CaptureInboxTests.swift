@@ -60,6 +60,13 @@ import Testing
         if haste == .withNextRound { #expect(inbox.takeAll(from: .soon)?.checkRequests.count == 1) }
     }
 
+    @Test func `the end is told as often as it is asked for`() {
+        var inbox = CaptureInbox()
+        inbox.isStopping = true
+        #expect(inbox.takeAll().isStopping)
+        #expect(inbox.takeAll().isStopping)
+    }
+
     @Test func `what was taken is awaited no more`() {
         var inbox = CaptureInbox()
         inbox.awaited = .soon

@@ -65,6 +65,37 @@ import Testing
         #expect(paths(round.takeLogged()) == [bob.appending("cyrus.index")])
     }
 
+    @Test func `a second reading takes the place of the first, name by name`() {
+        let (index, one, two) = (inbox.appending("cyrus.index"), inbox.appending("1."), inbox.appending("2."))
+        var round = CaptureRound()
+        round.note(read: [job(inbox, "cyrus.index", "1.", "2.")], of: alice, isSettled: false)
+        round.add([gone(index), gone(one), gone(two)])
+        // What is gone, and was never shipped, gives nothing.
+        round.add([gone(index)], of: alice, insteadOf: [job(inbox, "cyrus.index", "1.")])
+        #expect(Set(round.captured.map(\.path)) == [index, two] && round.captured.count == 2)
+        #expect(round.losers.isEmpty && !round.hasNewLosses)
+        round.add([Captured(path: index, found: .nothing, losesMessages: true)], of: alice, insteadOf: [])
+        #expect(round.losers == [alice] && round.hasNewLosses)
+        round.putOff(alice)
+        #expect(round.losers.isEmpty && round.captured.isEmpty)
+        #expect(round.busyUsers == [alice])
+        round.takeBusy(alice)
+        #expect(round.busyUsers.isEmpty && paths(round.users[alice] ?? []) == [index, one, two])
+    }
+
+    @Test func `a message that went ahead and changed since is looked at again`() {
+        var dirty = DirtySet()
+        let (one, two, other) = (inbox.appending("1."), inbox.appending("2."), StorePath(mail, "user/bob/1."))
+        var round = CaptureRound()
+        round.shippedMessages = [one, two, other]
+        dirty.mark(one)
+        round.forgetShipped(dirty.take(now: .now()))
+        #expect(round.shippedMessages == [two, other])
+        dirty.markAll(inbox)
+        round.forgetShipped(dirty.take(now: .now()))
+        #expect(round.shippedMessages == [other])
+    }
+
     private func paths(_ jobs: some Sequence<CaptureJob>) -> Set<StorePath> { Set(jobs.flatMap(\.paths)) }
 
     @Test func `a mailbox is put off with all of its user, with a name for each of its roots, and nobody else`() throws

@@ -362,6 +362,38 @@ import Testing
         #expect([path("1."), path("2.")].contains(target))
     }
 
+    @Test func `a message that got another name after it was opened is one file with that`() throws {
+        let bytes = utf8("Subject: x\r\n\r\nx\r\n")
+        let root = try Directory(directory("mail"))
+        try put(bytes, "1.")
+        let first = try OpenMessage(try directory.file("mail/1."), guid: nil)
+        try root.link(utf8("1."), to: utf8("2."), in: root)
+        let second = try OpenMessage(try directory.file("mail/2."), guid: nil)
+        var records: [Record] = []
+        for (name, message) in [("1.", first), ("2.", second)] {
+            let captured = Captured(path: path(name), found: .message(message))
+            _ = try encoder.encode(captured, linkTargets: &linkTargets) { records.append($0) }
+        }
+        #expect(records.last == Record(path("2."), .link(target: path("1."), result: PageTable.digest(of: bytes))))
+    }
+
+    @Test func `a name that is gone is no link's target while another is there`() throws {
+        let root = try Directory(directory("mail"))
+        try put(utf8("Subject: x\r\n\r\nx\r\n"), "1.")
+        _ = try shipMessage("1.")
+        // Moved, and told whole, as nothing was known of the first by then.
+        try root.link(utf8("1."), to: utf8("9."), in: root)
+        try root.unlink(utf8("1."))
+        _ = try shipMessage("9.")
+        try root.link(utf8("9."), to: utf8("2."), in: root)
+        linkTargets = [:]
+        guard case .link(let target, _) = try shipMessage("2.")?.first?.change else {
+            Issue.record("no link")
+            return
+        }
+        #expect(target == path("9."))
+    }
+
     /// The number of an inode is used again: what the replica has under a name must be this very file.
     @Test func `a name of another file with the same inode is linked to by nobody`() throws {
         let bytes = utf8("Subject: x\r\n\r\nx\r\n")

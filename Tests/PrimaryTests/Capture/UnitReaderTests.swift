@@ -14,6 +14,7 @@ import Testing
     private let directory = TemporaryDirectory()
     private let catalogue: Catalogue
     private let reader: UnitReader
+    private let shadows: ShadowStore
     private let roots: StoreRoots
     private let box = StorePath(mail, "user/alice")
     private let alarms = Alarms()
@@ -28,8 +29,9 @@ import Testing
         roots = try directory.makeStore()
         for name in ["mail/user", "mail/user/alice"] { _ = try Directory.make(directory(name)) }
         catalogue = try Catalogue(path: directory("catalogue.db"))
+        shadows = try ShadowStore(directory("shadows"))
         reader = UnitReader(
-            roots: roots, catalogue: catalogue, shadows: try ShadowStore(directory("shadows")),
+            roots: roots, catalogue: catalogue, shadows: shadows,
             spare: try OwnFiles(directory("spare")), alarm: { [alarms] path, _ in alarms.insert(path) },
             isAlarmed: { [alarms] in alarms.all.contains($0) })
         let fixture = URL(filePath: #filePath).deletingLastPathComponent().appending(
@@ -132,4 +134,113 @@ import Testing
             return
         }
     }
+
+    // MARK: - messages that an index has no more
+
+    /// Reads the index and returns whether it has messages no more; it counts as shipped then.
+    private func losesMessages() throws -> Bool {
+        let outcome = try reader.read(box, [utf8("cyrus.index")], shippedAlready: [], wholly: [])
+        guard case .read(let captured) = outcome,
+            let index = captured.first(where: { $0.path.name.elementsEqual(utf8("cyrus.index")) })
+        else {
+            Issue.record("\(outcome)")
+            return false
+        }
+        if case .file(let version, let old) = index.found { try shadows.update(index.path, to: version, from: old) }
+        try ship("cyrus.index")
+        return index.losesMessages
+    }
+
+    /// Rewrites the record of the first message, with its checksum.
+    private func changeRecord(_ change: (inout [UInt8]) -> Void) throws {
+        var bytes = try directory.bytes("mail/user/alice/cyrus.index")
+        let index = try IndexImage(bytes)
+        let range = index.offset(ofRecord: 0)..<index.offset(ofRecord: 1)
+        var record = Array(bytes[range])
+        change(&record)
+        record.replaceSubrange(record.count - 4..<record.count, with: crc32(record.dropLast(4)).bigEndianBytes)
+        bytes.replaceSubrange(range, with: record)
+        try directory.put(bytes, at: "mail/user/alice/cyrus.index")
+    }
+
+    @Test func `an index loses messages that are expunged, not those that are flagged or new`() throws {
+        let isLosing = try losesMessages()
+        #expect(!isLosing, "there is no row of it")
+        let isLosingNothing = try losesMessages()
+        #expect(!isLosingNothing)
+        try changeRecord { $0[35] |= 1 << 4 }
+        let isLosingFlagged = try losesMessages()
+        #expect(!isLosingFlagged)
+        try changeRecord { $0[32] |= 1 << 7 }
+        let isLosingExpunged = try losesMessages()
+        #expect(isLosingExpunged)
+        try changeRecord { $0[35] ^= 1 << 4 }
+        let isLosingExpungedAgain = try losesMessages()
+        #expect(!isLosingExpungedAgain)
+    }
+
+    @Test func `an index of which is not known what was shipped may lose messages, as one that is gone`() throws {
+        try catalogue.set(box.appending("cyrus.index"), CatalogueEntry(shipped: nil, kind: .file))
+        let isUnknown = try losesMessages()
+        #expect(isUnknown)
+        try Directory(directory("mail/user/alice")).unlink(utf8("cyrus.index"))
+        guard case .read(let captured) = try reader.read(box, [utf8("cyrus.index")], shippedAlready: [], wholly: [])
+        else {
+            Issue.record("busy")
+            return
+        }
+        #expect(captured.contains { $0.isGone && $0.losesMessages })
+    }
+
+    // MARK: - what is held back
+
+    @Test func `a broken file that is wanted whole is held back as before, until it is right`() throws {
+        for name in ["cyrus.index", "cyrus.header", "cyrus.cache"] { try ship(name) }
+        let path = box.appending("cyrus.index")
+        let sound = try directory.bytes("mail/user/alice/cyrus.index")
+        try directory.put(Array(sound.prefix(100)), at: "mail/user/alice/cyrus.index")
+        try catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
+        reader.shippedBefore.insert(path)
+        #expect(try read("cyrus.index") == [])
+        #expect(alarms.all == [path])
+        try directory.put(sound, at: "mail/user/alice/cyrus.index")
+        #expect(try read("cyrus.index") == ["cyrus.index"])
+        #expect(reader.shippedBefore.isEmpty)
+    }
+
+    @Test func `a database in which a transaction was cut off is held back, while its writer lives it is not`() throws {
+        let user = StorePath(.configuration, "user/uuid/9/v/9ventuccpojq3e7k1n3hvy2s")
+        let place = directory("conf/user/uuid/9/v/9ventuccpojq3e7k1n3hvy2s")
+        for count in [2, 3, 4, 5, 6] {
+            let parts = "conf/user/uuid/9/v/9ventuccpojq3e7k1n3hvy2s".split(separator: "/").prefix(count)
+            _ = try Directory.make(directory(parts.joined(separator: "/")))
+        }
+        var page = [UInt8](repeating: 0, count: 4096)
+        page.replaceSubrange(0..<16, with: SQLiteHeader.magic)
+        page[16] = 0x10
+        for (name, bytes) in [("dav.db", page), ("dav.db-journal", [1])] {
+            try AtomicFile.replace(directory: place, name: name, bytes: bytes)
+        }
+        let path = user.appending("dav.db")
+        let digest = PageTable.digest(of: page)
+        try catalogue.set(path, CatalogueEntry(shipped: digest, kind: .file))
+        func names() throws -> [String] {
+            guard case .read(let captured) = try reader.read(user, [utf8("dav.db")], shippedAlready: [], wholly: [])
+            else { return ["busy"] }
+            return captured.map { String(decoding: $0.path.name, as: UTF8.self) }
+        }
+        #expect(try names() == [])
+        #expect(alarms.all == [path])
+        let writer = try Descriptor.open(place + "/dav.db", for: .updating)
+        try #require(try FileLock.tryExclusive(writer, LockRange(start: 0x4000_0001, byteCount: 1)))
+        #expect(try names() == ["dav.db"])
+        try FileLock.unlock(writer, LockRange(start: 0x4000_0001, byteCount: 1))
+        #expect(try names() == [])
+        try Directory(place).unlink(utf8("dav.db-journal"))
+        #expect(try names() == ["dav.db"])
+    }
+}
+
+extension UInt32 {
+    fileprivate var bigEndianBytes: [UInt8] { withUnsafeBytes(of: bigEndian) { Array($0) } }
 }
