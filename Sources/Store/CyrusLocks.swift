@@ -102,7 +102,13 @@ extension Directory {
 
     /// Who has a journal holds RESERVED as well, as long as they live (sqlite3, pager.c, hasHotJournal).
     private func hasHotJournal(_ name: [UInt8], _ file: borrowing Descriptor) throws(SystemError) -> Bool {
-        guard let journal = try status(of: name + Array("-journal".utf8)), journal.byteCount > 0 else { return false }
-        return try FileLock.holder(file, LockRange(start: 0x4000_0001, byteCount: 1)) == nil
+        func hasJournal() throws(SystemError) -> Bool {
+            try status(of: name + Array("-journal".utf8)).map { $0.byteCount > 0 } ?? false
+        }
+        guard try hasJournal(), try FileLock.holder(file, LockRange(start: 0x4000_0001, byteCount: 1)) == nil else {
+            return false
+        }
+        // It goes before the lock does.
+        return try hasJournal()
     }
 }

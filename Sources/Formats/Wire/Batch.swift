@@ -37,8 +37,8 @@ package struct BatchHeader: Hashable, Sendable {
     static let linkBytes = 16
     /// A batch is closed long before; this bounds what a reader will hold.
     package static let rawBytesMax = 64 << 20
-    /// A record takes some hundred bytes of memory, however few it has on the wire. A batch is closed at 4 MiB, and its
-    /// shortest record has 12 bytes: so no primary comes near.
+    /// A record takes some hundred bytes of memory, however few it has on the wire. A primary
+    /// closes a batch at half of it.
     package static let recordCountMax = 1 << 20
 
     /// Reads a head; that the checksum holds is for `SealedBatch` to say.

@@ -17,7 +17,7 @@ struct BatchWriter {
 
     var isEmpty: Bool { recordCount == 0 }
     /// Time to seal: one more record still fits, whatever it is.
-    var isFull: Bool { writer.count >= bytesMax }
+    var isFull: Bool { writer.count >= bytesMax || recordCount >= BatchHeader.recordCountMax / 2 }
     var isHalfFull: Bool { writer.count >= bytesMax / 2 }
 
     mutating func add(_ record: Record) {

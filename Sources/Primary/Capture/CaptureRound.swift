@@ -66,10 +66,15 @@ struct CaptureRound {
     var unsettled: Set<OwnerFinder.Owner> = []
     /// Users of whom a mailbox that is not in the log yet has messages no more, which may have been moved to others.
     private(set) var losers: Set<OwnerFinder.Owner> = []
-    /// Since it was set to false something was read that may lack what others have: such a mailbox, or deliver.db.
-    var hasNewLosses = false
-    /// Events do not come in time: nobody's files can be known to be a whole.
+    /// Something was read that may lack what others have: such a mailbox, or deliver.db.
+    var lacksOthers = false
+    /// Whether such things wait for another round; nothing: nobody asked.
+    var isPatient: Bool?
+    var isPatientOfShared: Bool?
+    /// Events do not come: nobody's files can be known to be a whole.
     var isBlind = false
+    /// They did not come in time under a lock: they are not waited for under another.
+    var isLate = false
     var captured: [Captured] = []
     private(set) var capturedBytes = 0
     /// Of messages among these.
@@ -81,7 +86,7 @@ struct CaptureRound {
     /// It names a mailbox that is being made, and comes in another round.
     var isMailboxListHeld = false
     var shippedMessages: Set<StorePath> = []
-    var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
+    var linkTargets: LinkTargets = [:]
     /// Missed events, if these turn out to differ.
     var suspicions: Set<StorePath> = []
     /// What was read and could not be encoded, for want of room or descriptors.
@@ -132,9 +137,9 @@ struct CaptureRound {
         openCount += found.reduce(0) { $0 + ($1.isOpen ? 1 : 0) }
     }
 
-    /// What was read of `owner`, as all there is of `jobs`.
+    /// What was read of `owner`, as all there is of `jobs`, if these were read before.
     mutating func add(_ found: [Captured], of owner: OwnerFinder.Owner, insteadOf jobs: [CaptureJob]) {
-        if isRead(owner), !captured.isEmpty {
+        if !jobs.isEmpty, !captured.isEmpty {
             let paths = Set(jobs.flatMap(\.paths))
             let others = takeCaptured().filter { !paths.contains($0.path) }
             add(others)
@@ -142,7 +147,7 @@ struct CaptureRound {
         add(found)
         guard found.contains(where: \.losesMessages), !Simulation.isMutated(.othersLater) else { return }
         losers.insert(owner)
-        hasNewLosses = true
+        lacksOthers = true
     }
 
     mutating func forgetCaptured() {
@@ -153,6 +158,13 @@ struct CaptureRound {
     mutating func takeCaptured() -> [Captured] {
         defer { forgetCaptured() }
         return captured
+    }
+
+    /// What the kernel said of files that were read.
+    var capturedStatus: [StorePath: FileStatus] {
+        var known: [StorePath: FileStatus] = [:]
+        for item in captured { if case .file(let version, _) = item.found { known[item.path] = version.status } }
+        return known
     }
 
     /// Whether something of theirs was read that is not in the log yet.
@@ -203,7 +215,7 @@ struct CaptureRound {
     /// All that was taken and is not in the log yet, as if it had never been read; what somebody was busy with, too.
     mutating func takeBack() -> [DirtySet.Dirt] {
         let jobs = Array(readJobs.values.joined()) + busy.values.joined()
-        (readJobs, busy, unsettled, losers, hasNewLosses, isBlind) = ([:], [:], [], [], false, false)
+        (readJobs, busy, unsettled, losers, lacksOthers) = ([:], [:], [], [], false)
         forgetCaptured()
         capturedGlobals = []
         // They have rows by now, and may have changed since.
@@ -219,7 +231,8 @@ struct CaptureRound {
     /// All of theirs that is not in the log yet, as if somebody had been busy with it.
     mutating func putOff(_ owner: OwnerFinder.Owner) {
         losers.remove(owner)
-        guard let jobs = readJobs.removeValue(forKey: owner) else { return }
+        guard let read = readJobs.removeValue(forKey: owner) else { return }
+        let jobs = read + (users[owner] ?? [])
         forgetCaptured(of: jobs)
         forgetSeeded(jobs)
         note(busy: jobs, of: owner)
@@ -227,17 +240,13 @@ struct CaptureRound {
 
     /// The mailboxes at these places, in whichever root, and `path`, as if they had never been read: as if somebody had been
     /// busy with them. With a mailbox goes all that was read under the same user's lock.
-    /// Returns whether something of a user's is.
-    @discardableResult
-    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and path: StorePath) -> Bool {
+    mutating func putOff(mailboxesAt places: Set<[UInt8]>, and path: StorePath) {
         func isMeant(_ path: StorePath) -> Bool {
             RootKind(path.root).holdsMailboxes && places.contains(path.path)
         }
         var off: [CaptureJob] = []
-        var isAnyUsers = false
         for (owner, jobs) in readJobs {
             let isAll = owner != .none && jobs.contains { isMeant($0.directory) || $0.paths.contains(where: isMeant) }
-            isAnyUsers = isAnyUsers || isAll
             readJobs[owner] = []
             for job in jobs {
                 // A removed mailbox is a name in the directory above, too.
@@ -252,7 +261,6 @@ struct CaptureRound {
         forgetCaptured(of: off)
         forgetSeeded(off)
         for job in off { note(busy: [job], of: .none) }
-        return isAnyUsers
     }
 
     /// What these jobs gave, and what came along with them in their mailboxes and belongs to no other job.

@@ -59,11 +59,12 @@ final class Capturer {
     private let finder: OwnerFinder
     let audit: CaptureAudit
     let mailboxList: StorePath
-    var mailboxListPatience = MailboxListPatience()
+    var mailboxListPatience = Patience()
     let annotations: StorePath
     /// deliver.db, which must not know of a message that is in no index: who delivers it again would not be believed.
     let deliveries: StorePath
-    var lossPatience = MailboxListPatience()
+    var lossPatience = Patience()
+    var sharedPatience = Patience()
     var dirty = DirtySet()
     var seeds: [StorePath: PendingSeed] = [:]
     var waitingSeeds: [SeedRequest] = []
@@ -82,7 +83,7 @@ final class Capturer {
     private var isGrounding = false
     private var pace = CapturePace()
     private var hasShipped = false
-    /// Mailboxes that mailboxes.db was not ready for.
+    /// What was read of some, and did not fit to the rest.
     var hasPutOff = false
     private var isCommitted = true
     /// Users whose lock cannot be opened, and where that is told.
@@ -168,7 +169,8 @@ final class Capturer {
             return pressing
         }
         // With nothing to do any hint counts, so that what is dirty gets its time.
-        let urgency = dirty.isEmpty ? Urgency.whenDue : .soon
+        let isAtRest = dirty.nextTake.map { $0 - .now() > Self.gatherInterval } ?? true
+        let urgency = isAtRest ? Urgency.whenDue : .soon
         let woken = take(from: urgency, timeout: waitingTime()) { $0.isEmpty ? nil : $0.takeAll(from: urgency) }
         return woken ?? parts.inbox.withLock { $0.takeAll() }
     }
@@ -373,27 +375,21 @@ final class Capturer {
     /// Waits until all events of before this call have come; returns whether they have.
     func fetchEvents() throws -> Bool {
         let haveCome = try fetchEvents(within: .seconds(5))
-        if !haveCome, !isSilent { tellPause("no events for 5 s: what users have changed waits for them") }
-        if haveCome, isSilent { parts.status.update { $0.isPaused = false } }
+        if !haveCome {
+            let why = "no events for 5 s: what users have changed waits for them"
+            if !isSilent { parts.log.error("paused: \(why)") }
+            parts.status.update {
+                ($0.lastError, $0.isPaused) = (CaptureStatus.Alarm(why: why, since: parts.now()), true)
+            }
+        } else if isSilent {
+            parts.status.update { $0.isPaused = false }
+        }
         isSilent = !haveCome
         return haveCome
     }
 
-    private func tellPause(_ why: String) {
-        parts.log.error("paused: \(why)")
-        parts.status.update {
-            ($0.lastError, $0.isPaused) = (CaptureStatus.Alarm(why: why, since: parts.now()), true)
-        }
-    }
-
     func fetchEvents(within timeout: Duration) throws -> Bool {
-        let cookie: UInt64
-        do throws(SystemError) { cookie = try parts.makeCookie() } catch {
-            guard error.isShortage else { throw error }
-            if !isSilent { tellPause("\(error): \(error.shortageHint)") }
-            isSilent = true
-            return false
-        }
+        let cookie = try parts.makeCookie()
         ownCookies.insert(cookie)
         guard let hints = take(from: .now, timeout: timeout, { $0.takeHints(with: cookie) }) else { return false }
         absorb(hints)
@@ -402,8 +398,7 @@ final class Capturer {
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
     private func finish(_ round: inout CaptureRound) throws {
-        let areDeliveriesAhead = !round.busyUsers.isEmpty && round.capturedGlobals.contains { $0.path == deliveries }
-        if areDeliveriesAhead, lossPatience.lasts(.now()) { putOffDeliveries(&round) }
+        if !round.busyUsers.isEmpty, hasDeliveries(round), isPatient(&round) { putOffDeliveries(&round) }
         // Those were read first.
         round.captured = round.capturedGlobals + round.captured
         round.capturedGlobals = []

@@ -95,7 +95,7 @@ extension Capturer {
             round.note(read: [job], of: .none)
             noteSeeds([job], found, &round)
             round[keyPath: captured].append(contentsOf: found)
-            if found.contains(where: { $0.path == deliveries }) { round.hasNewLosses = true }
+            if found.contains(where: { $0.path == deliveries }) { round.lacksOthers = true }
         case .messagesFirst(let paths):
             try shipAhead(paths, .all, &round)
             round.note(busy: [job], of: .none)

@@ -25,14 +25,11 @@ extension Capturer {
     func readUsers(_ round: inout CaptureRound) throws {
         if !round.users.isEmpty { try takeDirty(of: Set(round.users.keys), into: &round) }
         // So that little is left to wait for under a lock.
-        if !round.users.isEmpty, !writers.isEmpty || !areChangesTold { try awaitEvents(&round) }
+        let isWaiting = !areChangesTold || !writers.isDisjoint(with: round.users.keys)
+        if !round.users.isEmpty, isWaiting { try awaitEvents(&round) }
         for owner in round.order where round.users[owner] != nil {
             try readUser(owner, &round, writers.contains(owner) || !areChangesTold ? .asLocked : .asTold)
-            guard
-                round.messageBytes > Self.captureBytesMax || round.openCount > Self.openCountMax
-                    || round.capturedBytes > RoundShipper.togetherBytes
-            else { continue }
-            try shipMessages(&round)
+            try relieve(&round)
             if round.capturedBytes > RoundShipper.togetherBytes || round.openCount > Self.openCountMax {
                 try completeUsers(&round, andOthers: false)
                 try ship(&round)
@@ -51,37 +48,50 @@ extension Capturer {
         guard !Simulation.isMutated(.usersOnce) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         var readingCount = 0
-        while !round.unsettled.isEmpty || andOthers && round.hasNewLosses {
-            let mayLack = andOthers && round.hasNewLosses
+        while !round.unsettled.isEmpty || andOthers && round.lacksOthers {
+            let isForOthers = andOthers && round.lacksOthers
             readingCount += 1
             let isInTime = MonotonicTime.now() < deadline || readingCount <= Self.readingsMin
-            guard isInTime, try awaitEvents(&round), try !mayLack || areOthersKnown() else {
-                return putOffIncomplete(&round, mayLack)
-            }
-            let owners = round.unsettled
-            round.unsettled = []
-            if andOthers { round.hasNewLosses = false }
-            try mayLack ? takeDirty(&round) : takeDirty(of: owners, into: &round)
-            let wanted = round.order.filter { round.users[$0] != nil && (andOthers || owners.contains($0)) }
-            writers.subtract(owners)
-            writers.formUnion(owners.intersection(wanted))
-            let untold = areChangesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
-            for owner in wanted + untold { try readAgain(owner, &round) }
-            if mayLack, try !waitForWriters(&round) { return putOffIncomplete(&round, mayLack) }
+            guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(round),
+                try readNews(&round, ofAll: isForOthers, andOthers: andOthers),
+                try !isForOthers || waitForWriters(&round)
+            else { return putOffIncomplete(&round, isForOthers, andOthers: andOthers) }
         }
-        if andOthers, mayLackOthers(round) { lossPatience.settled() }
+        guard andOthers else { return }
+        sharedPatience.settled()
+        if mayLackOthers(round) { lossPatience.settled() }
     }
 
-    private func mayLackOthers(_ round: CaptureRound) -> Bool {
-        !round.losers.isEmpty || round.capturedGlobals.contains { $0.path == deliveries }
+    /// Of the users of whom there may be more, or of all. Returns whether there was room for it.
+    private func readNews(_ round: inout CaptureRound, ofAll: Bool, andOthers: Bool) throws -> Bool {
+        let owners = round.unsettled
+        round.unsettled = []
+        if ofAll {
+            round.lacksOthers = false
+            try takeAllDirty(&round)
+        } else {
+            try takeDirty(of: owners, into: &round)
+        }
+        let wanted = round.order.filter { round.users[$0] != nil && (andOthers || owners.contains($0)) }
+        writers.subtract(owners)
+        writers.formUnion(owners.intersection(wanted))
+        let untold = areChangesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
+        for owner in wanted + untold {
+            let isReadAgain = round.isRead(owner)
+            if try !readUser(owner, &round, .asLocked), isReadAgain {
+                round.putOff(owner)
+                // What was moved there is not in the round any more.
+                if mayLackOthers(round) { round.lacksOthers = true }
+            }
+            try relieve(&round)
+            if round.capturedBytes > 2 * RoundShipper.togetherBytes { return false }
+        }
+        return true
     }
 
-    private func readAgain(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws {
-        guard try !readUser(owner, &round, .asLocked), round.isRead(owner) else { return }
-        round.putOff(owner)
-        // What was moved there is not in the round any more.
-        round.hasNewLosses = true
-    }
+    private func mayLackOthers(_ round: CaptureRound) -> Bool { !round.losers.isEmpty || hasDeliveries(round) }
+
+    func hasDeliveries(_ round: CaptureRound) -> Bool { round.capturedGlobals.contains { $0.path == deliveries } }
 
     /// Who was busy gets a moment to finish: returns whether all have.
     private func waitForWriters(_ round: inout CaptureRound) throws -> Bool {
@@ -94,46 +104,60 @@ extension Capturer {
             for owner in busy {
                 round.takeBusy(owner)
                 try readUser(owner, &round, .asLocked)
+                try relieve(&round)
             }
         }
     }
 
     /// What was read of these, and is no whole, comes in another round; what only may lack others' news, not for ever.
-    private func putOffIncomplete(_ round: inout CaptureRound, _ mayLack: Bool) {
-        let off = round.unsettled.filter { $0 != .shared || lossPatience.lasts(.now()) }
+    private func putOffIncomplete(_ round: inout CaptureRound, _ isForOthers: Bool, andOthers: Bool) {
+        let off = round.unsettled.filter { $0 != .shared || isPatientOfShared(&round) }
         for owner in off { round.putOff(owner) }
         round.unsettled = []
-        round.hasNewLosses = false
         hasPutOff = true
-        guard mayLack || !off.isEmpty, mayLackOthers(round), lossPatience.lasts(.now()) else { return }
-        putOffLosers(&round)
+        guard andOthers else { return }
+        round.lacksOthers = false
+        if isForOthers || !off.isEmpty { putOffLosers(&round) }
     }
 
-    /// What others have that are put off they may not lack.
+    /// What others have that are put off they may not lack, unless that goes on for long.
     private func putOffLosers(_ round: inout CaptureRound) {
+        guard mayLackOthers(round), isPatient(&round) else { return }
         for owner in round.losers { round.putOff(owner) }
         putOffDeliveries(&round)
     }
 
-    /// mailboxes.db, and the mailboxes at these places with it.
+    /// One answer in a round.
+    func isPatient(_ round: inout CaptureRound) -> Bool {
+        if round.isBlind || !areChangesTold && MonotonicTime.now() < nextLookAtIndexes { return true }
+        let isPatient = round.isPatient ?? lossPatience.lasts(.now())
+        round.isPatient = isPatient
+        return isPatient
+    }
+
+    private func isPatientOfShared(_ round: inout CaptureRound) -> Bool {
+        let isPatient = round.isPatientOfShared ?? sharedPatience.lasts(.now())
+        round.isPatientOfShared = isPatient
+        return round.isBlind || isPatient
+    }
+
+    /// mailboxes.db, and the mailboxes at these places with it; and who may have lost what is in others that it does not know yet.
     func putOffMailboxes(at places: Set<[UInt8]>, _ round: inout CaptureRound) {
         hasPutOff = true
-        if round.putOff(mailboxesAt: places, and: mailboxList) { putOffLosers(&round) }
+        round.putOff(mailboxesAt: places, and: mailboxList)
+        putOffLosers(&round)
     }
 
     /// It knows of messages that are put off, or may.
     func putOffDeliveries(_ round: inout CaptureRound) { round.putOff(mailboxesAt: [], and: deliveries) }
 
     /// Adds to the round what else is dirty of those who are in it anyway.
-    private func takeDirty(
-        of owners: Set<OwnerFinder.Owner>, after generation: UInt64 = 0, into round: inout CaptureRound
-    ) throws {
+    private func takeDirty(of owners: Set<OwnerFinder.Owner>, into round: inout CaptureRound) throws {
         guard !Simulation.isMutated(.usersOnce) else { return }
-        try sortUsers(dirty.take { $0.since > generation && mayBe($0, of: owners) }, into: &round)
+        try sortUsers(dirty.take { mayBe($0, of: owners) }, into: &round)
     }
 
-    /// Adds to the round what else is dirty of anybody.
-    private func takeDirty(_ round: inout CaptureRound) throws {
+    private func takeAllDirty(_ round: inout CaptureRound) throws {
         try sortUsers(dirty.take { $0.names != .some([Array(deliveries.name)]) }, into: &round)
     }
 
@@ -167,6 +191,7 @@ extension Capturer {
     func awaitEvents(_ round: inout CaptureRound) throws -> Bool {
         guard !round.isBlind else { return false }
         round.isBlind = try !fetchEvents()
+        round.isLate = false
         if areChangesTold {
             userIndexes = UserIndexes()
         } else {
@@ -183,7 +208,7 @@ extension Capturer {
     /// no news of them came by then.
     @discardableResult
     func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound, _ reading: Reading) throws -> Bool {
-        guard !round.isBlind else {
+        guard !round.isBlind, reading == .asTold || !round.isLate else {
             note(busy: round.users[owner] ?? [], of: owner, &round)
             return false
         }
@@ -209,10 +234,11 @@ extension Capturer {
             case .messagesFirst(let paths):
                 try shipAhead(paths, .all, &round)
             case .read(let captured):
+                let isReadAgain = round.isRead(owner)
                 round.users[owner] = nil
                 round.note(read: jobs, of: owner, isSettled: reading == .asLocked && owner != .shared)
                 noteSeeds(jobs, captured, &round)
-                round.add(captured, of: owner, insteadOf: jobs)
+                round.add(captured, of: owner, insteadOf: isReadAgain ? jobs : [])
                 return true
             }
         }
@@ -223,44 +249,49 @@ extension Capturer {
     /// Whether it is known what changed of theirs before their lock was taken: all events of before have come, and the mailboxes of
     /// which there may be none were looked at.
     private func takeEvents(of owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws -> Bool {
-        let generation = dirty.generation
         guard try fetchEvents(within: Self.eventsWait) else {
-            round.isBlind = true
+            round.isLate = true
             return false
         }
+        let known = round.users[owner] ?? []
         if !areChangesTold {
             // One that cannot be read says nothing of what there is; its alarm is told.
             guard userIndexes.isKnown || parts.status.current.alarms[mailboxList] != nil else { return false }
             if userIndexes[owner].count <= Self.lockedIndexesMax { try suspectIndexes(of: owner, round) }
         }
-        try takeDirty(of: [owner], after: generation, into: &round)
-        if dirty.generation == generation { writers.remove(owner) }
+        try takeDirty(of: [owner], into: &round)
+        if known.flatMap(\.paths).count == (round.users[owner] ?? []).flatMap(\.paths).count { writers.remove(owner) }
         return true
     }
 
     private func suspectIndexes(of owner: OwnerFinder.Owner, _ round: CaptureRound) throws {
         guard knowsShipped else { return }
         let known = Set((round.users[owner] ?? []).flatMap(\.paths))
-        for index in userIndexes[owner] where !known.contains(index) { try suspect(index) }
+        try suspect(userIndexes[owner].filter { !known.contains($0) }, round)
     }
 
     /// Where events do not tell all, anybody may have what somebody else has no more: all indexes are looked at, which may take a second
     /// for 100,000, and a tenth of the time.
-    private func areOthersKnown() throws -> Bool {
+    private func areOthersKnown(_ round: CaptureRound) throws -> Bool {
         guard !areChangesTold, knowsShipped else { return true }
         let start = MonotonicTime.now()
         guard start >= nextLookAtIndexes else { return false }
-        for index in userIndexes.all { try suspect(index) }
+        try suspect(userIndexes.all, round)
         let end = MonotonicTime.now()
         nextLookAtIndexes = end + (end - start) * 10
         return true
     }
 
-    private func suspect(_ index: StorePath) throws {
-        do {
-            if try differsFromRow(index) { dirty.suspect(index) }
-        } catch is SystemError {
-            dirty.mark(index)  // reading it gives the alarm
+    /// Those that are neither as they were shipped nor as they were read in this round.
+    private func suspect(_ indexes: some Sequence<StorePath>, _ round: CaptureRound) throws {
+        let read = round.capturedStatus
+        for index in indexes {
+            do {
+                if let known = read[index], try parts.roots.status(of: index) == known { continue }
+                if try differsFromRow(index) { dirty.suspect(index) }
+            } catch is SystemError {
+                dirty.mark(index)  // reading it gives the alarm
+            }
         }
     }
 
@@ -336,8 +367,9 @@ extension Capturer {
         try shipCaptured(&round)
     }
 
-    /// Those that were captured, and are new; all else waits for the end of the round.
-    private func shipMessages(_ round: inout CaptureRound) throws {
+    /// Ships the new messages that were captured, if they are many; all else waits for the end of the round.
+    private func relieve(_ round: inout CaptureRound) throws {
+        guard round.messageBytes > Self.captureBytesMax || round.openCount > Self.openCountMax else { return }
         let captured = round.takeCaptured()
         var others: [Captured] = []
         for item in captured {

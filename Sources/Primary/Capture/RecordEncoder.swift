@@ -4,6 +4,17 @@ import Formats
 import Linux
 import Store
 
+/// The number of a file; of two file systems two files may have one inode's.
+struct FileNumber: Hashable {
+    private let device: UInt64
+    private let inode: UInt64
+
+    init(_ status: FileStatus) { (device, inode) = (status.device, status.inode) }
+}
+
+/// Of each message with several names the one under which it was told first.
+typealias LinkTargets = [FileNumber: (path: StorePath, digest: Digest)]
+
 /// Makes records of what was captured: the smallest that lead from what was last shipped to what is there now.
 struct RecordEncoder {
     let roots: StoreRoots
@@ -16,10 +27,10 @@ struct RecordEncoder {
 
     /// What is to be noted once the records that `add` got are in the journal. Nothing where nothing is to be told, or noted.
     ///
-    /// `linkTargets` has the files of this round by inode, for hard links. `add` is called as the content is read: what throws may have
+    /// `linkTargets` has the files of this round, for hard links. `add` is called as the content is read: what throws may have
     /// added parts, which are nothing without the record that names them.
     func encode(
-        _ captured: Captured, linkTargets shippedNow: inout [UInt64: (path: StorePath, digest: Digest)],
+        _ captured: Captured, linkTargets shippedNow: inout LinkTargets,
         add: (Record) throws -> Void
     ) throws -> Shipped? {
         let path = captured.path
@@ -122,7 +133,7 @@ struct RecordEncoder {
 
     private func encode(
         _ path: StorePath, _ message: OpenMessage, _ entry: CatalogueEntry?,
-        _ shippedNow: inout [UInt64: (path: StorePath, digest: Digest)], _ add: (Record) throws -> Void
+        _ shippedNow: inout LinkTargets, _ add: (Record) throws -> Void
     ) throws -> Shipped? {
         let status = message.status
         let attributes = try message.file.extendedAttributes()
@@ -130,8 +141,9 @@ struct RecordEncoder {
         let (result, whole) = try message.content()
         let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result, attributes: attributes))
         // One that had one name when it was opened may have got others, which were opened since.
-        if try message.file.status().linkCount > 1, shippedNow[status.inode] == nil {
-            shippedNow[status.inode] = (path, result)
+        let hasOthers = try message.file.status().linkCount > 1
+        if hasOthers, shippedNow[FileNumber(status)] == nil {
+            shippedNow[FileNumber(status)] = (path, result)
         }
         // A row that the log was replayed to knows the content, and nothing of the file.
         if let entry, entry.kind == .file, entry.digest == result,
@@ -151,7 +163,7 @@ struct RecordEncoder {
             // A copy that was good when it was shipped is better than this one; a missing one is not.
             if isShipped { return nil }
         }
-        if let target = try linkTarget(of: path, status, result, shippedNow) {
+        if hasOthers, let target = try linkTarget(of: path, status, result, shippedNow) {
             try add(Record(path, .link(target: target, result: result)))
             return shipped
         }
@@ -166,10 +178,9 @@ struct RecordEncoder {
     /// Another name of the same file that the replica has, or gets before this one.
     private func linkTarget(
         of path: StorePath, _ status: FileStatus, _ result: Digest,
-        _ shippedNow: [UInt64: (path: StorePath, digest: Digest)]
+        _ shippedNow: LinkTargets
     ) throws -> StorePath? {
-        guard status.linkCount > 1 else { return nil }
-        if let first = shippedNow[status.inode], first.path != path, first.digest == result { return first.path }
+        if let first = shippedNow[FileNumber(status)], first.path != path, first.digest == result { return first.path }
         var gone: StorePath?
         for candidate in try catalogue.paths(ofInode: status.inode) where candidate != path {
             // Of a row from the first start no digest is known; the same file has the same.
@@ -193,10 +204,10 @@ struct RecordEncoder {
     /// them: a mailbox that was moved may come back as links, or as copies.
     private func isNameOfSameFiles(
         _ path: StorePath, _ entry: CatalogueEntry, _ status: FileStatus,
-        _ shippedNow: [UInt64: (path: StorePath, digest: Digest)]
+        _ shippedNow: LinkTargets
     ) throws -> Bool {
         guard entry.inode != status.inode, let digest = entry.digest else { return true }
-        if try linkTarget(of: path, status, digest, shippedNow) != nil { return false }
+        if try status.linkCount > 1 && linkTarget(of: path, status, digest, shippedNow) != nil { return false }
         return try entry.inode == 0
             || !catalogue.paths(ofInode: entry.inode).contains { other in
                 try other != path && catalogue.entry(other)?.digest == digest

@@ -23,7 +23,7 @@ final class UnitReader {
     private var headers: [StorePath: (status: FileStatus, bytes: [UInt8])] = [:]
     /// As of the round.
     var tellsOfUnknown = false
-    /// Events do not tell of all messages: those that an index names are looked for, however large it is.
+    /// Events do not tell of all messages: those that an index names are looked for, if it has more than 8 MiB, too.
     var looksForMessages = false
     /// Of these a replica has a version, or had, though the catalogue tells of none: they are to be sent whole.
     var shippedBefore: Set<StorePath> = []
@@ -183,6 +183,7 @@ final class UnitReader {
 
     private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
         guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
+            shippedBefore.remove(path)
             return .read([Captured(path: path, found: .nothing, losesMessages: role == .index)], named: [:])
         }
         switch status.kind {
@@ -229,7 +230,7 @@ final class UnitReader {
         var captured = Captured(path: path, found: .file(version, old: old))
         guard role == .index else { return .read([captured], named: [:]) }
         let (named, losesMessages) = try messagesNamed(by: version, of: path, since: old)
-        captured.losesMessages = losesMessages ?? (entry != nil)
+        captured.losesMessages = losesMessages ?? (entry != nil && Self.mayHaveLost(version))
         return .read([captured], named: named)
     }
 
@@ -392,6 +393,13 @@ final class UnitReader {
             if !isShipped { named[path] = .some(record.guid) }
         }
         return (named, losesMessages)
+    }
+
+    /// Whether messages were ever removed from it, as far as that can be told.
+    private static func mayHaveLost(_ version: FileVersion) -> Bool {
+        // A broken one got past the poison gate as there is no better copy.
+        guard case .whole(let bytes) = version.content, let index = try? IndexImage(bytes) else { return true }
+        return index.header.deletedModseq > 0 || index.records.contains(where: \.isExpunged)
     }
 
     /// Nothing of an index that is too large to be looked at record by record while events tell of its messages.

@@ -73,9 +73,9 @@ import Testing
         // What is gone, and was never shipped, gives nothing.
         round.add([gone(index)], of: alice, insteadOf: [job(inbox, "cyrus.index", "1.")])
         #expect(Set(round.captured.map(\.path)) == [index, two] && round.captured.count == 2)
-        #expect(round.losers.isEmpty && !round.hasNewLosses)
+        #expect(round.losers.isEmpty && !round.lacksOthers)
         round.add([Captured(path: index, found: .nothing, losesMessages: true)], of: alice, insteadOf: [])
-        #expect(round.losers == [alice] && round.hasNewLosses)
+        #expect(round.losers == [alice] && round.lacksOthers)
         round.putOff(alice)
         #expect(round.losers.isEmpty && round.captured.isEmpty)
         #expect(round.busyUsers == [alice])

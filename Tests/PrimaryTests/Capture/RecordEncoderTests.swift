@@ -17,7 +17,7 @@ import Testing
     private let shadows: ShadowStore
     private let page = PageTable.pageBytes
     private var alarms: [String] = []
-    private var linkTargets: [UInt64: (path: StorePath, digest: Digest)] = [:]
+    private var linkTargets: LinkTargets = [:]
 
     init() throws {
         roots = try directory.makeStore()

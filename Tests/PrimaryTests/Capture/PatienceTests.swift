@@ -3,8 +3,8 @@ import Testing
 
 @testable import Primary
 
-@Suite struct MailboxListPatienceTests {
-    private var patience = MailboxListPatience()
+@Suite struct PatienceTests {
+    private var patience = Patience()
 
     private mutating func lasts(_ milliseconds: Int64) -> Bool {
         patience.lasts(MonotonicTime(nanoseconds: 1_000_000_000) + .milliseconds(milliseconds))
