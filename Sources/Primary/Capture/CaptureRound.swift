@@ -47,7 +47,8 @@ struct CaptureJob {
     /// For another round.
     var dirt: DirtySet.Dirt {
         DirtySet.Dirt(
-            directory: directory, names: .some(names), since: since, backoff: backoff, isSuspicion: isSuspicion)
+            directory: directory, names: .some(names), since: since, newest: since, backoff: backoff,
+            isSuspicion: isSuspicion)
     }
 }
 
@@ -62,6 +63,8 @@ struct CaptureRound {
     private(set) var busy: [OwnerFinder.Owner: [CaptureJob]] = [:]
     /// Read, and not in the log yet.
     private var readJobs: [OwnerFinder.Owner: [CaptureJob]] = [:]
+    /// All that was dirty of its users by this mark was taken.
+    var takenThrough: UInt64 = 0
     /// Users of whom there may be more to be read, which belongs to that.
     var unsettled: Set<OwnerFinder.Owner> = []
     /// Users of whom a mailbox that is not in the log yet has messages no more, which may have been moved to others.

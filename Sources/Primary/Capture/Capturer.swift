@@ -96,6 +96,8 @@ final class Capturer {
     var writers: Set<OwnerFinder.Owner> = []
     var userIndexes = UserIndexes()
     var nextLookAtIndexes = MonotonicTime.now()
+    /// Since events were lost, or not told yet.
+    var hasLookedAtIndexes = false
 
     private static let ownerCountMax = 10_000
     /// How long a name waits for its writer to let go of the lock: events come one by one while somebody writes, and
@@ -261,7 +263,7 @@ final class Capturer {
         case .overflow:
             parts.log.warning("inotify's queue overflowed: looking everywhere")
             awaitedSweep = parts.sweepWanted()
-            nextLookAtIndexes = .now()
+            (hasLookedAtIndexes, nextLookAtIndexes) = (false, .now())
         }
     }
 

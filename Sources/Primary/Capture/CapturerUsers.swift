@@ -23,12 +23,15 @@ extension Capturer {
 
     /// Reads the users of the round, each as one state.
     func readUsers(_ round: inout CaptureRound) throws {
-        if !round.users.isEmpty { try takeDirty(of: Set(round.users.keys), into: &round) }
+        guard !round.users.isEmpty || round.lacksOthers else { return }
         // So that little is left to wait for under a lock.
-        let isWaiting = !areChangesTold || !writers.isDisjoint(with: round.users.keys)
-        if !round.users.isEmpty, isWaiting { try awaitEvents(&round) }
+        if !areIndexesTold || !writers.isDisjoint(with: round.users.keys) { try awaitEvents(&round) }
+        try lookAtIndexes(round)
+        round.takenThrough = 0
+        try takeDirty(of: Set(round.users.keys), into: &round)
+        round.takenThrough = dirty.generation
         for owner in round.order where round.users[owner] != nil {
-            try readUser(owner, &round, writers.contains(owner) || !areChangesTold ? .asLocked : .asTold)
+            try readUser(owner, &round, writers.contains(owner) || !areIndexesTold ? .asLocked : .asTold)
             try relieve(&round)
             if round.capturedBytes > RoundShipper.togetherBytes || round.openCount > Self.openCountMax {
                 try completeUsers(&round, andOthers: false)
@@ -52,12 +55,17 @@ extension Capturer {
             let isForOthers = andOthers && round.lacksOthers
             readingCount += 1
             let isInTime = MonotonicTime.now() < deadline || readingCount <= Self.readingsMin
-            guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(round),
-                try readNews(&round, ofAll: isForOthers, andOthers: andOthers),
-                try !isForOthers || waitForWriters(&round)
-            else { return putOffIncomplete(&round, isForOthers, andOthers: andOthers) }
+            guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(round) else {
+                return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
+            }
+            // More than can be held, as after a long downtime, goes as it is.
+            guard try readNews(&round, ofAll: isForOthers, andOthers: andOthers) else { break }
+            guard try !isForOthers || waitForWriters(&round) else {
+                return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
+            }
         }
         guard andOthers else { return }
+        round.lacksOthers = false
         sharedPatience.settled()
         if mayLackOthers(round) { lossPatience.settled() }
     }
@@ -69,13 +77,14 @@ extension Capturer {
         if ofAll {
             round.lacksOthers = false
             try takeAllDirty(&round)
+            round.takenThrough = dirty.generation
         } else {
             try takeDirty(of: owners, into: &round)
         }
-        let wanted = round.order.filter { round.users[$0] != nil && (andOthers || owners.contains($0)) }
+        let wanted = round.order.filter { round.users[$0] != nil && (ofAll || owners.contains($0)) }
         writers.subtract(owners)
         writers.formUnion(owners.intersection(wanted))
-        let untold = areChangesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
+        let untold = areIndexesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
         for owner in wanted + untold {
             let isReadAgain = round.isRead(owner)
             if try !readUser(owner, &round, .asLocked), isReadAgain {
@@ -129,7 +138,7 @@ extension Capturer {
 
     /// One answer in a round.
     func isPatient(_ round: inout CaptureRound) -> Bool {
-        if round.isBlind || !areChangesTold && MonotonicTime.now() < nextLookAtIndexes { return true }
+        if round.isBlind || !areIndexesTold && MonotonicTime.now() < nextLookAtIndexes { return true }
         let isPatient = round.isPatient ?? lossPatience.lasts(.now())
         round.isPatient = isPatient
         return isPatient
@@ -154,7 +163,8 @@ extension Capturer {
     /// Adds to the round what else is dirty of those who are in it anyway.
     private func takeDirty(of owners: Set<OwnerFinder.Owner>, into round: inout CaptureRound) throws {
         guard !Simulation.isMutated(.usersOnce) else { return }
-        try sortUsers(dirty.take { mayBe($0, of: owners) }, into: &round)
+        let before = round.takenThrough
+        try sortUsers(dirty.take { $0.newest > before && mayBe($0, of: owners) }, into: &round)
     }
 
     private func takeAllDirty(_ round: inout CaptureRound) throws {
@@ -192,7 +202,7 @@ extension Capturer {
         guard !round.isBlind else { return false }
         round.isBlind = try !fetchEvents()
         round.isLate = false
-        if areChangesTold {
+        if areIndexesTold {
             userIndexes = UserIndexes()
         } else {
             try userIndexes.refresh(parts.roots)
@@ -254,7 +264,7 @@ extension Capturer {
             return false
         }
         let known = round.users[owner] ?? []
-        if !areChangesTold {
+        if !areIndexesTold {
             // One that cannot be read says nothing of what there is; its alarm is told.
             guard userIndexes.isKnown || parts.status.current.alarms[mailboxList] != nil else { return false }
             if userIndexes[owner].count <= Self.lockedIndexesMax { try suspectIndexes(of: owner, round) }
@@ -273,7 +283,7 @@ extension Capturer {
     /// Where events do not tell all, anybody may have what somebody else has no more: all indexes are looked at, which may take a second
     /// for 100,000, and a tenth of the time.
     private func areOthersKnown(_ round: CaptureRound) throws -> Bool {
-        guard !areChangesTold, knowsShipped else { return true }
+        guard !areIndexesTold, knowsShipped else { return true }
         let start = MonotonicTime.now()
         guard start >= nextLookAtIndexes else { return false }
         try suspect(userIndexes.all, round)
@@ -282,9 +292,19 @@ extension Capturer {
         return true
     }
 
+    /// Once after each start and overflow, as soon as all directories are watched: what changes from then on is told.
+    private func lookAtIndexes(_ round: CaptureRound) throws {
+        guard !areIndexesTold, knowsShipped, !round.isBlind, userIndexes.isKnown, parts.isAllWatched() else { return }
+        hasLookedAtIndexes = true
+        try suspect(userIndexes.all, round)
+    }
+
+    /// Whether it is known which indexes changed.
+    private var areIndexesTold: Bool { areChangesTold || hasLookedAtIndexes && parts.isAllWatched() }
+
     /// Those that are neither as they were shipped nor as they were read in this round.
     private func suspect(_ indexes: some Sequence<StorePath>, _ round: CaptureRound) throws {
-        let read = round.capturedStatus
+        let read = round.captured.isEmpty ? [:] : round.capturedStatus
         for index in indexes {
             do {
                 if let known = read[index], try parts.roots.status(of: index) == known { continue }

@@ -13,6 +13,8 @@ struct DirtySet {
         var names: Names
         /// Which mark was the first; smaller is older.
         var since: UInt64
+        /// Which was the last.
+        var newest: UInt64
         /// How long to wait before the next try, if this one fails.
         var backoff: Duration
         /// Came from a sweep, and so was missed by the events if it turns out to differ.
@@ -112,12 +114,13 @@ struct DirtySet {
         generation += 1
         if let index = fresh.index(forKey: place) {
             fresh.values[index].dirt.names.formUnion(names)
+            fresh.values[index].dirt.newest = generation
             fresh.values[index].dirt.isSuspicion = fresh.values[index].dirt.isSuspicion && isSuspicion
             fresh.values[index].notBefore = min(fresh.values[index].notBefore, notBefore)
         } else {
             let dirt = Dirt(
-                directory: directory, names: names, since: generation, backoff: Self.backoffFirst,
-                isSuspicion: isSuspicion)
+                directory: directory, names: names, since: generation, newest: generation,
+                backoff: Self.backoffFirst, isSuspicion: isSuspicion)
             fresh[place] = Delayed(dirt: dirt, notBefore: notBefore)
         }
     }

@@ -98,6 +98,7 @@ final class Watcher: Sendable {
         loop.signalTree.note(cookieWatch, .cookies)
         for name in roots.names { try loop.watch(StorePath(root: name), .atStart) }
         try loop.watchLocks()
+        counts.withLock { $0.isBegun = true }
         watching()
         var pace = WatchPace()
         while !isStopped.load(ordering: .relaxed) {
@@ -359,8 +360,10 @@ package struct WatchCounts: Sendable {
     package var overflows = 0
     /// Events were lost, and it is not known yet what is not watched since.
     package var isBehind = false
+    /// All directories were seen once.
+    package var isBegun = false
 
-    var isComplete: Bool { unwatched == 0 && !isBehind }
+    var isComplete: Bool { isBegun && unwatched == 0 && !isBehind }
 }
 
 /// Which watch is of which directory.

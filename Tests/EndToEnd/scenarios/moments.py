@@ -1,5 +1,6 @@
 """The primary is lost at some moment, and another, and another: what the replica has by then, whatever was under way."""
 import os
+import time
 
 from lab import afterlife, imap
 from pair import Failure
@@ -44,6 +45,23 @@ class Moments(PairGroup):
     def deliveries(self):
         self.make(users=range(4)).start()
         return self.judge_moments('deliver')
+
+    @scenario('the primary comes back to much that changed without it, while more does: it is caught up with')
+    def backlog(self):
+        size = self.quick_or(100, 1000)
+        pair = self.make(store=['--users', size, '--mailboxes-per-user', 8, '--messages', 100 * size, '--median', 700, '--max', 2000]).start(cyrus=False)
+        pair.stop_daemon('p')
+        mix = 'deliver=40,flag=20,expunge=20,copy=20'
+        with pair.storm(rate=2000, seed=self.run.seed, mix=mix):
+            time.sleep(self.quick_or(4, 30))                     # the more, the better
+        with pair.storm(rate=100, seed=self.run.seed + 1, mix=mix) as b:
+            start = time.monotonic()
+            pair.start_daemon('p')
+            pair.wait_now(level='applied')
+            secs = time.monotonic() - start
+        pair.wait_now()
+        self.judge()
+        return f'in {secs:.1f} s; ' + told(b)
 
     @scenario('dav.db names no script that is not there')
     def scripts(self):
