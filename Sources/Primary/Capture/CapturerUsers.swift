@@ -59,7 +59,7 @@ extension Capturer {
                 return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
             }
             // More than can be held, as after a long downtime, goes as it is.
-            guard try readNews(&round, ofAll: isForOthers, andOthers: andOthers) else { break }
+            guard try readNews(&round, ofAll: isForOthers) else { break }
             guard try !isForOthers || waitForWriters(&round) else {
                 return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
             }
@@ -71,7 +71,7 @@ extension Capturer {
     }
 
     /// Of the users of whom there may be more, or of all. Returns whether there was room for it.
-    private func readNews(_ round: inout CaptureRound, ofAll: Bool, andOthers: Bool) throws -> Bool {
+    private func readNews(_ round: inout CaptureRound, ofAll: Bool) throws -> Bool {
         let owners = round.unsettled
         round.unsettled = []
         if ofAll {

@@ -16,6 +16,15 @@ import Testing
             .whole(Metadata(mode: 0o600, mtimeNanoseconds: 0), result: PageTable.digest(of: bytes), bytes: bytes))
     }
 
+    @Test func `a batch of very many records is full, however small they are`() {
+        var writer = BatchWriter(bytesMax: 64 << 20)
+        let record = Record(StorePath(mail, "1."), .remove)
+        for _ in 1..<BatchHeader.recordCountMax / 2 { writer.add(record) }
+        #expect(!writer.isFull)
+        writer.add(record)
+        #expect(writer.isFull)
+    }
+
     @Test func `what is full for some records takes more of others`() {
         var writer = BatchWriter(bytesMax: 5000)
         writer.add(record(content(2000)))

@@ -226,6 +226,17 @@ import Testing
         #expect(dirty.takeDueCookies() == [1])
     }
 
+    @Test func `a later mark is told from the first, in a place that was dirty before`() {
+        var dirty = DirtySet()
+        let (one, two) = (StorePath(mail, "user/alice/1."), StorePath(mail, "user/alice/2."))
+        dirty.mark(one)
+        let before = dirty.generation
+        #expect(dirty.take { $0.newest > before }.isEmpty)
+        dirty.mark(two)
+        let taken = dirty.take { $0.newest > before }
+        #expect(taken.map(\.names) == [.some([utf8("1."), utf8("2.")])] && taken.first?.since == before)
+    }
+
     @Test func `a cookie waits for what was dirty before it, and for nothing after`() {
         var dirty = DirtySet()
         dirty.mark(inbox.appending("1."))
