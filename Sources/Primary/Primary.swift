@@ -192,7 +192,7 @@ package final class Primary: Sendable {
 
     private let running = Mutex<Scrub?>(nil)
 
-    /// Captures once more what is dirty, and ends `run`.
+    /// Captures once more what is dirty and need not wait, and ends `run`; the rest is found at the next start.
     package func stop() {
         isStopped.store(true, ordering: .relaxed)
         inbox.update { $0.isStopping = true }

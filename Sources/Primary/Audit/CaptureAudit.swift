@@ -333,7 +333,7 @@ final class CaptureAudit {
                 guard let row = try catalogue.entry(path), row.inode != 0, let status = try roots.status(of: path),
                     status.inode == row.inode
                 else { continue }
-                byFile[LinkLedger.Identity(device: status.device, inode: status.inode), default: []].append(path)
+                byFile[status.identity, default: []].append(path)
             }
             delivery.links += byFile.values.filter { $0.count > 1 }
         }

@@ -4,16 +4,13 @@ import Formats
 import Linux
 import Store
 
-/// The number of a file; of two file systems two files may have one inode's.
-struct FileNumber: Hashable {
-    private let device: UInt64
-    private let inode: UInt64
-
-    init(_ status: FileStatus) { (device, inode) = (status.device, status.inode) }
+extension FileStatus {
+    /// Of two file systems two files may have one inode's number.
+    var identity: LinkLedger.Identity { LinkLedger.Identity(device: device, inode: inode) }
 }
 
 /// Of each message with several names the one under which it was told first.
-typealias LinkTargets = [FileNumber: (path: StorePath, digest: Digest)]
+typealias LinkTargets = [LinkLedger.Identity: (path: StorePath, digest: Digest)]
 
 /// Makes records of what was captured: the smallest that lead from what was last shipped to what is there now.
 struct RecordEncoder {
@@ -142,8 +139,8 @@ struct RecordEncoder {
         let shipped = Shipped(path: path, entry: CatalogueEntry(status, digest: result, attributes: attributes))
         // One that had one name when it was opened may have got others, which were opened since.
         let hasOthers = try message.file.status().linkCount > 1
-        if hasOthers, shippedNow[FileNumber(status)] == nil {
-            shippedNow[FileNumber(status)] = (path, result)
+        if hasOthers, shippedNow[status.identity] == nil {
+            shippedNow[status.identity] = (path, result)
         }
         // A row that the log was replayed to knows the content, and nothing of the file.
         if let entry, entry.kind == .file, entry.digest == result,
@@ -180,7 +177,7 @@ struct RecordEncoder {
         of path: StorePath, _ status: FileStatus, _ result: Digest,
         _ shippedNow: LinkTargets
     ) throws -> StorePath? {
-        if let first = shippedNow[FileNumber(status)], first.path != path, first.digest == result { return first.path }
+        if let first = shippedNow[status.identity], first.path != path, first.digest == result { return first.path }
         var gone: StorePath?
         for candidate in try catalogue.paths(ofInode: status.inode) where candidate != path {
             // Of a row from the first start no digest is known; the same file has the same.

@@ -353,7 +353,7 @@ private struct FileIdentity: Hashable {
     let mtimeNanoseconds: Int64
 
     init(_ status: FileStatus) {
-        place = LinkLedger.Identity(device: status.device, inode: status.inode)
+        place = status.identity
         (byteCount, mtimeNanoseconds) = (status.byteCount, status.mtimeNanoseconds)
     }
 }

@@ -315,8 +315,12 @@ final class CyrusModel {
                 using: &world.chance)
         else { return }
         world.note("cyrus: copy \(message.uid) of \(source.name) to \(mailboxes[target].name)")
+        try link(message.uid, of: source, to: target)
+    }
+
+    private func link(_ uid: UInt32, of source: ModelMailbox, to target: Int) throws {
         var mailbox = mailboxes[target]
-        let name = place(source, "\(message.uid).")
+        let name = place(source, "\(uid).")
         let bytes = try mail.open(name, for: .reading).readAll(max: 1 << 20)
         try locked(mailbox.user) {
             try append(&mailbox, from: name, bytes, mayFlag: false)
@@ -331,13 +335,7 @@ final class CyrusModel {
             let target = mailboxes.indices.filter({ $0 != index }).randomElement(using: &world.chance)
         else { return }
         world.note("cyrus: move \(source.messages[number].uid) of \(source.name) to \(mailboxes[target].name)")
-        var mailbox = mailboxes[target]
-        let name = place(source, "\(source.messages[number].uid).")
-        let bytes = try mail.open(name, for: .reading).readAll(max: 1 << 20)
-        try locked(mailbox.user) {
-            try append(&mailbox, from: name, bytes, mayFlag: false)
-            mailboxes[target] = mailbox
-        }
+        try link(source.messages[number].uid, of: source, to: target)
         try locked(source.user) {
             source.modseq += 1
             source.messages[number].systemFlags |= ModelMessage.expunged
