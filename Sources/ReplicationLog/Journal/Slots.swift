@@ -2,7 +2,8 @@ package import Formats
 package import Linux
 internal import Synchronization
 
-/// How far a replica is, as it said last. Invariant: applied <= flushed, and only growing within an epoch.
+/// How far a replica is, as it said last. Invariant: applied <= flushed. Within an epoch `flushed` only grows; `applied` falls
+/// back when a replica that lost power connects: it applies what its store had not on disk once more.
 package struct Slot: Equatable, Sendable {
     package var flushed: Position
     package var applied: Position

@@ -197,8 +197,11 @@ final class Run {
                 continue
             }
             if goal == nil { goal = primary.positionNow(one) }
-            // As "mailsync wait" asks: after a jump no earlier position counts.
-            if let goal, one.wait(for: goal, .applied, timeout: .milliseconds(1)), other.status.awaitedCount == 0 {
+            // As "mailsync wait" asks: after a jump no earlier position counts. What a replica had applied before it lost power
+            // it applies once more, and has told only when it is connected again.
+            if let goal, one.wait(for: goal, .applied, timeout: .milliseconds(1)), other.status.applied >= goal,
+                other.status.awaitedCount == 0
+            {
                 return
             }
         }
