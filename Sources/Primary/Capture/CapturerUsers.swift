@@ -15,7 +15,7 @@ extension Capturer {
     }
 
     /// How long events are waited for under a user's lock.
-    private static let eventsWait = Duration.milliseconds(20)
+    static let eventsWait = Duration.milliseconds(20)
     /// Of more mailboxes the indexes are looked at before the lock is taken.
     private static let lockedIndexesMax = 500
 
@@ -58,6 +58,7 @@ extension Capturer {
             guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(round) else {
                 return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
             }
+            if readingCount > 1, isForOthers, try readTogether(&round) { continue }
             // More than can be held, as after a long downtime, goes as it is.
             guard try readNews(&round, ofAll: isForOthers) else { break }
             guard try !isForOthers || waitForWriters(&round) else {
@@ -161,13 +162,13 @@ extension Capturer {
     func putOffDeliveries(_ round: inout CaptureRound) { round.putOff(mailboxesAt: [], and: deliveries) }
 
     /// Adds to the round what else is dirty of those who are in it anyway.
-    private func takeDirty(of owners: Set<OwnerFinder.Owner>, into round: inout CaptureRound) throws {
+    func takeDirty(of owners: Set<OwnerFinder.Owner>, into round: inout CaptureRound) throws {
         guard !Simulation.isMutated(.usersOnce) else { return }
         let before = round.takenThrough
         try sortUsers(dirty.take { $0.newest > before && mayBe($0, of: owners) }, into: &round)
     }
 
-    private func takeAllDirty(_ round: inout CaptureRound) throws {
+    func takeAllDirty(_ round: inout CaptureRound) throws {
         try sortUsers(dirty.take { $0.names != .some([Array(deliveries.name)]) }, into: &round)
     }
 
@@ -223,13 +224,12 @@ extension Capturer {
             return false
         }
         try shipManyAhead(of: owner, &round)
-        let user: [UInt8]? = if case .user(let name) = owner { name } else { nil }
         if reading == .asLocked, userIndexes[owner].count > Self.lockedIndexesMax {
             try suspectIndexes(of: owner, round)
         }
         // Twice at most: once more after the messages that were too many went ahead.
         for _ in 0..<2 {
-            guard let lock = try tryUserLock(user, of: round.users[owner] ?? []) else { break }
+            guard let lock = try tryUserLock(owner.user, of: round.users[owner] ?? []) else { break }
             let start = MonotonicTime.now()
             let isKnown = try reading == .asTold || takeEvents(of: owner, &round)
             let jobs = round.users[owner] ?? []
@@ -244,16 +244,24 @@ extension Capturer {
             case .messagesFirst(let paths):
                 try shipAhead(paths, .all, &round)
             case .read(let captured):
-                let isReadAgain = round.isRead(owner)
-                round.users[owner] = nil
-                round.note(read: jobs, of: owner, isSettled: reading == .asLocked && owner != .shared)
-                noteSeeds(jobs, captured, &round)
-                round.add(captured, of: owner, insteadOf: isReadAgain ? jobs : [])
+                note(captured, of: owner, jobs, &round, isSettled: reading == .asLocked && owner != .shared)
                 return true
             }
         }
         note(busy: round.users[owner] ?? [], of: owner, &round)
         return false
+    }
+
+    /// `jobs` gave that, of a user.
+    func note(
+        _ captured: [Captured], of owner: OwnerFinder.Owner, _ jobs: [CaptureJob], _ round: inout CaptureRound,
+        isSettled: Bool
+    ) {
+        let isReadAgain = round.isRead(owner)
+        round.users[owner] = nil
+        round.note(read: jobs, of: owner, isSettled: isSettled)
+        noteSeeds(jobs, captured, &round)
+        round.add(captured, of: owner, insteadOf: isReadAgain ? jobs : [])
     }
 
     /// Whether it is known what changed of theirs before their lock was taken: all events of before have come, and the mailboxes of
@@ -300,7 +308,7 @@ extension Capturer {
     }
 
     /// Whether it is known which indexes changed.
-    private var areIndexesTold: Bool { areChangesTold || hasLookedAtIndexes && parts.isAllWatched() }
+    var areIndexesTold: Bool { areChangesTold || hasLookedAtIndexes && parts.isAllWatched() }
 
     /// Those that are neither as they were shipped nor as they were read in this round.
     private func suspect(_ indexes: some Sequence<StorePath>, _ round: CaptureRound) throws {

@@ -13,6 +13,8 @@ struct OwnerFinder {
         case shared
         /// No user's lock covers it; it has its own, or is only ever replaced.
         case none
+
+        var user: [UInt8]? { if case .user(let name) = self { name } else { nil } }
     }
 
     func owner(of path: StorePath, isDirectory: Bool) throws(SystemError) -> Owner {

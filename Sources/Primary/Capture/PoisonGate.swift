@@ -6,29 +6,21 @@ import Linux
 /// Keeps what Cyrus itself would find broken from being shipped over a copy that is whole.
 ///
 /// Looks at what is cheap: the heads of databases and whether a writer has died in them, an index's header, its records that changed,
-/// and a mailbox's header and index together.
+/// and a mailbox's header.
 enum PoisonGate {
-    /// What the other of a mailbox's header and index says.
-    enum Companion: Sendable {
-        /// Of an index: the bytes of cyrus.header, and whether the replica has these.
-        case header([UInt8], isShipped: Bool)
-        /// Of cyrus.header: its CRC as the index has it.
-        case index(headerCRC: UInt32)
-        case none
-    }
-
     /// What is wrong, for the operator; nothing if nothing is.
     ///
-    /// `version` was read under its lock; `shadow` gives the bytes that did not change.
+    /// `version` was read under its lock; `shadow` gives the bytes that did not change. `headerCRC`: of a cyrus.header that is the
+    /// file it was when it was shipped, as its index has it.
     static func finding(
-        _ role: FileRole, _ version: FileVersion, since old: PageTable?, beside companion: Companion = .none,
+        _ role: FileRole, _ version: FileVersion, since old: PageTable?, headerCRC: UInt32? = nil,
         unchanged shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
         switch role {
         case .index:
-            return try indexFinding(version, companion, shadow) ?? damagedRecord(version, since: old)
+            return try indexFinding(version, shadow) ?? damagedRecord(version, since: old)
         case .header:
-            return try headerFinding(version, companion, shadow)
+            return try headerFinding(version, headerCRC, shadow)
         case .annotations, .database(.twoskip):
             return try twoskipFinding(version, shadow)
         case .database(.skiplist):
@@ -40,19 +32,17 @@ enum PoisonGate {
         }
     }
 
-    /// One that is not its index's is damaged, or a Cyrus died between the two. It stays back until there is another, and the index goes
-    /// on without it: that is of the header which the replica has. Cyrus warns of such a mailbox and serves it (imap/mailbox.c,
-    /// mailbox_lock_index_internal).
+    /// Cyrus never writes into one (imap/mailbox.c, mailbox_commit_header): one that was changed in place and is not its index's is
+    /// damaged, and the index goes on without it. Another file that is not its index's was left by a Cyrus that died between the two, and goes: the
+    /// next one warns of such a mailbox and serves it, with the keywords that this header names (mailbox_lock_index_internal).
     private static func headerFinding(
-        _ version: FileVersion, _ companion: Companion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
+        _ version: FileVersion, _ headerCRC: UInt32?, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
         guard version.table.byteCount <= headerBytesMax else { return "\(version.table.byteCount) bytes are no header" }
         do throws(MalformedBytes) {
             let header = try MailboxHeader(decoding: try bytes(version, 0..<version.table.byteCount, shadow))
-            if case .index(let expected) = companion, expected != header.fileCRC {
-                return "not the one that cyrus.index was written with"
-            }
-            return nil
+            guard let headerCRC, headerCRC != header.fileCRC else { return nil }
+            return "changed in place, and not as cyrus.index has it"
         } catch {
             return "\(error)"
         }
@@ -135,7 +125,7 @@ enum PoisonGate {
     }
 
     private static func indexFinding(
-        _ version: FileVersion, _ companion: Companion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
+        _ version: FileVersion, _ shadow: (Range<Int>) throws(SystemError) -> [UInt8]
     ) throws(SystemError) -> String? {
         do throws(MalformedBytes) {
             let head = try bytes(version, 0..<min(IndexHeader.byteCountMax, version.table.byteCount), shadow)
@@ -143,12 +133,6 @@ enum PoisonGate {
             guard header.isCRCRight else { return "header checksum mismatch" }
             guard header.indexByteCount <= version.table.byteCount else {
                 return "\(header.recordCount) records told by its header, room for fewer"
-            }
-            // Of a header that was not shipped, as it stays back, the index tells nothing to the replica.
-            if let expected = header.headerFileCRC, expected != 0, case .header(let bytes, true) = companion,
-                crc32(bytes) != expected
-            {
-                return "cyrus.header is not the one it was written with"
             }
             return nil
         } catch {

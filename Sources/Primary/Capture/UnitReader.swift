@@ -19,8 +19,6 @@ final class UnitReader {
     private let rules: StoreRules
     /// Directories opened during this `read`: while their owner's lock is held nobody moves them.
     private var places: [StorePath: Directory?] = [:]
-    /// The bytes of each cyrus.header that was wanted lately, and the status of the file they are from.
-    private var headers: [StorePath: (status: FileStatus, bytes: [UInt8])] = [:]
     /// As of the round.
     var tellsOfUnknown = false
     /// Events do not tell of all messages: those that an index names are looked for, if it has more than 8 MiB, too.
@@ -30,7 +28,6 @@ final class UnitReader {
 
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
-    private static let headersMax = 1024
     /// Of so many messages the catalogue is asked one by one; all names of a mailbox cost as much as some dozens.
     private static let askedMax = 64
     /// Records of a larger index are never looked at one by one.
@@ -218,7 +215,10 @@ final class UnitReader {
                 appendOnly: role == .cache && isSameFile, copyingTo: spare)
             // A file that is empty and was never shipped is just being made.
             let isBegun = entry?.digest != nil || version.table.byteCount > 0
-            why = locked.isHalfWritten ? Self.halfWritten : isBegun ? try poison(path, role, version, old) : nil
+            why =
+                if locked.isHalfWritten { Self.halfWritten } else if isBegun {
+                    try poison(path, role, version, old, isSameFile)
+                } else { nil }
         } catch let error as SystemError where error.errno == .busy {
             return .busy
         }
@@ -247,14 +247,13 @@ final class UnitReader {
     }
 
     private func poison(
-        _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?
+        _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?, _ isSameFile: Bool
     ) throws -> String? {
-        let why = try PoisonGate.finding(role, version, since: old, beside: try companion(of: path, role)) {
+        // Even where its answer is not asked for: not while the index is being written.
+        let headerCRC = role == .header ? try headerCRC(for: path) : nil
+        return try PoisonGate.finding(role, version, since: old, headerCRC: isSameFile ? headerCRC : nil) {
             (range) throws(SystemError) in try shadows.bytes(of: path, range)
         }
-        // A header that rotted may be put right without another status.
-        if why != nil { headers = [:] }
-        return why
     }
 
     /// The bytes of a mutable file that was read; nothing if it is none.
@@ -265,56 +264,22 @@ final class UnitReader {
         }
     }
 
-    private func companion(of path: StorePath, _ role: FileRole) throws -> PoisonGate.Companion {
-        switch role {
-        case .index: try header(for: path) ?? .none
-        case .header: try headerCRC(for: path).map { .index(headerCRC: $0) } ?? .none
-        default: .none
-        }
-    }
-
-    /// The mailbox's file of that name whose other one is at `path`: in its own root, or in another of its partition.
-    private func companion(of path: StorePath, _ name: [UInt8]) throws(SystemError) -> (StorePath, Directory)? {
+    /// The cyrus.index of the cyrus.header at `path`, and its directory: in its own root, or in another of its partition.
+    private func index(of path: StorePath) throws(SystemError) -> (StorePath, Directory)? {
         let partition = StoreLayout.partition(of: path.root).map { roots.layout.mailboxRoots(partition: $0) } ?? []
         for root in [path.root] + partition.filter({ $0 != path.root }) {
             guard let directory = StorePath(root: root, path: path.parent.path), let place = try place(directory),
-                try place.status(of: name) != nil
+                try place.status(of: Self.indexName) != nil
             else { continue }
-            return (directory.appending(name), place)
+            return (directory.appending(Self.indexName), place)
         }
         return nil
-    }
-
-    /// The cyrus.header that belongs to the index at `path`.
-    private func header(for path: StorePath) throws -> PoisonGate.Companion? {
-        guard let (path, place) = try companion(of: path, Self.headerName),
-            let status = try place.status(of: Self.headerName), let bytes = try headerBytes(path, place, status)
-        else { return nil }
-        let row = try catalogue.entry(path)
-        return .header(bytes, isShipped: row?.digest == nil || row?.stillDescribes(status) == true)
-    }
-
-    /// Only ever replaced, so a status is a content (imap/mailbox.c, mailbox_commit_header).
-    private func headerBytes(
-        _ path: StorePath, _ place: Directory, _ status: FileStatus
-    ) throws(SystemError) -> [UInt8]? {
-        if let known = headers[path], known.status == status { return known.bytes }
-        do throws(SystemError) {
-            let file = try place.open(Self.headerName, for: .reading)
-            let bytes = try file.readAll(max: 1 << 20)
-            if headers.count >= Self.headersMax { headers = [:] }
-            headers[path] = (try file.status(), bytes)
-            return bytes
-        } catch {
-            guard error.errno == .noEntry else { throw error }
-            return nil
-        }
     }
 
     /// The CRC of the cyrus.header at `path` as its index has it; nothing where there is no index that says so, and is sound. Throws
     /// `busy` while somebody writes it.
     private func headerCRC(for path: StorePath) throws(SystemError) -> UInt32? {
-        guard let (path, place) = try companion(of: path, Self.indexName) else { return nil }
+        guard let (path, place) = try index(of: path) else { return nil }
         guard let locked = try place.openLocked(Self.indexName, .whole) else {
             throw SystemError(call: "lock", path: "\(path)", errno: .busy)
         }
@@ -323,7 +288,6 @@ final class UnitReader {
         return header.headerFileCRC == 0 ? nil : header.headerFileCRC
     }
 
-    private static let headerName = Array("cyrus.header".utf8)
     private static let indexName = Array("cyrus.index".utf8)
 
     // MARK: - places
@@ -392,7 +356,17 @@ final class UnitReader {
             let isShipped = entry.map { !looksForMessages || $0.stillDescribes(status, asMessage: true) } ?? false
             if !isShipped { named[path] = .some(record.guid) }
         }
+        if looksForMessages {
+            for path in try messages(in: directory, notIn: index) { named[path] = .some(nil) }
+        }
         return (named, losesMessages)
+    }
+
+    /// Messages that were shipped and have no record with a file any more: they are gone, or about to be.
+    private func messages(in directory: StorePath, notIn index: IndexImage) throws -> [StorePath] {
+        let names = Set(index.records.lazy.filter(\.hasFile).map { Array("\($0.uid).".utf8) })
+        return try catalogue.names(of: directory).subtracting(names).map(directory.appending)
+            .filter(roots.layout.isMessage)
     }
 
     /// Whether messages were ever removed from it, as far as that can be told.
