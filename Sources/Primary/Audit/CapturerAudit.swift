@@ -98,7 +98,6 @@ extension Capturer {
             }
         }
         for name in names {
-            if try !isMessage(name) && parts.catalogue.entry(name)?.digest != nil { reader.shippedBefore.insert(name) }
             // A row that no file is like, and no basis: all of it is sent.
             try parts.catalogue.set(name, CatalogueEntry(shipped: nil, kind: .file))
             dirty.mark(name)

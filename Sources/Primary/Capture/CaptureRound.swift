@@ -74,6 +74,8 @@ struct CaptureRound {
     /// Whether such things wait for another round; nothing: nobody asked.
     var isPatient: Bool?
     var isPatientOfShared: Bool?
+    /// All indexes were looked at, as events do not tell of all.
+    var hasLookedAround = false
     /// Events do not come: nobody's files can be known to be a whole.
     var isBlind = false
     /// They did not come in time under a lock: they are not waited for under another.
@@ -151,6 +153,11 @@ struct CaptureRound {
         guard found.contains(where: \.losesMessages), !Simulation.isMutated(.othersLater) else { return }
         losers.insert(owner)
         lacksOthers = true
+    }
+
+    /// Where mailboxes were that are gone, and nobody's: their messages may have been moved to others before.
+    var removedPlaces: Set<[UInt8]> {
+        Set(capturedGlobals.filter(\.losesMessages).map { Array($0.path.parent.path) })
     }
 
     mutating func forgetCaptured() {

@@ -5,7 +5,7 @@ import Linux
 /// What capture found at one path, read while its owner's lock was held or in a form that never changes.
 struct Captured {
     let path: StorePath
-    let found: Found
+    var found: Found
     /// An index that has messages no more which it had when it was last shipped, or may have had: they may be in another by now.
     var losesMessages = false
 

@@ -60,6 +60,8 @@ final class Capturer {
     let audit: CaptureAudit
     let mailboxList: StorePath
     var mailboxListPatience = Patience()
+    /// How long it waits for who is making a mailbox.
+    var makersPatience = Patience(.seconds(30))
     let annotations: StorePath
     /// deliver.db, which must not know of a message that is in no index: who delivers it again would not be believed.
     let deliveries: StorePath

@@ -95,7 +95,9 @@ extension Capturer {
             round.note(read: [job], of: .none)
             noteSeeds([job], found, &round)
             round[keyPath: captured].append(contentsOf: found)
-            if found.contains(where: { $0.path == deliveries }) { round.lacksOthers = true }
+            if found.contains(where: { $0.path == deliveries }) || found.contains(where: \.losesMessages) {
+                round.lacksOthers = true
+            }
         case .messagesFirst(let paths):
             try shipAhead(paths, .all, &round)
             round.note(busy: [job], of: .none)
@@ -105,12 +107,13 @@ extension Capturer {
     }
 
     /// mailboxes.db may name a mailbox that somebody is just making: they get a moment to finish. If they do not, it
-    /// is held back with them, and so is what would be ahead of it.
+    /// is held back with them, and so is what would be ahead of it; not for ever, as it is everybody's.
     func waitForMakers(_ round: inout CaptureRound) throws {
         guard round.capturedGlobals.contains(where: { $0.path == mailboxList }) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
+                guard makersPatience.lasts(.now()) else { return }
                 round.isMailboxListHeld = true
                 return putOffMailboxes(at: try waitingMailboxes(of: round), &round)
             }
@@ -121,6 +124,7 @@ extension Capturer {
             }
             try completeUsers(&round, andOthers: true)
         }
+        makersPatience.settled()
     }
 
     /// Those that are to wait for mailboxes.db; none, if they have waited long enough.

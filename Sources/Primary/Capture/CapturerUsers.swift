@@ -50,12 +50,13 @@ extension Capturer {
     func completeUsers(_ round: inout CaptureRound, andOthers: Bool) throws {
         guard !Simulation.isMutated(.usersOnce) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
-        var readingCount = 0
+        var (readingCount, isAboutOthers) = (0, false)
         while !round.unsettled.isEmpty || andOthers && round.lacksOthers {
             let isForOthers = andOthers && round.lacksOthers
             readingCount += 1
+            isAboutOthers = isAboutOthers || isForOthers
             let isInTime = MonotonicTime.now() < deadline || readingCount <= Self.readingsMin
-            guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(round) else {
+            guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(&round) else {
                 return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
             }
             if readingCount > 1, isForOthers, try readTogether(&round) { continue }
@@ -67,8 +68,8 @@ extension Capturer {
         }
         guard andOthers else { return }
         round.lacksOthers = false
-        sharedPatience.settled()
-        if mayLackOthers(round) { lossPatience.settled() }
+        if round.isRead(.shared) { sharedPatience.settled() }
+        if isAboutOthers { lossPatience.settled() }
     }
 
     /// Of the users of whom there may be more, or of all. Returns whether there was room for it.
@@ -86,7 +87,8 @@ extension Capturer {
         writers.subtract(owners)
         writers.formUnion(owners.intersection(wanted))
         let untold = areIndexesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
-        for owner in wanted + untold {
+        let toRead = wanted + untold
+        for (index, owner) in toRead.enumerated() {
             let isReadAgain = round.isRead(owner)
             if try !readUser(owner, &round, .asLocked), isReadAgain {
                 round.putOff(owner)
@@ -94,12 +96,18 @@ extension Capturer {
                 if mayLackOthers(round) { round.lacksOthers = true }
             }
             try relieve(&round)
-            if round.capturedBytes > 2 * RoundShipper.togetherBytes { return false }
+            if round.capturedBytes > 2 * RoundShipper.togetherBytes {
+                // What was read of these before their news may be half.
+                for owner in toRead[(index + 1)...] where round.isRead(owner) { round.putOff(owner) }
+                return false
+            }
         }
         return true
     }
 
-    private func mayLackOthers(_ round: CaptureRound) -> Bool { !round.losers.isEmpty || hasDeliveries(round) }
+    private func mayLackOthers(_ round: CaptureRound) -> Bool {
+        !round.losers.isEmpty || !round.removedPlaces.isEmpty || hasDeliveries(round)
+    }
 
     func hasDeliveries(_ round: CaptureRound) -> Bool { round.capturedGlobals.contains { $0.path == deliveries } }
 
@@ -135,11 +143,15 @@ extension Capturer {
         guard mayLackOthers(round), isPatient(&round) else { return }
         for owner in round.losers { round.putOff(owner) }
         putOffDeliveries(&round)
+        let removed = round.removedPlaces
+        guard !removed.isEmpty else { return }
+        round.isMailboxListHeld = true
+        round.putOff(mailboxesAt: removed, and: mailboxList)
     }
 
     /// One answer in a round.
     func isPatient(_ round: inout CaptureRound) -> Bool {
-        if round.isBlind || !areIndexesTold && MonotonicTime.now() < nextLookAtIndexes { return true }
+        if round.isBlind || !areIndexesTold && !round.hasLookedAround { return true }
         let isPatient = round.isPatient ?? lossPatience.lasts(.now())
         round.isPatient = isPatient
         return isPatient
@@ -290,11 +302,12 @@ extension Capturer {
 
     /// Where events do not tell all, anybody may have what somebody else has no more: all indexes are looked at, which may take a second
     /// for 100,000, and a tenth of the time.
-    private func areOthersKnown(_ round: CaptureRound) throws -> Bool {
+    private func areOthersKnown(_ round: inout CaptureRound) throws -> Bool {
         guard !areIndexesTold, knowsShipped else { return true }
         let start = MonotonicTime.now()
         guard start >= nextLookAtIndexes else { return false }
         try suspect(userIndexes.all, round)
+        round.hasLookedAround = true
         let end = MonotonicTime.now()
         nextLookAtIndexes = end + (end - start) * 10
         return true

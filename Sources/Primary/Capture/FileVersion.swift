@@ -8,7 +8,7 @@ struct FileVersion: Sendable {
     let status: FileStatus
     let attributes: [ExtendedAttribute]
     let table: PageTable
-    let content: Content
+    private(set) var content: Content
 
     enum Content: Sendable {
         case whole([UInt8])
@@ -110,6 +110,21 @@ struct FileVersion: Sendable {
         }
         guard table.byteCount == byteCount else { throw changedWhileRead(file.path) }
         return (table, pages)
+    }
+
+    /// The same, without what `old` has as well, if little changed: rounds hold what they read.
+    func reduced(since old: PageTable?) -> FileVersion {
+        guard case .whole(let bytes) = content, let old, old.byteCount > 0 else { return self }
+        let changed = table.changedPages(against: old)
+        guard changed.count * PageTable.pageBytes <= min(bytes.count / 2, Self.changedBytesMax) else { return self }
+        var version = self
+        version.content = .changedPages(
+            Dictionary(
+                uniqueKeysWithValues: changed.map { page in
+                    let start = page * PageTable.pageBytes
+                    return (page, Array(bytes[start..<min(start + PageTable.pageBytes, bytes.count)]))
+                }))
+        return version
     }
 
     /// The bytes of `range`; pages that did not change come from `shadow`.

@@ -6,14 +6,15 @@ import Linux
 /// Who makes a mailbox, or writes mailboxes.db, for longer, as in a restore, does not keep mail from the replica: then all go that wait
 /// by then, and the time begins anew with who comes after them.
 struct Patience {
+    private let waitMax: Duration
     private var since: MonotonicTime?
 
-    private static let waitMax = Duration.seconds(2)
+    init(_ waitMax: Duration = .seconds(2)) { self.waitMax = waitMax }
 
     /// Whether those that changed wait on. To be asked only when there are some; once it says no, the time begins anew.
     mutating func lasts(_ now: MonotonicTime) -> Bool {
         let begun = since ?? now
-        since = now - begun > Self.waitMax ? nil : begun
+        since = now - begun > waitMax ? nil : begun
         return since != nil
     }
 

@@ -46,16 +46,31 @@ struct RoundShipper {
         let ordered = captured.map { (rank($0), $0) }.sorted { ($0.0, $0.1.path) < ($1.0, $1.1.path) }
         var writer = BatchWriter(bytesMax: parts.batchBytes)
         var shipped: [Shipped] = []
-        for (rank, captured) in ordered {
+        // What belongs together and is not in the log yet.
+        var together: (from: Int, after: Position)?
+        for (index, (rank, captured)) in ordered.enumerated() {
             let isParted = rank <= ApplyRank.message.rawValue || Simulation.isMutated(.partAnywhere)
             if !isParted, writer.bytesMax < Self.togetherBytes {
                 if writer.isHalfFull { try append(&writer) }
                 writer.bytesMax = Self.togetherBytes
+                together = (shipped.count, newest.position)
             }
             var isTold = false
-            let item = try encode(captured, &round) { record in
-                isTold = true
-                try add(record, &writer)
+            let item: Shipped?
+            do {
+                item = try encode(captured, &round) { record in
+                    isTold = true
+                    try add(record, &writer)
+                }
+            } catch let error as SystemError where error.isShortage {
+                // Nothing goes before what it refers to, or without what was moved along with it.
+                round.unshipped += ordered[index...].map(\.1.path)
+                if let together, together.after == newest.position {
+                    round.unshipped += shipped[together.from...].map(\.path)
+                    shipped.removeSubrange(together.from...)
+                    writer = BatchWriter(bytesMax: parts.batchBytes)
+                }
+                break
             }
             guard let item else { continue }
             if isTold, round.suspicions.contains(captured.path) { parts.status.update { $0.missedCount += 1 } }
@@ -78,9 +93,15 @@ struct RoundShipper {
         for item in captured where !item.isGone {
             var place = item.path.parent
             while !place.isRoot, told.insert(place).inserted, try parts.catalogue.entry(place) == nil {
-                let status = try? parts.roots.status(of: place)  // who cannot be seen cannot be told of
-                let isThere = status?.kind == .directory
-                parents[place] = Captured(path: place, found: isThere ? .directory(status!) : .nothing)
+                let status: FileStatus?
+                do throws(SystemError) {
+                    status = try parts.roots.status(of: place)
+                } catch {
+                    guard !error.isShortage else { throw error }
+                    status = nil  // who cannot be seen cannot be told of
+                }
+                let directory = status.flatMap { $0.kind == .directory ? $0 : nil }
+                parents[place] = Captured(path: place, found: directory.map { .directory($0) } ?? .nothing)
                 place = place.parent
             }
         }
@@ -88,7 +109,7 @@ struct RoundShipper {
         return parents.values + captured.filter { !isLost($0.path.parent) }
     }
 
-    /// One that fails is an alarm, and nobody else's concern.
+    /// One that fails is an alarm, and nobody else's concern; unless something has run out, which is thrown.
     private func encode(
         _ captured: Captured, _ round: inout CaptureRound, add: (Record) throws -> Void
     ) throws -> Shipped? {
@@ -107,7 +128,8 @@ struct RoundShipper {
             return shipped
         } catch let error as SystemError {
             alarm(captured.path, .system(error))
-            if error.isShortage || error.errno == .busy { round.unshipped.append(captured.path) }
+            if error.isShortage { throw error }
+            if error.errno == .busy { round.unshipped.append(captured.path) }
             return nil
         }
     }

@@ -23,8 +23,6 @@ final class UnitReader {
     var tellsOfUnknown = false
     /// Events do not tell of all messages: those that an index names are looked for, if it has more than 8 MiB, too.
     var looksForMessages = false
-    /// Of these a replica has a version, or had, though the catalogue tells of none: they are to be sent whole.
-    var shippedBefore: Set<StorePath> = []
 
     /// So many message files are opened under one lock; more are shipped before, without it.
     static let openMessagesMax = 64
@@ -180,7 +178,6 @@ final class UnitReader {
 
     private func readMutable(_ path: StorePath, _ role: FileRole, wholly: Bool) throws -> MutableOutcome {
         guard let place = try place(of: path), let status = try place.status(of: Array(path.name)) else {
-            shippedBefore.remove(path)
             return .read([Captured(path: path, found: .nothing, losesMessages: role == .index)], named: [:])
         }
         switch status.kind {
@@ -224,13 +221,13 @@ final class UnitReader {
         }
         if let why {
             alarm(path, .unsound(why))
-            if entry?.digest != nil || shippedBefore.contains(path) { return .read([], named: [:]) }
+            if entry?.wasShipped == true { return .read([], named: [:]) }
         }
-        shippedBefore.remove(path)
         var captured = Captured(path: path, found: .file(version, old: old))
         guard role == .index else { return .read([captured], named: [:]) }
         let (named, losesMessages) = try messagesNamed(by: version, of: path, since: old)
         captured.losesMessages = losesMessages ?? (entry != nil && Self.mayHaveLost(version))
+        if !wholly { captured.found = .file(version.reduced(since: old), old: old) }
         return .read([captured], named: named)
     }
 

@@ -37,6 +37,11 @@ struct CatalogueEntry: Equatable, Sendable {
             && mtimeNanoseconds == status.mtimeNanoseconds && self.digest == digest
     }
 
+    /// Whether a replica has a version of it, or had: one that is to be sent whole as well, of which no digest tells.
+    var wasShipped: Bool { digest != nil || byteCount == Self.unlikeAny }
+
+    private static let unlikeAny: Int64 = -1
+
     func has(_ attributes: [ExtendedAttribute]) -> Bool { attributesDigest == AuditEntry.digest(of: attributes) }
 
     /// Whether `status` is of the same file, untouched since.
@@ -59,7 +64,7 @@ extension CatalogueEntry {
     /// A name that the journal says was shipped, and of which nothing else is known: matches no file.
     init(shipped digest: Digest?, kind: FileKind) {
         self.kind = kind
-        (inode, byteCount, mtimeNanoseconds, ctimeNanoseconds) = (0, -1, 0, 0)
+        (inode, byteCount, mtimeNanoseconds, ctimeNanoseconds) = (0, Self.unlikeAny, 0, 0)
         (mode, owner, group) = (0, 0, 0)
         self.digest = digest
         attributesDigest = nil

@@ -133,7 +133,8 @@ import Testing
     @Test func `a header that a dead Cyrus left without its index goes; one that is none does not`() throws {
         for name in ["cyrus.index", "cyrus.header", "cyrus.cache"] { try ship(name) }
         let sound = try directory.bytes(header)
-        try replaceHeader(with: utf8(String(decoding: sound, as: UTF8.self).replacing("kw2", with: "kw2 kw3")))
+        let end = utf8("))\n")
+        try replaceHeader(with: sound.dropLast(end.count) + utf8(" kw3") + end)
         #expect(try read("cyrus.header") == ["cyrus.header"])
         #expect(alarms.all == [])
         try replaceHeader(with: Array(sound.dropFirst()))
@@ -227,12 +228,10 @@ import Testing
         let sound = try directory.bytes("mail/user/alice/cyrus.index")
         try directory.put(Array(sound.prefix(100)), at: "mail/user/alice/cyrus.index")
         try catalogue.set(path, CatalogueEntry(shipped: nil, kind: .file))
-        reader.shippedBefore.insert(path)
         #expect(try read("cyrus.index") == [])
         #expect(alarms.all == [path])
         try directory.put(sound, at: "mail/user/alice/cyrus.index")
         #expect(try read("cyrus.index") == ["cyrus.index"])
-        #expect(reader.shippedBefore.isEmpty)
     }
 
     @Test func `a database in which a transaction was cut off is held back, while its writer lives it is not`() throws {

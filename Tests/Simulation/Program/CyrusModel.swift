@@ -402,7 +402,8 @@ final class CyrusModel {
         world.note("cyrus: delete \(mailbox.name)")
         try locked(mailbox.user) {
             mailboxes.remove(at: index)
-            world.discarded.formUnion(mailbox.messages.map(\.guid))
+            // Others were moved to where they are now.
+            world.discarded.formUnion(mailbox.messages.filter { !$0.isExpunged }.map(\.guid))
             try writeDatabase()
             for message in mailbox.messages where !message.isUnlinked {
                 try mail.unlink(place(mailbox, "\(message.uid)."))
