@@ -277,7 +277,8 @@ package final class Primary: Sendable {
                 journal: journal, slots: slots, store: options.store, epoch: options.epoch, naming: roots.layout.naming,
                 inbox: inbox,
                 seeder: Seeder(
-                    roots: roots, journal: journal, slots: slots, inbox: inbox, isGrounded: isGrounded,
+                    roots: roots, journal: journal, slots: slots, catalogue: catalogue, inbox: inbox,
+                    isGrounded: isGrounded,
                     now: Timestamp.now, log: log),
                 mayStream: { self.hadCatalogue || self.isGrounded.withLock { $0 } },
                 missed: { (replica) throws(SystemError) in try MissedPaths(in: self.options.state, replica: replica) },

@@ -43,9 +43,16 @@ struct CaptureInbox: Sendable {
 }
 
 extension CaptureInbox {
+    /// About 50 MB of them.
+    private static let hintsMax = 500_000
+
     /// Whether the capturer waits for one of these.
     mutating func add(_ more: [Hint]) -> Bool {
         hints.append(contentsOf: more)
+        if hints.count > Self.hintsMax {
+            // As the kernel does it: the capturer may be waiting for room on the journal's disk.
+            hints = [.overflow] + hints.filter { if case .cookie = $0 { true } else { false } }
+        }
         guard let awaited else { return false }
         return more.contains { $0.urgency >= awaited }
     }

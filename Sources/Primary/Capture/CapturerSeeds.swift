@@ -1,5 +1,6 @@
 import Formats
 import Linux
+import Logging
 import ReplicationLog
 import Store
 
@@ -51,7 +52,11 @@ extension Capturer {
         let asOf = parts.journal.flushed.position
         for (path, version) in seeded {
             guard var seed = seeds[path.parent], seed.wanted.remove(path) != nil else { continue }
-            if let version { seed.files.append(SeedDelivery.File(path: path, version: version, asOf: asOf)) }
+            if let version {
+                seed.files.append(SeedDelivery.File(path: path, version: version, asOf: asOf))
+            } else if let alarm = parts.status.current.alarms[path] {
+                parts.log.error("\(path): seeded without it, as it is held back: \(alarm.why)")
+            }
             seeds[path.parent] = seed
             guard seed.wanted.isEmpty else { continue }
             seeds[path.parent] = nil

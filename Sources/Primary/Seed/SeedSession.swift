@@ -12,6 +12,7 @@ struct Seeder: Sendable {
     let roots: StoreRoots
     let journal: Journal
     let slots: Slots
+    let catalogue: Catalogue
     let inbox: Condition<CaptureInbox>
     /// Whether what is removed from now on would be told.
     let isGrounded: Condition<Bool>
@@ -299,6 +300,12 @@ final class SeedSession: Sendable {
         let status = message.status
         let byteCount = Int(status.byteCount)
         let metadata = parts.roots.metadata(status, attributes: attributes)
+        if case .content(let theirs) = have, theirs != result, try wasShipped(path, status, as: theirs) {
+            parts.log.error(
+                "\(link.peer): \(path) has changed behind Cyrus's back, and stays there as it was: see mailsync verify")
+            work.count(path, theirs, byteCount)
+            return try add(Record(path, .metadata(metadata, result: theirs)), &work)
+        }
         work.count(path, result, byteCount)
         if let first { return try add(Record(path, .link(target: first.path, result: result)), &work) }
         if status.linkCount > 1 { work.links[FileIdentity(status)] = (path, result) }
@@ -309,6 +316,12 @@ final class SeedSession: Sendable {
         try addWhole(path, metadata, result, byteCount, &work) { (range) throws(SystemError) in
             try message.file.read(at: Int64(range.lowerBound), count: range.count)
         }
+    }
+
+    /// Whether that is what was shipped of the file of this `status`: a message never changes, so what it is now is rot.
+    private func wasShipped(_ path: StorePath, _ status: FileStatus, as digest: Digest) throws -> Bool {
+        guard let row = try parts.catalogue.entry(path), row.digest == digest else { return false }
+        return row.stillDescribes(status, asMessage: true)
     }
 
     /// Whether it says something about one file or directory, which then is left out, and not about this host.

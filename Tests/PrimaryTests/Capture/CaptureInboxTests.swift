@@ -27,6 +27,14 @@ import Testing
         #expect(inbox.resends.count == 1)
     }
 
+    @Test func `of more hints than memory is for, cookies stay, behind an overflow`() {
+        var inbox = CaptureInbox()
+        _ = inbox.add([cookie])
+        for _ in 0..<6 { _ = inbox.add(Array(repeating: name, count: 100_000)) }
+        #expect(inbox.hints.count < 200_000)
+        #expect(inbox.hints.prefix(2) == [.overflow, cookie])
+    }
+
     @Test func `without a watcher no cookie is waited for, now or later`() {
         var inbox = CaptureInbox()
         inbox.isUnwatched = true

@@ -15,6 +15,14 @@ final class CyrusModel {
     private let mail: Directory
     private let configuration: Directory
     private let sieve: Directory
+    /// What is done most.
+    enum Focus {
+        /// Messages are moved to and fro.
+        case moves
+        /// Mailboxes are made, renamed and removed.
+        case mailboxes
+    }
+
     private(set) var mailboxes: [ModelMailbox] = []
     /// Of deliver.db: by content, in which mailbox.
     private var deliveries: [(guid: MessageGUID, mailbox: String)] = []
@@ -22,8 +30,8 @@ final class CyrusModel {
     private var annotationByteCounts: [String: Int] = [:]
     private var databaseGeneration: UInt64 = 1
     private var nextNumber: UInt32 = 1
-    /// Two of three operations are a move.
-    var isAboutMoves = false
+    /// Half of the operations, or more; nothing: some of each.
+    var focus: Focus?
     /// Operations until now.
     private(set) var operationCount = 0
     /// Between two calls; nothing while the store is made.
@@ -143,7 +151,11 @@ final class CyrusModel {
     func operate() throws {
         operationCount += 1
         let index = world.pick(0...mailboxes.count - 1)
-        if isAboutMoves, world.isLucky(2, in: 3) { return try move(index) }
+        switch focus {
+        case .moves? where world.isLucky(2, in: 3): return try move(index)
+        case .mailboxes? where world.isLucky(1, in: 2): return try changeMailboxes(index)
+        default: break
+        }
         switch world.pick(0...22) {
         case 0...7: try deliver(index)
         case 8...11: try flag(index)
@@ -151,17 +163,28 @@ final class CyrusModel {
         case 14: try unlinkExpunged(index)
         case 15: try copy(index)
         case 16: try repack(index)
-        case 17:
-            guard mailboxes.count < 8 else { return try remove(index) }
-            let user = mailboxes[index].user
-            nextNumber += 1
-            try create(user, "user.\(user).box\(nextNumber)")
+        case 17: try createOne(index)
         case 18: try rename(index)
         case 19: try putScript(mailboxes[index].user)
         case 20: try annotate(index)
         case 21: try move(index)
         default: try remove(index)
         }
+    }
+
+    private func changeMailboxes(_ index: Int) throws {
+        switch world.pick(0...5) {
+        case 0...2: try createOne(index)
+        case 3: try rename(index)
+        default: try remove(index)
+        }
+    }
+
+    private func createOne(_ index: Int) throws {
+        guard mailboxes.count < 8 else { return try remove(index) }
+        let user = mailboxes[index].user
+        nextNumber += 1
+        try create(user, "user.\(user).box\(nextNumber)")
     }
 
     private func create(_ user: String, _ name: String) throws {

@@ -74,7 +74,7 @@ final class Run {
         world.mutation?.make(network, primary, replica)
         world.atSwitch = { [world] in if world.current.name == "capture" { primary.noteCatalogue() } }
         let cyrus = try CyrusModel(world, primary.layout)
-        cyrus.isAboutMoves = scenario.isAboutMoves
+        cyrus.focus = scenario.focus
         let judge = Judge(world, primary: primary, replica: replica, oracle: oracle)
         let attendant = Operator(world, primary: primary, replica: replica, judge, oracle)
         let cyrusEnd = try start(cyrus, scenario)

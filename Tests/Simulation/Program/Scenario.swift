@@ -42,8 +42,8 @@ struct Scenario {
     var length: Length
     /// ms between two of Cyrus's operations, usually.
     var pauseMax: Int
-    /// Messages are moved to and fro, without a rest.
-    var isAboutMoves = false
+    /// What Cyrus does most, without a rest.
+    var focus: CyrusModel.Focus?
     /// ms between two audits, at most; nothing: none before the end.
     var auditPauseMax: Int?
     var scrubSeconds: Int?
@@ -66,9 +66,14 @@ struct Scenario {
             length: .operations(world.pick(isAboutAwaited ? 30...60 : isAboutTrimming ? 60...120 : 5...40)),
             pauseMax: world.pick(isAboutAwaited ? 1...30 : 1...200), failsOver: world.isLucky(1, in: 4))
         if !isAboutTrimming { scenario.faults.removeAll { $0 == .away } }
-        if !isAboutAwaited, !isAboutTrimming, world.isLucky(1, in: 5) {
-            (scenario.isAboutMoves, scenario.looksOneIn, scenario.pauseMax) = (true, 1, 2)
-            scenario.length = .operations(world.pick(60...150))
+        if !isAboutAwaited, !isAboutTrimming, world.isLucky(2, in: 7) {
+            (scenario.looksOneIn, scenario.length) = (1, .operations(world.pick(60...150)))
+            if world.isLucky(1, in: 2) {
+                (scenario.focus, scenario.pauseMax) = (.moves, 2)
+            } else {
+                (scenario.focus, scenario.pauseMax) = (.mailboxes, 30)
+                scenario.faults += [.primaryKilled, .fewWatches]
+            }
         }
         if isAboutTrimming {
             scenario.faults += [.away, .away]
@@ -77,7 +82,7 @@ struct Scenario {
                 segmentBytes: segmentBytes, bytesMax: segmentBytes * world.pick(2...6),
                 keepSeconds: world.isLucky(1, in: 3) ? world.pick(10...120) : 86_400)
         }
-        if world.isLucky(1, in: scenario.isAboutMoves ? 2 : 4) { scenario.batchBytes = world.pick(100...5000) }
+        if world.isLucky(1, in: scenario.focus == .moves ? 2 : 4) { scenario.batchBytes = world.pick(100...5000) }
         if world.isLucky(2, in: 3) { scenario.auditPauseMax = world.pick(1...1500) }
         if world.isLucky(1, in: 4) { scenario.scrubSeconds = world.pick(10...120) }
         if world.isLucky(1, in: 6) {
