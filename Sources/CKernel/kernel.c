@@ -73,6 +73,11 @@ int ms_ofd_lock(int descriptor, int lock, int64_t start, int64_t length) {
     return fcntl(descriptor, F_OFD_SETLK, &range);
 }
 
+int ms_ofd_await_shared(int descriptor) {
+    struct flock range = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+    return fcntl(descriptor, F_OFD_SETLKW, &range);
+}
+
 int ms_ofd_conflict(int descriptor, int64_t start, int64_t length, int *lock, int32_t *process) {
     struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
     int result = fcntl(descriptor, F_OFD_GETLK, &range);

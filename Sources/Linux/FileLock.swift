@@ -20,7 +20,7 @@ package struct LockRange: Hashable, Sendable {
     package static let whole = LockRange(start: 0, byteCount: 0)
 }
 
-/// Locks on a `Descriptor`. They go when it and all its duplicates are closed. Nothing here waits.
+/// Locks on a `Descriptor`. They go when it and all its duplicates are closed.
 package enum FileLock {
     /// What is in the way of an exclusive lock.
     package enum Holder: Hashable, Sendable {
@@ -36,6 +36,13 @@ package enum FileLock {
         _ descriptor: borrowing Descriptor, _ range: LockRange = .whole
     ) throws(SystemError) -> Bool {
         try set(1, descriptor, range)
+    }
+
+    /// The whole file, shared, when nobody holds it exclusively any more; in turn with others who wait, and for however long that is
+    /// (F_OFD_SETLKW). Must be open for reading (`Errno.badDescriptor`).
+    package static func awaitShared(_ descriptor: borrowing Descriptor) throws(SystemError) {
+        let raw = descriptor.raw
+        try kernel("fcntl", descriptor.path) { ms_ofd_await_shared(raw) }
     }
 
     /// `false` if somebody holds it (F_OFD_SETLK F_WRLCK). Must be open for writing (`Errno.badDescriptor`).

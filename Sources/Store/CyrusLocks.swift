@@ -1,7 +1,7 @@
 package import Formats
 package import Linux
 
-/// Cyrus's locks as a reader takes them: shared, never waiting, by open file description (fcntl, F_OFD_SETLK).
+/// Cyrus's locks as a reader takes them: shared, by open file description (fcntl, F_OFD_SETLK).
 ///
 /// Cyrus locks whole files with fcntl (lib/lock_fcntl.c). A writer of a mailbox holds its user's lock exclusively from
 /// before its first write until after its last one (imap/user.c, user_namespacelock_full), so who has that lock shared
@@ -10,6 +10,7 @@ package import Linux
 package final class CyrusLocks: Sendable {
     package let directory: String
     private let rules: PathRules
+    private let queue = LockQueue()
 
     /// `directory`: mboxname_lockpath. It may not exist before Cyrus's first start after a boot, and it may go and come
     /// again with the server, so it is looked up each time.
@@ -21,7 +22,7 @@ package final class CyrusLocks: Sendable {
     /// A shared lock on a user's namespace, or the knowledge that nobody could hold one.
     package struct UserLock: ~Copyable {
         fileprivate let path: [UInt8]
-        fileprivate let file: Descriptor?
+        fileprivate let file: OpenLock?
     }
 
     /// Nothing while somebody writes. `user`: nothing for the namespace of shared mailboxes.
@@ -29,7 +30,14 @@ package final class CyrusLocks: Sendable {
         let path = MailboxPath.userLock(user ?? [], rules: rules)
         guard let file = try open(path) else { return UserLock(path: path, file: nil) }
         guard try FileLock.tryShared(file) else { return nil }
-        return UserLock(path: path, file: file)
+        return UserLock(path: path, file: OpenLock(file))
+    }
+
+    /// The same, in turn with those who write there; nothing if it does not come within `timeout`, and at once in a simulation.
+    package func awaitUserLock(_ user: [UInt8]?, timeout: Duration) -> UserLock? {
+        let path = MailboxPath.userLock(user ?? [], rules: rules)
+        guard let lock = queue.take(place(path), timeout: timeout) else { return nil }
+        return UserLock(path: path, file: lock)
     }
 
     /// Lets go; false if somebody may have written meanwhile, because there was no file to lock.
@@ -38,9 +46,11 @@ package final class CyrusLocks: Sendable {
         return try open(lock.path) == nil
     }
 
+    private func place(_ path: [UInt8]) -> String { directory + "/" + String(decoding: path, as: UTF8.self) }
+
     private func open(_ path: [UInt8]) throws(SystemError) -> Descriptor? {
         do throws(SystemError) {
-            return try .open(directory + "/" + String(decoding: path, as: UTF8.self), for: .reading)
+            return try .open(place(path), for: .reading)
         } catch {
             // A name too long for a file is no lock of Cyrus's either.
             guard [.noEntry, .notDirectory, .nameTooLong].contains(error.errno) else { throw error }

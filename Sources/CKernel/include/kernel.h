@@ -43,6 +43,8 @@ int ms_fstatfs(int descriptor, ms_filesystem *out);
 
 /// `lock`: 0 none, 1 shared, 2 exclusive. F_OFD_SETLK: never waits. A length of 0 reaches to the end, wherever that is.
 int ms_ofd_lock(int descriptor, int lock, int64_t start, int64_t length);
+/// F_OFD_SETLKW for a shared lock of the whole file.
+int ms_ofd_await_shared(int descriptor);
 /// F_OFD_GETLK for an exclusive lock: what is in its way, in the same numbers; `process` is -1 for an OFD lock.
 int ms_ofd_conflict(int descriptor, int64_t start, int64_t length, int *lock, int32_t *process);
 

@@ -42,6 +42,9 @@ struct CaptureJob {
         isSuspicion = isSuspicion && other.isSuspicion
     }
 
+    /// It was tried several times.
+    var isOverdue: Bool { backoff >= DirtySet.backoffMax }
+
     var paths: [StorePath] { names.map { directory.appending($0) } }
 
     /// For another round.

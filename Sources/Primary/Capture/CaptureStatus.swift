@@ -11,6 +11,9 @@ package struct CaptureStatus: Sendable {
     package var batchBytes: UInt64 = 0
     /// Times a user was not read because somebody wrote, and was read a moment later.
     package var busyCount: UInt64 = 0
+    /// Batches that did not wait any longer for users who wrote all the time: a message that was moved between two of them just then
+    /// may have been in neither mailbox until the next.
+    package var unsettledCount: UInt64 = 0
     /// When there was something to ship last.
     package var lastShipped = MonotonicTime.distantPast
     /// Differences that no event had told of.

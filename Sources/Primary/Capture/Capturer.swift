@@ -65,6 +65,8 @@ final class Capturer {
     let annotations: StorePath
     /// deliver.db, which must not know of a message that is in no index: who delivers it again would not be believed.
     let deliveries: StorePath
+    /// Behind, it only has a message delivered twice.
+    var deliveriesPatience = Patience(.seconds(60))
     var lossPatience = Patience()
     var sharedPatience = Patience()
     var dirty = DirtySet()
@@ -402,7 +404,7 @@ final class Capturer {
 
     /// Ships the rest, mailboxes.db last; puts back what could not be read.
     private func finish(_ round: inout CaptureRound) throws {
-        if !round.busyUsers.isEmpty, hasDeliveries(round), isPatient(&round) { putOffDeliveries(&round) }
+        if !round.busyUsers.isEmpty { putOffDeliveries(&round) }
         // Those were read first.
         round.captured = round.capturedGlobals + round.captured
         round.capturedGlobals = []

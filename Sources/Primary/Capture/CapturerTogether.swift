@@ -8,13 +8,19 @@ extension Capturer {
     private static let lockedMax = 64
     /// Names of so many files are read meanwhile, at most.
     private static let namesReadMax = 1000
+    /// How long is waited for all of them.
+    private static let lockingWait = Duration.milliseconds(100)
 
     /// Locks all who have news, and reads them as one state: nothing is moved between two of them meanwhile. Returns whether they were read; if
     /// not, their news is still to be read.
     func readTogether(_ round: inout CaptureRound) throws -> Bool {
         guard areIndexesTold else { return false }
+        for owner in round.busyUsers { round.takeBusy(owner) }
         try takeAllDirty(&round)
-        guard try readTogether(&round, locked: [], before: .now() + Self.busyWait) else { return false }
+        guard try readTogether(&round, locked: [], before: .now() + Self.lockingWait) else {
+            for (owner, jobs) in round.users { round.note(busy: jobs, of: owner) }
+            return false
+        }
         round.takenThrough = dirty.generation
         (round.unsettled, round.lacksOthers) = ([], false)
         return true
@@ -28,7 +34,7 @@ extension Capturer {
             return try readLocked(&round, locked, before: deadline)
         }
         guard locked.count < Self.lockedMax,
-            let lock = try awaitUserLock(owner, of: round.users[owner] ?? [], before: deadline)
+            let lock = try lockUser(owner, of: round.users[owner] ?? [], before: deadline)
         else { return false }
         let start = MonotonicTime.now()
         let areRead = try readTogether(&round, locked: locked.union([owner]), before: deadline)
@@ -66,15 +72,5 @@ extension Capturer {
         guard case .read(let captured) = try read(jobs, round) else { return false }
         note(captured, of: owner, jobs, &round, isSettled: true)
         return true
-    }
-
-    private func awaitUserLock(
-        _ owner: OwnerFinder.Owner, of jobs: [CaptureJob], before deadline: MonotonicTime
-    ) throws -> CyrusLocks.UserLock? {
-        while true {
-            if let lock = try tryUserLock(owner.user, of: jobs) { return lock }
-            guard MonotonicTime.now() < deadline else { return nil }
-            _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
-        }
     }
 }

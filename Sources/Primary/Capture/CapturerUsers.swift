@@ -30,8 +30,11 @@ extension Capturer {
         round.takenThrough = 0
         try takeDirty(of: Set(round.users.keys), into: &round)
         round.takenThrough = dirty.generation
+        let overdueDeadline = MonotonicTime.now() + Self.busyWait
         for owner in round.order where round.users[owner] != nil {
-            try readUser(owner, &round, writers.contains(owner) || !areIndexesTold ? .asLocked : .asTold)
+            let isOverdue = round.users[owner]?.contains(where: \.isOverdue) == true
+            let reading: Reading = writers.contains(owner) || !areIndexesTold ? .asLocked : .asTold
+            try readUser(owner, &round, reading, before: isOverdue ? overdueDeadline : .distantPast)
             try relieve(&round)
             if round.capturedBytes > RoundShipper.togetherBytes || round.openCount > Self.openCountMax {
                 try completeUsers(&round, andOthers: false)
@@ -70,6 +73,7 @@ extension Capturer {
         round.lacksOthers = false
         if round.isRead(.shared) { sharedPatience.settled() }
         if isAboutOthers { lossPatience.settled() }
+        if hasDeliveries(round) { deliveriesPatience.settled() }
     }
 
     /// Of the users of whom there may be more, or of all. Returns whether there was room for it.
@@ -121,7 +125,7 @@ extension Capturer {
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             for owner in busy {
                 round.takeBusy(owner)
-                try readUser(owner, &round, .asLocked)
+                try readUser(owner, &round, .asLocked, before: deadline)
                 try relieve(&round)
             }
         }
@@ -140,9 +144,9 @@ extension Capturer {
 
     /// What others have that are put off they may not lack, unless that goes on for long.
     private func putOffLosers(_ round: inout CaptureRound) {
-        guard mayLackOthers(round), isPatient(&round) else { return }
-        for owner in round.losers { round.putOff(owner) }
         putOffDeliveries(&round)
+        guard !round.losers.isEmpty || !round.removedPlaces.isEmpty, isPatient(&round) else { return }
+        for owner in round.losers { round.putOff(owner) }
         let removed = round.removedPlaces
         guard !removed.isEmpty else { return }
         round.isMailboxListHeld = true
@@ -152,7 +156,9 @@ extension Capturer {
     /// One answer in a round.
     func isPatient(_ round: inout CaptureRound) -> Bool {
         if round.isBlind || !areIndexesTold && !round.hasLookedAround { return true }
-        let isPatient = round.isPatient ?? lossPatience.lasts(.now())
+        if let isPatient = round.isPatient { return isPatient }
+        let isPatient = lossPatience.lasts(.now())
+        if !isPatient { parts.status.update { $0.unsettledCount += 1 } }
         round.isPatient = isPatient
         return isPatient
     }
@@ -171,7 +177,10 @@ extension Capturer {
     }
 
     /// It knows of messages that are put off, or may.
-    func putOffDeliveries(_ round: inout CaptureRound) { round.putOff(mailboxesAt: [], and: deliveries) }
+    func putOffDeliveries(_ round: inout CaptureRound) {
+        guard hasDeliveries(round), round.isBlind || deliveriesPatience.lasts(.now()) else { return }
+        round.putOff(mailboxesAt: [], and: deliveries)
+    }
 
     /// Adds to the round what else is dirty of those who are in it anyway.
     func takeDirty(of owners: Set<OwnerFinder.Owner>, into round: inout CaptureRound) throws {
@@ -230,7 +239,10 @@ extension Capturer {
     /// Of shared mailboxes the lock says nothing, as not all versions of Cyrus's take it (imap/mailbox.c of 3.6.1): what was read of them counts when
     /// no news of them came by then.
     @discardableResult
-    func readUser(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound, _ reading: Reading) throws -> Bool {
+    func readUser(
+        _ owner: OwnerFinder.Owner, _ round: inout CaptureRound, _ reading: Reading,
+        before deadline: MonotonicTime = .distantPast
+    ) throws -> Bool {
         guard !round.isBlind, reading == .asTold || !round.isLate else {
             note(busy: round.users[owner] ?? [], of: owner, &round)
             return false
@@ -241,7 +253,7 @@ extension Capturer {
         }
         // Twice at most: once more after the messages that were too many went ahead.
         for _ in 0..<2 {
-            guard let lock = try tryUserLock(owner.user, of: round.users[owner] ?? []) else { break }
+            guard let lock = try lockUser(owner, of: round.users[owner] ?? [], before: deadline) else { break }
             let start = MonotonicTime.now()
             let isKnown = try reading == .asTold || takeEvents(of: owner, &round)
             let jobs = round.users[owner] ?? []

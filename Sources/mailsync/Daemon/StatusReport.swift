@@ -99,6 +99,7 @@ struct StatusReport: Codable, Sendable {
         var records: UInt64
         var batchBytes: UInt64
         var busyUsers: UInt64
+        var unsettledBatches: UInt64
         var lockHoldMaxMilliseconds: Double
         var lockHolds: [String: UInt64]
         var alarms: [Alarm]
@@ -277,7 +278,7 @@ extension StatusReport.Capture {
         }
         self.init(
             dirtyDirectories: status.dirtyCount, batches: status.batchCount, records: status.recordCount,
-            batchBytes: status.batchBytes, busyUsers: status.busyCount,
+            batchBytes: status.batchBytes, busyUsers: status.busyCount, unsettledBatches: status.unsettledCount,
             lockHoldMaxMilliseconds: Double(status.lockHolds.longest.nanosecondsClamped) / 1e6, lockHolds: holds,
             alarms: status.alarms.sorted { $0.key < $1.key }.map {
                 StatusReport.Alarm(path: $0.key.description, why: $0.value.why, since: $0.value.since.iso8601)

@@ -28,8 +28,9 @@ class Moments(PairGroup):
                     raise Failure('\n'.join([f'at moment {k}: promote: exit {done.returncode}, {len(lost)} of {len(due)} messages are lost',
                                              done.stderr[-300:]] + [f'{p}: {w}' for p, w in found[:8]]))
         pair.wait_now()
+        unsettled = pair.status('p')['capture']['unsettledBatches']
         self.judge()
-        return f'{count} moments, {len(due)} messages; ' + told(b)
+        return f'{count} moments, {len(due)} messages, {unsettled} batches unsettled; ' + told(b)
 
     @scenario('a message that is moved from one mailbox to another is in one of them')
     def moves(self):
