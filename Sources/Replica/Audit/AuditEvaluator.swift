@@ -165,7 +165,9 @@ final class AuditEvaluator: Sendable {
 
     private func links(_ groups: [[StorePath]]) -> AuditVerdict.Outcome {
         var broken: [Int] = []
-        for (place, group) in groups.enumerated() {
+        let awaited = shared.awaited.paths
+        // One that is still to come may be another file until then.
+        for (place, group) in groups.enumerated() where awaited.isDisjoint(with: group) {
             // Where two of its names are on two file systems they cannot be one file.
             var files: [UInt64: Set<UInt64>] = [:]
             for path in group {
