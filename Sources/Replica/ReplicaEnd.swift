@@ -117,18 +117,13 @@ extension Replica {
         try writer.leave()
     }
 
-    /// Up to where the store is as the log tells; nothing while it is no copy.
-    private var exact: Position {
-        let status = status
-        return status.phase == .seeding || status.applied < status.consistentAfter
-            ? .zero : min(status.applied, shared.awaited.exact)
-    }
-
     /// Whether `position` was reached before `timeout`. Blocks its thread.
     package func wait(for position: Position, isApplied: Bool, timeout: Duration) -> Bool {
         let deadline = MonotonicTime.now() + timeout
         while true {
-            if (isApplied ? exact : status.flushed) >= position { return true }
+            let status = status
+            let reached = status.reached(isApplied ? min(status.applied, shared.awaited.exact) : status.flushed)
+            if reached >= position { return true }
             let now = MonotonicTime.now()
             guard now < deadline else { return false }
             waitForProgress(timeout: min(.milliseconds(100), deadline - now))

@@ -27,6 +27,12 @@ package struct ReplicaStatus: Sendable {
     /// Of the journal that is not applied yet; about.
     package var lagBytes = 0
 
+    /// How far `position`, of what is flushed or applied, counts for who waits: not at all while there is no copy, or one that is
+    /// not consistent yet.
+    func reached(_ position: Position) -> Position {
+        [.unseeded, .seeding, .diverged].contains(phase) || position < consistentAfter ? .zero : position
+    }
+
     /// The store has all that a primary that was just heard of has told of.
     package var isInStep: Bool {
         phase == .streaming && applied >= max(journaled, consistentAfter) && awaitedCount == 0

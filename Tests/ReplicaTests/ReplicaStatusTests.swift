@@ -34,6 +34,16 @@ import Testing
         #expect(exactAsOf { $0.awaitedCount = 1 } == 5)
     }
 
+    @Test func `who waits waits for a copy that is consistent`() {
+        #expect(status.reached(position(1, 7)) == position(1, 7))
+        #expect(status.reached(position(1, 2)) == .zero)
+        for phase in [ReplicaStatus.Phase.unseeded, .seeding, .diverged] {
+            var status = status
+            status.phase = phase
+            #expect(status.reached(position(1, 7)) == .zero)
+        }
+    }
+
     @Test func `a copy that is not consistent yet is exact as of nothing`() {
         #expect(exactAsOf { ($0.exactAt, $0.consistentAfter) = (nil, position(1, 8)) } == nil)
     }

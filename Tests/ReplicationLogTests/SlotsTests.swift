@@ -41,10 +41,30 @@ import Testing
         let again = try Slots(in: directory.path)
         #expect(
             again.all == [
-                "SHA256:aa": Slot(flushed: position(1, 5), applied: position(1, 4)),
+                "SHA256:aa": Slot(flushed: position(1, 5), applied: position(1, 4), isSeeding: true),
                 "SHA256:bb": Slot(flushed: position(2, 3), applied: position(1, 9)),
             ])
         #expect(again.slowest == position(1, 5))
+    }
+
+    /// The primary forgot that it had only begun to seed a replica, and `wait` took that for one that has everything.
+    @Test func `that a seed is under way is known until the replica follows the log, in another life too`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 5), isSeeding: true, now: then)
+        try slots.save()
+        let again = try Slots(in: directory.path)
+        #expect(again.all["a"]?.isSeeding == true)
+        #expect(again.all["a"]?.state == .disconnected)
+        again.connect("a", flushed: position(1, 5), applied: position(1, 5), isSeeding: false, now: then)
+        try again.save()
+        #expect(try Slots(in: directory.path).all["a"]?.isSeeding == false)
+    }
+
+    @Test func `where a seed is consistent is on disk before the replica hears of it`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 5), isSeeding: true, now: then)
+        try slots.settle("a", after: position(1, 9))
+        #expect(try Slots(in: directory.path).all["a"]?.consistentAfter == position(1, 9))
     }
 
     @Test func `acks only move a slot forwards`() throws {
@@ -80,8 +100,11 @@ import Testing
     }
 
     @Test func `a line that is no slot is passed over`() throws {
-        try directory.put(utf8("a 1/2 1/1 0/0\nb 1/2 1/1\nc 1/x 1/1 0/0\n\nd 3/4 3/4 3/5\n"), at: "slots")
-        #expect(try Slots(in: directory.path).all.keys.sorted() == ["a", "d"])
+        try directory.put(
+            utf8("a 1/2 1/1 0/0\nb 1/2 1/1\nc 1/x 1/1 0/0\n\nd 3/4 3/4 3/5\ne 3/4 3/4 3/5 seeding\n"), at: "slots")
+        let slots = try Slots(in: directory.path)
+        #expect(slots.all.keys.sorted() == ["a", "d", "e"])
+        #expect(slots.all.filter(\.value.isSeeding).keys.sorted() == ["e"])
     }
 
     @Test func `why a replica is paused is kept until it says otherwise, and shown as its state while it is connected`()

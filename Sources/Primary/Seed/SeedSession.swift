@@ -75,7 +75,7 @@ final class SeedSession: Sendable {
             try flush(&work)
             HeapTrimming.trim()
             let end = parts.journal.flushed.position
-            parts.slots.settle(link.peer.description, after: end)
+            try parts.slots.settle(link.peer.description, after: end)
             link.send(
                 .seedEnd(
                     SeedEnd(

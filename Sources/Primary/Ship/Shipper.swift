@@ -249,7 +249,11 @@ final class Shipper: LinkUser {
         parts.slots.connect(
             link.peer.description, flushed: hello.flushed, applied: hello.applied, isSeeding: true, now: parts.now())
         parts.resend(paths) { [parts] position in
-            parts.slots.settle(link.peer.description, after: position)
+            do throws(SystemError) {
+                try parts.slots.settle(link.peer.description, after: position)
+            } catch {
+                return link.refuse(.failed, "slots: \(error)")
+            }
             link.send(.welcome(Welcome(start: start.position, hash: start.hash, consistentAfter: position)))
         }
     }

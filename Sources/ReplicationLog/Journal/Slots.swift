@@ -12,6 +12,7 @@ package struct Slot: Equatable, Sendable {
     package var isConnected = false
     /// Nothing: not since the daemon started.
     package var lastHeard: Timestamp?
+    /// Between being told to begin a seed, or a jump, and coming to follow the log behind it: it has nothing until then.
     package var isSeeding = false
     /// Why the replica applied nothing, or took nothing in, when it was heard last; in its words.
     package var pausedBecause: String?
@@ -25,12 +26,15 @@ package struct Slot: Equatable, Sendable {
 }
 
 /// The slots of a primary, one for each replica, named by its fingerprint; kept on disk, so that the log which an
-/// absent replica needs is not trimmed.
+/// absent replica needs is not trimmed, and that nobody takes one for a copy that was only half seeded when we ended.
+///
+/// `slots` in the state directory, replaced whole, one a line: name, flushed, applied, consistent after, and `seeding` if it is.
 package final class Slots: Sendable {
     private let directory: String
     private let slots: Mutex<[String: Slot]>
 
     private static let fileName = "slots"
+    private static let seeding = "seeding"
 
     /// Reads the slots of an earlier run, if there are any.
     package init(in directory: String) throws(SystemError) {
@@ -39,10 +43,12 @@ package final class Slots: Sendable {
         let bytes = try AtomicFile.read(directory: directory, name: Self.fileName, max: 1 << 20) ?? []
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let words = line.split(separator: " ")
-            guard words.count == 4, let flushed = Position(words[1]), let applied = Position(words[2]),
+            guard (4...5).contains(words.count), let flushed = Position(words[1]), let applied = Position(words[2]),
                 let consistentAfter = Position(words[3])
             else { continue }
-            slots[String(words[0])] = Slot(flushed: flushed, applied: applied, consistentAfter: consistentAfter)
+            slots[String(words[0])] = Slot(
+                flushed: flushed, applied: applied, consistentAfter: consistentAfter,
+                isSeeding: words.count == 5 && words[4] == Self.seeding)
         }
         self.slots = Mutex(slots)
     }
@@ -67,9 +73,11 @@ package final class Slots: Sendable {
         }
     }
 
-    /// A jump or a seed was sent, and makes the replica consistent from `position` on.
-    package func settle(_ name: String, after position: Position) {
+    /// A jump or a seed was sent, and makes the replica consistent from `position` on. On disk on return, so to be called before
+    /// the replica is told: it may go on with that when we have been killed.
+    package func settle(_ name: String, after position: Position) throws(SystemError) {
         slots.withLock { $0[name]?.consistentAfter = position }
+        try save()
     }
 
     /// Positions only grow; what is behind is an old ack, and dropped.
@@ -93,7 +101,8 @@ package final class Slots: Sendable {
     package func save() throws(SystemError) {
         try saving.withLock { (_) throws(SystemError) in
             let lines = all.sorted { $0.key < $1.key }.map {
-                "\($0.key) \($0.value.flushed) \($0.value.applied) \($0.value.consistentAfter)\n"
+                "\($0.key) \($0.value.flushed) \($0.value.applied) \($0.value.consistentAfter)"
+                    + ($0.value.isSeeding ? " \(Self.seeding)\n" : "\n")
             }
             try AtomicFile.replace(
                 directory: directory, name: Self.fileName, bytes: Array(lines.joined().utf8), mode: 0o600)

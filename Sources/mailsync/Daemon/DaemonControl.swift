@@ -181,7 +181,11 @@ extension Daemon.Current {
             let behind = primary.behind(position, level).sorted { $0.key < $1.key }.map { name, slot in
                 let at = level == .flushed ? slot.flushed : slot.applied
                 let isThere = at >= position && !slot.isSeeding
-                let why = isThere ? "its copy is consistent at \(slot.consistentAfter)" : slot.pausedBecause
+                let isHalfSeeded = slot.isSeeding && !slot.isConnected
+                let why: String? =
+                    isThere
+                    ? "its copy is consistent at \(slot.consistentAfter)"
+                    : isHalfSeeded ? "its seed has not ended" : slot.pausedBecause
                 return
                     "\(names.words(for: name)) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
             }
