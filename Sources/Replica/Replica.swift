@@ -150,9 +150,8 @@ package final class Replica: Sendable {
             case .needsSeed:
                 // What was not applied by then may be held since.
                 guard try HeldRemovals.reason(in: options.state) == nil else { continue }
-                var unseeded = try ReplicaRecord(in: options.state)
-                unseeded.phase = .seeding
-                try unseeded.save(in: options.state)
+                // Whole, with all its log, and so one to be promoted, until the first file is touched.
+                try await seed(.untilSeeded)
             }
         }
     }
@@ -340,6 +339,8 @@ package final class Replica: Sendable {
         guard isEmpty || record.phase != .unseeded || options.mayOverwrite else {
             throw SeedRefusal(layout: layout)
         }
+        // A copy that diverged is one still, until the first file is touched.
+        let isCopy = record.phase == .seeded
         record.phase = .seeding
         let before = quarantine.takenCount
         var backoff = Backoff(first: Self.backoffFirst, max: Self.backoffMax)
@@ -353,7 +354,7 @@ package final class Replica: Sendable {
             $0.isStopping = isStopping
         }
         while !self.isStopping.withLock({ $0 }) {
-            shared.enter(.seeding)
+            if !isCopy { shared.enter(.seeding) }
             let hello = Hello(
                 store: options.store, purpose: isEmpty && isFirst ? .seedEmpty : .seedOver, flushed: .zero, hash: .zero,
                 applied: .zero, epochSeen: record.epochSeen, naming: layout.naming)
@@ -364,7 +365,8 @@ package final class Replica: Sendable {
             let user = SeedUser(
                 hello: hello, writer: writer, layout: layout, shared: shared, log: log,
                 unflushed: try UnflushedSeed(in: options.state),
-                willWrite: { [record, writer, state = options.state] () throws(SystemError) in
+                willWrite: { [record, writer, shared, state = options.state] () throws(SystemError) in
+                    shared.beginOverwriting()
                     try record.save(in: state)
                     try writer.known.save(in: state)
                 },

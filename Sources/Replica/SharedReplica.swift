@@ -157,9 +157,14 @@ final class SharedReplica: Sendable {
     func beginSeed() {
         state.withLock { state in
             state.standing = [:]
-            state.status.exactAt = nil
             state.status.seed = SeedProgress()
         }
+    }
+
+    /// From here on the store is no copy, until the seed has ended.
+    func beginOverwriting() {
+        enter(.seeding)
+        update { $0.exactAt = nil }
     }
 
     /// The log is followed from here on; `awaited` is what an earlier run left.
