@@ -87,6 +87,8 @@ package final class Primary: Sendable {
     /// Set when the catalogue tells of all that a replica could be given, and no power cut takes that from it. What is
     /// removed later is told only if there is a row of it.
     private let isGrounded = Condition(false)
+    /// The newer primary that this one gives way to: from then on nothing is shipped, and nobody is let in.
+    private let successor = Mutex<Epoch?>(nil)
     private let isStopped = Atomic(false)
     private let isEnded = Atomic(false)
 
@@ -285,7 +287,13 @@ package final class Primary: Sendable {
                 mayJump: { (paths) throws(SystemError) in
                     try self.byteCount(of: paths) <= self.options.jumpBytesMax
                 },
-                resend: { paths, done in self.resend(paths, then: done) }, deposed: deposed,
+                resend: { paths, done in self.resend(paths, then: done) },
+                successor: { self.successor.withLock { $0 } },
+                deposed: { epoch, teller in
+                    // Before anything else: what `deposed` ends captures once more.
+                    self.giveWay(to: epoch, teller)
+                    return deposed(epoch)
+                },
                 refused: { why in
                     self.log.warning("refused \(why)")
                     refused(why)
@@ -298,6 +306,12 @@ package final class Primary: Sendable {
                         return !shippers.contains { $0.serves(peer) }
                     }
                 }))
+    }
+
+    /// Ends all links but the one over which this was told, which hears what comes of it.
+    private func giveWay(to epoch: Epoch, _ teller: Shipper) {
+        successor.withLock { $0 = epoch }
+        for shipper in shippers.withLock({ $0 }) where shipper !== teller { shipper.giveWay() }
     }
 
     /// Of what is there; what cannot be looked at is told when it is captured.
@@ -464,33 +478,5 @@ package final class Primary: Sendable {
                     lagBytes: journal.byteCount(after: slot.value.flushed))
             },
             capture: captureStatus.current, watch: watcher.watchCounts, scrub: running.withLock { $0?.current })
-    }
-}
-
-/// A value that is told once and may be awaited before.
-private final class Once<Value: Sendable>: Sendable {
-    private let state = Mutex<(value: Value?, waiting: [CheckedContinuation<Value, Never>])>((nil, []))
-
-    var value: Value {
-        get async {
-            await withCheckedContinuation { continuation in
-                let known = state.withLock { state -> Value? in
-                    if state.value == nil { state.waiting.append(continuation) }
-                    return state.value
-                }
-                if let known { continuation.resume(returning: known) }
-            }
-        }
-    }
-
-    /// Later calls change nothing.
-    func resume(returning value: Value) {
-        let waiting = state.withLock { state -> [CheckedContinuation<Value, Never>] in
-            guard state.value == nil else { return [] }
-            defer { state.waiting = [] }
-            state.value = value
-            return state.waiting
-        }
-        for continuation in waiting { continuation.resume(returning: value) }
     }
 }

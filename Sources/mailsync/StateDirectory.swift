@@ -66,8 +66,10 @@ struct StateDirectory: Sendable {
     /// A primary that was replaced can do nothing but become the other one's replica.
     static func fencedReason(_ epoch: Epoch) -> String { FencedUser.reason(epoch) }
 
-    static let fencedHint =
-        "leave Cyrus stopped here; \"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica"
+    static let fencedHint = "leave Cyrus stopped here; \(becomeReplicaHint)"
+
+    static let becomeReplicaHint =
+        "\"mailsync init --role replica\" and \"mailsync seed --overwrite\" make it the new primary's replica"
 
     private var notInitialised: Failure {
         Failure(

@@ -85,8 +85,8 @@ import Testing
 
     @Test func `a newer primary that says so deposes this one, an older one is refused`() {
         #expect(answer(hello(.zero, purpose: .fence, epochSeen: 4)) == .deposed(by: 4))
-        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 3)) == .refuse(.fenced))
-        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 2)) == .refuse(.fenced))
+        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 3)) == .refuse(.rival))
+        #expect(answer(hello(.zero, purpose: .fence, epochSeen: 2)) == .refuse(.rival))
         var other = hello(.zero, purpose: .fence, epochSeen: 4)
         other.store = "shop"
         #expect(answer(other) == .refuse(.wrongStore))

@@ -126,6 +126,8 @@ package enum Refusal: UInt8, Sendable {
     case failed = 7
     /// The ends' Cyrus look for files in different places.
     case otherNaming = 8
+    /// Said to a primary that makes itself known: this end is one too, and its epoch is not lower.
+    case rival = 9
 }
 
 /// Invariant: applied <= flushed <= received.

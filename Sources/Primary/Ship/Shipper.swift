@@ -27,8 +27,10 @@ final class Shipper: LinkUser {
         let mayJump: @Sendable (_ paths: Set<StorePath>) throws(SystemError) -> Bool
         /// Captures these whole; calls back with the position at which they are in the log.
         let resend: @Sendable (Set<StorePath>, @escaping @Sendable (Position) -> Void) -> Void
-        /// Whether it will be known in another life, too.
-        let deposed: @Sendable (Epoch) -> Bool
+        /// The newer primary that was heard of: then nothing is sent any more.
+        let successor: @Sendable () -> Epoch?
+        /// Told by this link that there is one; whether it will be known in another life, too.
+        let deposed: @Sendable (Epoch, Shipper) -> Bool
         /// Told who was not let in, and why.
         let refused: @Sendable (String) -> Void
         let now: @Sendable () -> Timestamp
@@ -136,6 +138,12 @@ final class Shipper: LinkUser {
 
     func serves(_ peer: Fingerprint) -> Bool { state.withLock { $0.link }?.peer == peer }
 
+    /// This primary was replaced; any thread.
+    func giveWay() {
+        guard let link = state.withLock({ $0.link }), let epoch = parts.successor() else { return }
+        link.onLoop { link.refuse(.fenced, FencedUser.reason(epoch)) }
+    }
+
     /// Any thread.
     func logGrew() { state.withLock { $0.link }?.onLoop { self.pump() } }
 
@@ -158,6 +166,10 @@ final class Shipper: LinkUser {
     // MARK: - handshake
 
     private func answer(_ hello: Hello, on link: Link) {
+        // Whoever makes it known once more hears it as the first one did.
+        if let epoch = parts.successor(), hello.purpose != .fence {
+            return link.refuse(.fenced, FencedUser.reason(epoch))
+        }
         let (newest, oldest) = (parts.journal.flushed, parts.journal.oldest)
         var missed: MissedPaths?
         do throws(SystemError) {
@@ -202,7 +214,7 @@ final class Shipper: LinkUser {
             }
         case .deposed(let epoch):
             // Whoever is told so tells it no more.
-            if parts.deposed(epoch) {
+            if parts.deposed(epoch, self) {
                 link.refuse(.fenced, "epoch \(parts.epoch) gives way to epoch \(epoch)")
             } else {
                 link.refuse(.failed, "epoch \(parts.epoch) gives way to epoch \(epoch), and cannot write that down")
@@ -302,7 +314,9 @@ final class Shipper: LinkUser {
     private func pump() {
         while true {
             let turn = state.withLock { state -> Result<(Link, [SealedBatch]), JournalError>? in
-                guard let link = state.link, link.isWritable, var cursor = state.cursor else { return nil }
+                guard parts.successor() == nil, let link = state.link, link.isWritable, var cursor = state.cursor else {
+                    return nil
+                }
                 do throws(JournalError) {
                     let batches = try parts.journal.read(&cursor, byteCountMax: Self.readBytes)
                     guard let last = batches.last else { return nil }

@@ -3,11 +3,20 @@ package import Formats
 
 /// Tells the other end that there is a newer primary, and hears what it says: the fence.
 package final class FenceUser: LinkUser {
-    private let hello: Hello
-    private let ended: @Sendable (_ isFenced: Bool) -> Void
+    package enum Answer: Equatable, Sendable {
+        /// It ships nothing any more, if it ever did.
+        case told
+        /// It is to be told again.
+        case untold
+        /// It is a primary of an epoch that is not lower, and goes on: for the operator.
+        case rival(why: String)
+    }
 
-    /// `ended` is called once, with the link; true if the other end knows now.
-    package init(store: String, epoch: Epoch, ended: @escaping @Sendable (_ isFenced: Bool) -> Void) {
+    private let hello: Hello
+    private let ended: @Sendable (Answer) -> Void
+
+    /// `ended` is called once, with the link.
+    package init(store: String, epoch: Epoch, ended: @escaping @Sendable (Answer) -> Void) {
         hello = Hello(
             store: store, purpose: .fence, flushed: .zero, hash: .zero, applied: .zero, epochSeen: epoch,
             naming: NamingRules())
@@ -18,7 +27,11 @@ package final class FenceUser: LinkUser {
 
     package func link(_ link: Link, received message: Message) {
         if case .refuse(let refusal, let text) = message {
-            ended(refusal == .fenced || refusal == .notPrimary)
+            switch refusal {
+            case .fenced, .notPrimary: ended(.told)
+            case .rival: ended(.rival(why: text))
+            default: ended(.untold)
+            }
             link.close(because: text)
         }
     }

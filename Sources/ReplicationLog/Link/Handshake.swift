@@ -63,7 +63,11 @@ package enum Handshake {
         if hello.purpose == .fence {
             return hello.epochSeen > epoch
                 ? .deposed(by: hello.epochSeen)
-                : .refuse(.fenced, text: "epoch \(epoch) was promoted here, after epoch \(hello.epochSeen)")
+                : .refuse(
+                    .rival,
+                    text:
+                        "epoch \(epoch) was promoted here, and epoch \(hello.epochSeen) elsewhere: there are two primaries"
+                )
         }
         guard hello.epochSeen <= epoch else {
             return .refuse(

@@ -28,6 +28,8 @@ final class Daemon: Sendable {
     private static let shortageInterval = Duration.seconds(600)
     /// Who was not let in last, and why.
     let lastRefusal = Mutex<StatusReport.Incident?>(nil)
+    /// Another primary, that does not give way to this one.
+    let rival = Mutex<StatusReport.Incident?>(nil)
     /// What became of a promotion, for who asked for it.
     let promotion = Condition<ControlAnswer?>(nil)
 
@@ -260,14 +262,31 @@ final class Daemon: Sendable {
         var untold = epoch.number > 1 ? configuration.peers.compactMap(\.address) : []
         while !Task.isCancelled {
             for peer in untold {
-                let isTold = Condition<Bool?>(nil)
-                let user = FenceUser(store: configuration.store, epoch: epoch) { told in isTold.update { $0 = told } }
+                let answered = Condition<FenceUser.Answer?>(nil)
+                let user = FenceUser(store: configuration.store, epoch: epoch) { said in answered.update { $0 = said } }
                 guard (try? await endpoint.dial(peer, user: user)) != nil else { continue }  // away: again later
-                let answer = try await Linux.Thread.run(name: "fence") { isTold.take(timeout: .seconds(5)) { $0 } }
-                if answer == true { untold.removeAll { $0 == peer } }
+                switch try await Linux.Thread.run(name: "fence", { answered.take(timeout: .seconds(5)) { $0 } }) {
+                case .told:
+                    untold.removeAll { $0 == peer }
+                    rival.withLock { $0 = nil }
+                case .rival(let why): note(rival: "\(peer): \(why)")
+                case .untold, nil: break
+                }
             }
             try await Task.sleep(for: .seconds(untold.isEmpty ? 3600 : 2))
         }
+    }
+
+    /// Neither gives way by itself: each has what the other has not. Asked again and again, told once.
+    private func note(rival why: String) {
+        let isNew = rival.withLock { rival in
+            guard rival?.why != why else { return false }
+            rival = StatusReport.Incident(why: why, at: Timestamp.now().iso8601)
+            return true
+        }
+        guard isNew else { return }
+        log.critical("\(why)")
+        log.critical("hint: stop Cyrus on one of them; there, \(StateDirectory.becomeReplicaHint)")
     }
 
     /// Whether that is on disk; if not, this process knows it all the same.

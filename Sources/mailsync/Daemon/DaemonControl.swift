@@ -42,6 +42,7 @@ extension Daemon {
             var report = StatusReport(
                 store: configuration.store, primary: primary.status, lastRefusal: lastRefusal.withLock { $0 },
                 names: configuration.peerNames, now: .now())
+            if let rival = rival.withLock({ $0 }) { report.lastError = rival }
             if let shortage = lastShortage.withLock({ $0 }) { report.pause(because: shortage) }
             return report
         case .replica(let replica):
