@@ -226,12 +226,13 @@ def messages():
         return hex
 
     yield "message-hello.hex", "what a replica says first", frame(1, Hex()
-        .add(struct.pack(">H", 2), "protocol 2").add(string("mail-Ü".encode()), "store: mail-Ü")
+        .add(struct.pack(">H", 3), "protocol 3").add(string("mail-Ü".encode()), "store: mail-Ü")
         .add(b"\x01", "purpose: stream").add(position(3, 4211), "flushed 3/4211").add(PREVIOUS, "chain hash there")
-        .add(position(3, 4200), "applied 3/4200").add(struct.pack(">I", 4), "epoch seen: 4")
+        .add(position(3, 4200), "applied 3/4200").add(position(3, 4150), "consistent after 3/4150")
+        .add(struct.pack(">I", 4), "epoch seen: 4")
         .add(leb(1), "1 rule of naming").add(string(b"hashimapspool") + string(b"yes"), "hashimapspool: yes"))
     yield "message-welcome.hex", "what a primary answers", frame(2, Hex()
-        .add(struct.pack(">H", 2), "protocol 2").add(position(3, 4211), "start 3/4211").add(PREVIOUS, "chain hash there")
+        .add(struct.pack(">H", 3), "protocol 3").add(position(3, 4211), "start 3/4211").add(PREVIOUS, "chain hash there")
         .add(position(3, 4150), "consistent after 3/4150"))
     yield "message-refuse.hex", "or this", frame(3, Hex()
         .add(b"\x04", "reason: fenced").add(string(b"epoch 4 was promoted elsewhere"), "text"))

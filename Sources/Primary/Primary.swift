@@ -447,7 +447,17 @@ package final class Primary: Sendable {
     /// thread.
     package func wait(for position: Position, _ level: Level, timeout: Duration) -> Bool {
         _ = acks.wait(timeout: timeout) { _ in hasEnded || isReached(position, level) }
-        return isReached(position, level)
+        return isReached(position, level) && leads(through: position)
+    }
+
+    /// False for what a primary of an earlier epoch wrote behind the fork: no replica ever comes to that, whatever its number.
+    package func leads(through position: Position) -> Bool {
+        do throws(JournalError) {
+            return try journal.leads(through: position)
+        } catch {
+            log.error("\(error)")
+            return false
+        }
     }
 
     private func isReached(_ position: Position, _ level: Level) -> Bool {

@@ -199,6 +199,8 @@ package final class Replica: Sendable {
     private func follow(_ record: ReplicaRecord) async throws -> FollowEnd {
         let journal = try JournalStart.openJournal(
             in: options.state, applied: record.applied, segmentBytes: options.segmentBytes)
+        shared.journal.withLock { $0 = journal }
+        defer { shared.journal.withLock { $0 = nil } }
         shared.work.update { $0 = SharedReplica.Work() }
         if isStopping.withLock({ $0 }) { shared.stop() }
         shared.moved(received: journal.flushed.position, flushed: journal.flushed.position)
@@ -255,6 +257,7 @@ package final class Replica: Sendable {
             let hello = Hello(
                 store: options.store, purpose: .stream, flushed: flushed.position, hash: flushed.hash,
                 applied: min(status.applied, shared.awaited.exact, flushed.position),
+                consistentAfter: record.consistentAfter,
                 epochSeen: max(record.epochSeen, flushed.position.epoch), naming: layout.naming)
             let end = await dial(turn) { ended in
                 StreamUser(

@@ -4,6 +4,7 @@ package import Linux
 package import Logging
 import ReplicationLog
 package import Store
+import Synchronization
 
 /// How far a replica that has stopped came: what a promotion starts from.
 package struct ReplicaEnd: Sendable {
@@ -123,10 +124,21 @@ extension Replica {
         while true {
             let status = status
             let reached = status.reached(isApplied ? min(status.applied, shared.awaited.exact) : status.flushed)
-            if reached >= position { return true }
+            if reached >= position { return leads(through: position) }
             let now = MonotonicTime.now()
             guard now < deadline else { return false }
             waitForProgress(timeout: min(.milliseconds(100), deadline - now))
+        }
+    }
+
+    /// False for what a primary of an earlier epoch wrote behind the fork.
+    private func leads(through position: Position) -> Bool {
+        guard let journal = shared.journal.withLock({ $0 }) else { return false }
+        do throws(JournalError) {
+            return try journal.leads(through: position)
+        } catch {
+            shared.failed("\(error)")
+            return false
         }
     }
 }

@@ -69,6 +69,13 @@ struct SeededVersions: Equatable, Sendable {
 
     init() {}
 
+    /// Whether what the log tells of `path` at `position` came with the seed. A log of a later epoch than that of the seed's
+    /// end may have forked before, and its numbers mean something else.
+    func have(_ path: StorePath, at position: Position, seededIn epoch: Epoch) -> Bool {
+        guard let asOf = asOf[path] else { return false }
+        return position.epoch <= epoch && position.sequence <= asOf
+    }
+
     /// `path` and all below it were removed by the log: what comes there next is in the log, too. Whether anything was known of it.
     mutating func forget(_ path: StorePath) -> Bool {
         if asOf.removeValue(forKey: path) != nil { return true }

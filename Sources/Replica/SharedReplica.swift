@@ -23,6 +23,8 @@ final class SharedReplica: Sendable {
 
     let work = Condition(Work())
     let audits = AuditRelay()
+    /// The log that is followed; nothing in a seed.
+    let journal = Mutex<Journal?>(nil)
     private let state: Mutex<State>
     private let now: @Sendable () -> Timestamp
 

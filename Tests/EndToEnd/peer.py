@@ -9,7 +9,7 @@ import struct
 
 from pair import Failure
 
-VERSION = 2
+VERSION = 3
 HELLO, WELCOME, REFUSE, BATCH, ACK, HEARTBEAT, RESEND = 1, 2, 3, 4, 5, 6, 7
 STREAM, SEED_EMPTY, SEED_OVER, FENCE = 1, 2, 3, 4
 HEAD = 64
@@ -103,7 +103,7 @@ NAMING = bytes([len(PARTITIONS)]) + b''.join(text(x) + text(x) for x in PARTITIO
 
 
 def hello(store, version=VERSION, purpose=STREAM, at=(0, 0), hash=bytes(32), epoch=0):
-    return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) + struct.pack('>I', epoch) + NAMING
+    return struct.pack('>H', version) + text(store) + bytes([purpose]) + position(*at) + hash + position(0, 0) * 2 + struct.pack('>I', epoch) + NAMING
 
 
 def flushed(ack):

@@ -75,6 +75,18 @@ import Testing
         #expect(Set(seeded.asOf.keys) == [StorePath(.sieve, "user/a"), StorePath(.sieve, "user/ab")])
     }
 
+    /// A replica that was seeded by one primary up to 1/9000, and had its log up to 1/8990 when another was promoted at 1/8998, left out
+    /// what that wrote.
+    @Test func `what the log tells behind a fork did not come with the seed`() {
+        let path = StorePath(.sieve, "user/a")
+        var seeded = SeededVersions()
+        seeded.asOf[path] = SequenceNumber(9000)
+        func have(_ at: Position) -> Bool { seeded.have(path, at: at, seededIn: Epoch(1)) }
+        #expect(have(position(1, 8995)) && have(position(1, 9000)))
+        #expect(!have(position(1, 9001)) && !have(position(2, 8999)))
+        #expect(!seeded.have(StorePath(.sieve, "user/b"), at: position(1, 1), seededIn: Epoch(1)))
+    }
+
     @Test func `what is saved is read, and gone when it is removed`() throws {
         #expect(try SeededVersions(in: state) == SeededVersions())
         try versions.save(in: state)

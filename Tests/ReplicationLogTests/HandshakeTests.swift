@@ -19,14 +19,15 @@ import Testing
     }
 
     private func hello(
-        _ flushed: Position, hash: ChainHash? = nil, purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3,
+        _ flushed: Position, consistentAfter: Position = .zero, hash: ChainHash? = nil,
+        purpose: Hello.Purpose = .stream, epochSeen: UInt32 = 3,
         naming: NamingRules = NamingRules([
             "fulldirhash": "no", "hashimapspool": "yes", "partition-a": "partition-a", "partition-b": "partition-b",
         ])
     ) -> Hello {
         Hello(
             store: "mail", purpose: purpose, flushed: flushed, hash: hash ?? Self.hash(flushed.description),
-            applied: flushed, epochSeen: Epoch(epochSeen), naming: naming)
+            applied: flushed, consistentAfter: consistentAfter, epochSeen: Epoch(epochSeen), naming: naming)
     }
 
     private enum Short: Equatable {
@@ -47,6 +48,23 @@ import Testing
     func `a replica anywhere in the kept log is streamed to`(_ flushed: Position) {
         #expect(answer(hello(flushed)) == .stream)
     }
+
+    /// Its files are as of positions that only the primary before had: it became exact, and promotable, with those in it.
+    @Test func `a replica whose seed ended behind the fork has diverged, whatever of the log it has`() {
+        #expect(answer(hello(position(2, 140), consistentAfter: position(2, 160))) == .refuse(.diverged))
+        #expect(answer(hello(position(2, 140), consistentAfter: position(2, 151))) == .refuse(.diverged))
+        #expect(answer(hello(position(2, 140), consistentAfter: position(3, 201))) == .refuse(.diverged))
+        for position in [position(2, 150), position(3, 160), position(2, 140), position(2, 120)] {
+            #expect(answer(hello(HandshakeTests.position140, consistentAfter: position)) == .stream)
+        }
+        var knowing = ours
+        knowing.knownSince = position(2, 80)
+        #expect(answer(hello(position(2, 85), consistentAfter: position(2, 95)), knowing) == .jump)
+        #expect(answer(hello(position(2, 85), consistentAfter: position(1, 95)), knowing) == .refuse(.diverged))
+        #expect(answer(hello(position(2, 85), consistentAfter: position(2, 160)), knowing) == .refuse(.diverged))
+    }
+
+    private static let position140 = position(2, 140)
 
     @Test(arguments: [Hello.Purpose.stream, .seedEmpty, .seedOver])
     func `a replica whose Cyrus would look elsewhere gets nothing`(_ purpose: Hello.Purpose) {

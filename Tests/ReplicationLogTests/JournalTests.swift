@@ -143,6 +143,13 @@ import Testing
         #expect(try again.skip(&cursor, to: position(1, 12)) == false)
         #expect(try again.hash(at: position(1, 12)) == nil)
         #expect(try again.hash(at: position(2, 12)) != nil)
+        // What another primary wrote behind the fork is never reached, nor what is not there yet.
+        for at in [position(1, 10), position(1, 11), position(2, 12), position(2, 13)] {
+            #expect(try again.leads(through: at))
+        }
+        for at in [position(0, 5), position(1, 12), position(1, 9000), position(2, 14)] {
+            #expect(try !again.leads(through: at))
+        }
         // An end that wrote more in the old epoch is compared too.
         #expect(again.byteCount(after: position(1, 50)) == 0)
         #expect(again.byteCount(after: position(1, 11)) > 0)

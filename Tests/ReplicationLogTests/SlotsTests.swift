@@ -67,6 +67,18 @@ import Testing
         #expect(try Slots(in: directory.path).all["a"]?.consistentAfter == position(1, 9))
     }
 
+    @Test func `a replica that follows the log says itself where it is consistent`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 5), applied: position(1, 5), isSeeding: true, now: then)
+        #expect(slots.all["a"]?.consistentAfter == .zero)
+        slots.connect(
+            "a", flushed: position(1, 5), applied: position(1, 5), consistentAfter: position(1, 9), isSeeding: false,
+            now: then)
+        #expect(slots.all["a"]?.consistentAfter == position(1, 9))
+        slots.connect("a", flushed: position(1, 20), applied: position(1, 20), isSeeding: true, now: then)
+        #expect(slots.all["a"]?.consistentAfter == position(1, 9))
+    }
+
     @Test func `acks only move a slot forwards`() throws {
         let slots = try Slots(in: directory.path)
         slots.connect("a", flushed: position(1, 5), applied: position(1, 4), isSeeding: false, now: then)

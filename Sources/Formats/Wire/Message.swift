@@ -41,57 +41,11 @@ package enum Message: Equatable, Sendable {
     case paused(because: String?)
 
     /// Told in `hello` and `welcome`; ends of different numbers refuse each other.
-    package static let protocolVersion: UInt16 = 2
+    package static let protocolVersion: UInt16 = 3
 }
 
 package enum Role: UInt8, Sendable {
     case primary = 1, replica = 2
-}
-
-package struct Hello: Equatable, Sendable {
-    package var version = Message.protocolVersion
-    /// The name of the store, from the configuration.
-    package var store: String
-    package var purpose: Purpose
-    /// What the replica has on disk, and the chain hash there.
-    package var flushed: Position
-    package var hash: ChainHash
-    package var applied: Position
-    /// The highest epoch this end has ever seen: a primary below it is fenced.
-    package var epochSeen: Epoch
-    package var naming: NamingRules
-
-    package enum Purpose: UInt8, Sendable {
-        /// Follow the log.
-        case stream = 1
-        /// Seed an empty target.
-        case seedEmpty = 2
-        /// Seed over what is there.
-        case seedOver = 3
-        /// Not a replica: a primary of a newer epoch, that says so.
-        case fence = 4
-    }
-
-    package init(
-        store: String, purpose: Purpose, flushed: Position, hash: ChainHash, applied: Position, epochSeen: Epoch,
-        naming: NamingRules
-    ) {
-        self.store = store
-        self.purpose = purpose
-        self.flushed = flushed
-        self.hash = hash
-        self.applied = applied
-        self.epochSeen = epochSeen
-        self.naming = naming
-    }
-
-    /// Of another version, of which nothing else is known.
-    init(ofVersion version: UInt16) {
-        self.init(
-            store: "", purpose: .stream, flushed: .zero, hash: .zero, applied: .zero, epochSeen: Epoch(0),
-            naming: NamingRules())
-        self.version = version
-    }
 }
 
 package struct Welcome: Equatable, Sendable {
@@ -257,6 +211,7 @@ extension Message {
             writer.write(hello.flushed)
             writer.write(raw: hello.hash.bytes)
             writer.write(hello.applied)
+            writer.write(hello.consistentAfter)
             writer.write(hello.epochSeen.number)
             hello.naming.encode(into: &writer)
         case .welcome(let welcome):
@@ -428,6 +383,7 @@ extension Message {
         return Hello(
             store: store, purpose: purpose, flushed: try reader.readPosition("hello: flushed"),
             hash: try reader.readChainHash("hello: hash"), applied: try reader.readPosition("hello: applied"),
+            consistentAfter: try reader.readPosition("hello: consistent after"),
             epochSeen: try reader.readEpoch("hello: epoch seen"), naming: try NamingRules(decoding: &reader))
     }
 

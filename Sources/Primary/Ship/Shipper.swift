@@ -276,8 +276,8 @@ final class Shipper: LinkUser {
                 try parts.journal.skip(&cursor, to: hello.flushed)
             else { return link.refuse(.diverged, "\(hello.flushed) is not a position of this log") }
             parts.slots.connect(
-                link.peer.description, flushed: hello.flushed, applied: hello.applied, isSeeding: false,
-                now: parts.now())
+                link.peer.description, flushed: hello.flushed, applied: hello.applied,
+                consistentAfter: hello.consistentAfter, isSeeding: false, now: parts.now())
             state.withLock { state in
                 state.cursor = cursor
                 state.sent = hello.flushed

@@ -147,7 +147,9 @@ final class Applier {
                 parts.audit?.evaluate(check, isExact: mode == .steady && position >= record.consistentAfter)
                 continue
             }
-            if let asOf = seeded.asOf[item.path], position.sequence <= asOf, item.isOfContent { continue }
+            if item.isOfContent, seeded.have(item.path, at: position, seededIn: record.consistentAfter.epoch) {
+                continue
+            }
             if item.change == .remove || item.isSymlink, !seeded.asOf.isEmpty, !parts.layout.isMessage(item.path),
                 seeded.forget(item.path)
             {

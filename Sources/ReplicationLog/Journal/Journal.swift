@@ -242,6 +242,17 @@ package final class Journal: Sendable {
         return try skip(&cursor, to: position) ? cursor.scan.receiver.hash : nil
     }
 
+    /// Whether what was at `position` is in this log, up to its end. Not what another primary wrote there behind the fork. Of a
+    /// trimmed log that is known for the epoch in which the kept one begins, and no for an earlier one.
+    ///
+    /// Reads at most one segment, and nothing for a position of the newest epoch.
+    package func leads(through position: Position) throws(JournalError) -> Bool {
+        let (oldest, newest) = (oldest, flushed.position)
+        guard position > oldest else { return position.epoch == oldest.epoch || position == .zero }
+        guard position <= newest else { return false }
+        return position.epoch == newest.epoch ? true : try hash(at: position) != nil
+    }
+
     // MARK: - appending
 
     /// Adds `batches`, of which the first must follow the newest; on disk only after `flush`.

@@ -65,10 +65,16 @@ package final class Slots: Sendable {
 
     /// A replica connected, at `flushed`. To be saved before it is sent anything: a primary that forgets it would take what
     /// it lacks for known.
-    package func connect(_ name: String, flushed: Position, applied: Position, isSeeding: Bool, now: Timestamp) {
+    ///
+    /// `consistentAfter`: where it says that its copy is; nothing: as it was before, until a seed or a jump is sent.
+    package func connect(
+        _ name: String, flushed: Position, applied: Position, consistentAfter: Position? = nil, isSeeding: Bool,
+        now: Timestamp
+    ) {
         slots.withLock {
             $0[name] = Slot(
-                flushed: flushed, applied: applied, consistentAfter: $0[name]?.consistentAfter ?? .zero,
+                flushed: flushed, applied: applied,
+                consistentAfter: consistentAfter ?? $0[name]?.consistentAfter ?? .zero,
                 isConnected: true, lastHeard: now, isSeeding: isSeeding, pausedBecause: $0[name]?.pausedBecause)
         }
     }

@@ -90,6 +90,15 @@ package enum Handshake {
     }
 
     private static func stream(_ hello: Hello, _ ours: Ours, _ hashAt: (Position) -> ChainHash?) -> Answer {
+        // What a seed or a jump has brought is as of positions up to there, and a log that forked before never tells of it.
+        if hello.consistentAfter.sequence > hello.flushed.sequence, !leads(through: hello.consistentAfter, ours, hashAt)
+        {
+            return .refuse(
+                .diverged,
+                text:
+                    "the replica's copy is consistent at \(hello.consistentAfter), through which this log does not lead"
+            )
+        }
         if hello.flushed == ours.newest, hello.hash == ours.newestHash { return .stream }
         guard hello.flushed.sequence <= ours.newest.sequence else {
             return .refuse(
@@ -107,5 +116,12 @@ package enum Handshake {
             return .refuse(.diverged, text: "the replica's log forked from this one at or before \(hello.flushed)")
         }
         return .stream
+    }
+
+    /// Of a trimmed log it is known for the epoch in which the kept one begins.
+    private static func leads(
+        through position: Position, _ ours: Ours, _ hashAt: (Position) -> ChainHash?
+    ) -> Bool {
+        position <= ours.oldest ? position.epoch == ours.oldest.epoch : hashAt(position) != nil
     }
 }

@@ -190,6 +190,10 @@ extension Daemon.Current {
                 return
                     "\(names.words(for: name)) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
             }
+            if behind.isEmpty, !primary.status.replicas.isEmpty, !primary.leads(through: position) {
+                return
+                    "the log does not lead through it, or what came before epoch \(primary.status.journaled.epoch) is not kept"
+            }
             return behind.isEmpty ? "no replica has ever connected" : behind.joined(separator: "; ")
         case .replica(let replica):
             let status = replica.status

@@ -178,7 +178,7 @@ enum WireFixture {
             .hello(
                 Hello(
                     store: "mail-Ü", purpose: .stream, flushed: position(3, 4211), hash: previous,
-                    applied: position(3, 4200), epochSeen: Epoch(4),
+                    applied: position(3, 4200), consistentAfter: position(3, 4150), epochSeen: Epoch(4),
                     naming: NamingRules(["hashimapspool": "yes"])))
         ),
         (
