@@ -200,11 +200,13 @@ final class SharedReplica: Sendable {
     }
 
     /// A batch is in the store; `needed` could not be applied. The primary hears of it with the next `ack`.
-    func applied(_ position: Position, exactAt: Timestamp?, needed: [StorePath]) {
+    func applied(
+        _ position: Position, exactAt: Timestamp?, needed: [StorePath], _ standing: AwaitedPaths.Standing = .settled
+    ) {
         let (link, new) = state.withLock { state in
             state.status.applied = max(state.status.applied, position)
-            state.status.exactAt = exactAt
-            let new = state.awaited.applied(position, needed: needed)
+            if standing == .settled { state.status.exactAt = exactAt }
+            let new = state.awaited.applied(position, needed: needed, standing)
             state.status.awaitedCount = state.awaited.paths.count
             state.standing[.apply] = nil
             if [.catchingUp, .streaming].contains(state.status.phase), state.link != nil {

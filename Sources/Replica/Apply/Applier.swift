@@ -38,6 +38,8 @@ final class Applier {
     private var isSeededChanged = false
     /// Before this position the store may hold later bytes already.
     private let replayEnd: Position
+    /// What the replay may have left wrong is known; until then nothing that it applies is exact.
+    private var standing: AwaitedPaths.Standing
     private var lastAck = MonotonicTime.now()
     private var lastCheckpoint = MonotonicTime.now()
     private var isCheckpointed = true
@@ -58,6 +60,7 @@ final class Applier {
         self.seeded = seeded
         applier = RecordApplier(parts.writer, layout: parts.layout)
         replayEnd = parts.journal.flushed.position
+        standing = record.applied < replayEnd ? .inDoubt : .settled
         guard var cursor = parts.journal.cursor(after: record.applied),
             try parts.journal.skip(&cursor, to: record.applied)
         else {
@@ -80,7 +83,7 @@ final class Applier {
                 try applyAll()
             } catch is BrakedAtEnd {
                 // Later bytes may be there by now. What does not fit is asked for, and `promote` tells of it.
-                if record.applied < replayEnd { tellApplied(needed: try applier.settle()) }
+                if record.applied < replayEnd { tellApplied(needed: try settle()) }
                 break
             }
             if isStopping { break }
@@ -161,7 +164,7 @@ final class Applier {
                 needed.append(path)
             }
         }
-        if position == replayEnd { needed += try applier.settle() }
+        if position == replayEnd { needed += try settle() }
         record.applied = position
         // None of them is of a later position.
         if position >= record.consistentAfter { (seeded, isSeededChanged) = (SeededVersions(), false) }
@@ -171,11 +174,18 @@ final class Applier {
         tellApplied(needed: needed)
     }
 
+    /// What the replay has left wrong.
+    private func settle() throws -> [StorePath] {
+        standing = .settled
+        return try applier.settle()
+    }
+
     /// `needed` is asked for whole.
     private func tellApplied(needed: [StorePath]) {
         let isExact = record.applied >= record.consistentAfter
         parts.shared.applied(
-            record.applied, exactAt: isExact ? Timestamp(nanoseconds: record.exactAt) : nil, needed: needed)
+            record.applied, exactAt: isExact ? Timestamp(nanoseconds: record.exactAt) : nil, needed: needed,
+            standing)
     }
 
     /// Whether the index of before is to stay, as another file of its mailbox could not be written, or what that index names is

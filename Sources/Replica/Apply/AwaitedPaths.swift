@@ -7,8 +7,13 @@ import Linux
 /// `awaited` in the state directory, replaced whole at each checkpoint: a count, the paths, and the position `exact`, as
 /// in the log's records. No such file means that nothing is awaited.
 ///
-/// Invariant: exact <= the position applied; equal while nothing is awaited.
+/// Invariant: exact <= the position applied; equal while nothing is awaited or in doubt.
 struct AwaitedPaths: Equatable, Sendable {
+    /// Whether it is known what of a batch could not be applied: in a replay that is seen at its end, and not before.
+    enum Standing: Sendable {
+        case settled, inDoubt
+    }
+
     private(set) var paths: Set<StorePath> = []
     /// The last position applied before something was awaited. This is what is acked as applied.
     private(set) var exact: Position
@@ -19,9 +24,11 @@ struct AwaitedPaths: Equatable, Sendable {
     init(exact: Position) { self.exact = exact }
 
     /// A batch was applied, but for `needed`; returns those that were not awaited before.
-    mutating func applied(_ position: Position, needed: [StorePath]) -> [StorePath] {
+    mutating func applied(
+        _ position: Position, needed: [StorePath], _ standing: Standing = .settled
+    ) -> [StorePath] {
         let new = needed.filter { paths.insert($0).inserted }
-        if paths.isEmpty { exact = max(exact, position) }
+        if paths.isEmpty, standing == .settled { exact = max(exact, position) }
         return new
     }
 

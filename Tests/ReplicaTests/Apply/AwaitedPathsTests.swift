@@ -30,6 +30,18 @@ struct AwaitedPathsTests {
         #expect(awaited.exact == position(1, 8))
     }
 
+    /// What a replay has applied was acked while nobody had looked at it yet.
+    @Test func `a batch of a replay is not exact before the replay is over, and what it left wrong is known`() {
+        var awaited = AwaitedPaths(exact: position(1, 3))
+        #expect(awaited.applied(position(1, 4), needed: [], .inDoubt) == [])
+        #expect(awaited.exact == position(1, 3))
+        var wrong = awaited
+        #expect(wrong.applied(position(1, 5), needed: [index]) == [index])
+        #expect(wrong.exact == position(1, 3))
+        #expect(awaited.applied(position(1, 5), needed: []) == [])
+        #expect(awaited.exact == position(1, 5))
+    }
+
     @Test func `a patch is not what was asked for, and a directory's removal takes all in it`() {
         var awaited = awaiting([index, message])
         awaited.arrived(Record(index, .metadata(.usual, result: Digest(of: []))))
