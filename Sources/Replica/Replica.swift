@@ -110,8 +110,9 @@ package final class Replica: Sendable {
     /// Why the removal brake holds a part of the log; nothing if it does not.
     package func heldReason() throws -> String? { try HeldRemovals.reason(in: options.state) }
 
-    /// The operator has looked: what the brake stopped goes on.
-    package func releaseBrake() { shared.work.update { $0.isBrakeReleased = true } }
+    /// The operator has looked: what the brake stopped goes on. False, and nothing is done, if it does not stand at that: a word
+    /// that is said before would be about nothing.
+    package func releaseBrake() -> Bool { shared.releaseBrake() }
 
     /// Ends `run` once all that is flushed is applied.
     package func stop() {

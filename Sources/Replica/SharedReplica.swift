@@ -8,6 +8,8 @@ import Synchronization
 final class SharedReplica: Sendable {
     struct Work: Sendable {
         var isStopping = false
+        /// The brake holds, and waits for the operator.
+        var isBraked = false
         /// The operator has looked at what the brake stopped.
         var isBrakeReleased = false
         /// Batches that came, not yet in the journal.
@@ -98,6 +100,27 @@ final class SharedReplica: Sendable {
             return (state.link, state.toldPause)
         }
         link?.send(.paused(because: why))
+    }
+
+    // MARK: - the brake
+
+    /// Waits for the operator's word; false if it is time to end.
+    func brake(because why: String) -> Bool {
+        work.update { ($0.isBraked, $0.isBrakeReleased) = (true, false) }
+        pauses(.apply, because: why)
+        _ = work.wait { $0.isStopping || $0.isBrakeReleased }
+        return work.update { work in
+            (work.isBraked, work.isBrakeReleased) = (false, false)
+            return !work.isStopping
+        }
+    }
+
+    /// False if the brake does not wait for it.
+    func releaseBrake() -> Bool {
+        work.update { work in
+            if work.isBraked { work.isBrakeReleased = true }
+            return work.isBraked
+        }
     }
 
     // MARK: - the end

@@ -53,6 +53,18 @@ import Testing
         #expect(shared.status.phase == .catchingUp)
     }
 
+    /// A full disk is a pause, too: "resume" said that it goes on, and the brake held all the same.
+    @Test func `a word that is said before the brake holds is none, and one that is said then counts`() async throws {
+        shared.pauses(.intake, because: "no space")
+        #expect(!shared.releaseBrake())
+        async let goesOn = Thread.run(name: "brake") { shared.brake(because: "too much would be removed") }
+        let isHeld = try await Thread.run(name: "test") { shared.work.wait(timeout: .seconds(60)) { $0.isBraked } }
+        #expect(isHeld)
+        #expect(shared.releaseBrake())
+        #expect(try await goesOn)
+        #expect(!shared.releaseBrake())
+    }
+
     @Test func `who stood still in the log does not in a seed`() {
         shared.pauses(.apply, because: "too much would be removed")
         shared.beginSeed()

@@ -214,14 +214,9 @@ final class Applier {
             // So that in another life nothing is applied again before this batch is held again.
             if mode == .steady { try checkpoint() }
             try outlastingShortage { try HeldRemovals.save(why, in: parts.state) }
-            // Said before there was anything to look at, it was about nothing.
-            parts.shared.work.update { $0.isBrakeReleased = false }
             let what = "\(why): if that is right, or the primary has them again, \"mailsync resume\" goes on"
-            parts.shared.pauses(.apply, because: what)
             parts.log.critical("paused: \(what)")
-            _ = parts.shared.work.wait { $0.isStopping || $0.isBrakeReleased }
-            guard !parts.shared.work.withLock({ $0.isStopping }) else { throw BrakedAtEnd() }
-            parts.shared.work.update { $0.isBrakeReleased = false }
+            guard parts.shared.brake(because: what) else { throw BrakedAtEnd() }
             heldBefore = nil
             try HeldRemovals.remove(in: parts.state)
             brake?.release()

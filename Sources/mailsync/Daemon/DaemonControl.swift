@@ -140,15 +140,16 @@ extension Daemon {
                 status.phase == .paused ? status.lastError.map { ": it is paused for another reason: \($0.why)" } : nil
             return .done("removal_brake holds nothing" + (why ?? ""))
         }
-        // After a start it comes to what is held in a moment; said before that, it would be about nothing.
+        // After a start it comes to what is held in a moment; a full disk may keep it from that for longer.
         let deadline = MonotonicTime.now() + .seconds(10)
-        while replica.status.phase != .paused {
+        while !replica.releaseBrake() {
             guard MonotonicTime.now() < deadline else {
-                throw Failure(.tryAgain, "it has not come to what removal_brake holds yet")
+                let status = replica.status
+                let why = status.phase == .paused ? status.lastError.map { ": \($0.why)" } : nil
+                throw Failure(.tryAgain, "it has not come to what removal_brake holds yet" + (why ?? ""))
             }
             try await Task.sleep(for: .milliseconds(20))
         }
-        replica.releaseBrake()
         return .done("going on")
     }
 

@@ -96,7 +96,7 @@ final class Operator: @unchecked Sendable {
         guard isStopped || world.isLucky(1, in: 20) else { return }
         world.note("r: resume\(isStopped ? "" : ", though nothing is stopped")")
         if isStopped { oracle.brakeReleased() }
-        daemon.releaseBrake()
+        _ = daemon.releaseBrake()
     }
 
     /// Files only that no delta is made of, or whose deltas say of what they are.
