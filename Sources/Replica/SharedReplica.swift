@@ -35,6 +35,8 @@ final class SharedReplica: Sendable {
         var link: Link?
         var awaited = AwaitedPaths(exact: .zero)
         var askedAt = MonotonicTime.now()
+        /// Where an answer to that is in the log, if there is one; nothing while it may take longer.
+        var answeredBy: Position?
         /// Who stands still, and why. A link that comes or goes meanwhile changes nothing about that.
         var standing: [Station: (why: String, since: Timestamp)] = [:]
         /// What the primary was told of that.
@@ -55,10 +57,11 @@ final class SharedReplica: Sendable {
     enum Station: Sendable { case intake, apply }
 
     /// What did not come is asked for again after this long.
-    static let askInterval = Duration.seconds(30)
+    let askInterval: Duration
 
-    init(now: @escaping @Sendable () -> Timestamp) {
+    init(now: @escaping @Sendable () -> Timestamp, askInterval: Duration = .seconds(30)) {
         self.now = now
+        self.askInterval = askInterval
         state = Mutex(State())
     }
 
@@ -151,7 +154,7 @@ final class SharedReplica: Sendable {
     func attach(_ link: Link?) {
         let awaited = state.withLock { state in
             state.link = link
-            state.askedAt = .now()
+            (state.askedAt, state.answeredBy) = (.now(), nil)
             return Array(state.awaited.paths)
         }
         if let link, !awaited.isEmpty { link.send(.resend(awaited)) }
@@ -201,13 +204,17 @@ final class SharedReplica: Sendable {
         }
     }
 
-    /// Asks for what is awaited, if that was long ago: an earlier answer could not be applied either, or never came.
+    /// Asks for what is awaited, if that was long ago: an earlier answer could not be applied either, or never came. Not while one
+    /// may be in the log that is not applied yet: a replica that is minutes behind would get a copy for each time it asks.
     func askAgain() {
         let (link, paths) = state.withLock { state -> (Link?, [StorePath]) in
-            guard !state.awaited.paths.isEmpty, MonotonicTime.now() - state.askedAt >= Self.askInterval else {
+            guard !state.awaited.paths.isEmpty, MonotonicTime.now() - state.askedAt >= askInterval else {
                 return (nil, [])
             }
-            state.askedAt = .now()
+            let answeredBy = state.answeredBy ?? max(state.status.journaled, state.status.received)
+            state.answeredBy = answeredBy
+            guard state.status.applied >= answeredBy else { return (nil, []) }
+            (state.askedAt, state.answeredBy) = (.now(), nil)
             return (state.link, Array(state.awaited.paths))
         }
         if let link, !paths.isEmpty { link.send(.resend(paths)) }

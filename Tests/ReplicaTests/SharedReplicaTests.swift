@@ -7,7 +7,7 @@ import Testing
 @testable import Replica
 
 @Suite struct SharedReplicaTests {
-    private let shared = SharedReplica(now: { Timestamp(nanoseconds: 7) })
+    private let shared = SharedReplica(now: { Timestamp(nanoseconds: 7) }, askInterval: .zero)
 
     /// A link that went and came again made of "paused" a state in which nobody resumes anything.
     @Test func `what stands still is told until it goes on, whatever the link does`() {
@@ -65,6 +65,25 @@ import Testing
         #expect(!shared.releaseBrake())
     }
 
+    /// One that was minutes behind asked each half a minute, and got as many copies.
+    @Test func `what is awaited is not asked for again while the answer may be in the log that is not applied yet`() {
+        let sent = SentMessages()
+        shared.attach(Link(over: sent, peer: Fingerprint(ofDER: [1])))
+        let path = StorePath(mail, "user/alice/cyrus.index")
+        shared.update { $0.journaled = position(1, 9) }
+        shared.applied(position(1, 1), exactAt: nil, needed: [path])
+        #expect(sent.resends == [[path]])
+        shared.askAgain()
+        // What comes later is no answer to that.
+        shared.update { $0.journaled = position(1, 20) }
+        shared.applied(position(1, 8), exactAt: nil, needed: [])
+        shared.askAgain()
+        #expect(sent.resends == [[path]])
+        shared.applied(position(1, 9), exactAt: nil, needed: [])
+        shared.askAgain()
+        #expect(sent.resends == [[path], [path]])
+    }
+
     @Test func `who stood still in the log does not in a seed`() {
         shared.pauses(.apply, because: "too much would be removed")
         shared.beginSeed()
@@ -92,6 +111,13 @@ private final class SentMessages: LinkTransport {
         frames.withLock { $0 }.compactMap { frame in
             guard case .paused(let why)? = try? Message(decoding: frame[4...]) else { return nil }  // not one
             return .some(why)
+        }
+    }
+
+    var resends: [[StorePath]] {
+        frames.withLock { $0 }.compactMap { frame in
+            guard case .resend(let paths)? = try? Message(decoding: frame[4...]) else { return nil }  // not one
+            return paths
         }
     }
 

@@ -95,7 +95,7 @@ final class Applier {
     private func waitForWork() -> Bool {
         let applied = cursor.position
         let isAwaiting = !parts.shared.awaited.paths.isEmpty
-        let timeout = isCheckpointed ? (isAwaiting ? SharedReplica.askInterval : nil) : Self.checkpointInterval
+        let timeout = isCheckpointed ? (isAwaiting ? parts.shared.askInterval : nil) : Self.checkpointInterval
         let journal = parts.journal
         let woken = parts.shared.work.take(timeout: timeout) { work -> Bool? in
             if work.isStopping { return true }
