@@ -67,10 +67,10 @@ package final class Primary: Sendable {
     let locks: CyrusLocks
     let log: Logger
     let catalogue: Catalogue
-    private let journal: Journal
+    let journal: Journal
     let slots: Slots
-    private let watcher: Watcher
-    private let sweeper: Sweeper
+    let watcher: Watcher
+    let sweeper: Sweeper
     private let inbox = Condition(CaptureInbox())
     let captureStatus = SharedCaptureStatus()
     /// Checks under way.
@@ -79,7 +79,7 @@ package final class Primary: Sendable {
     let auditAsked = Mutex<AuditAsked?>(nil)
     /// In the order in which they came.
     private let shippers = Mutex<[Shipper]>([])
-    private let cookies = Condition<[UInt64: Position?]>([:])
+    let cookies = Condition<[UInt64: Position?]>([:])
     private let phase = Mutex(PrimaryStatus.Phase.starting)
     private let baseline: Timestamp?
     /// Whether an earlier life has left a catalogue.
@@ -89,8 +89,8 @@ package final class Primary: Sendable {
     private let isGrounded = Condition(false)
     /// The newer primary that this one gives way to: from then on nothing is shipped, and nobody is let in.
     private let successor = Mutex<Epoch?>(nil)
-    private let isStopped = Atomic(false)
-    private let isEnded = Atomic(false)
+    let isStopped = Atomic(false)
+    let isEnded = Atomic(false)
 
     /// Opens the state in `options.state`, or begins it. The journal goes on where it ended, in `options.epoch`.
     /// Throws `StrangeRoot` if a root is another directory than in an earlier life.
@@ -281,6 +281,7 @@ package final class Primary: Sendable {
                 seeder: Seeder(
                     roots: roots, journal: journal, slots: slots, catalogue: catalogue, inbox: inbox,
                     isGrounded: isGrounded,
+                    positionNow: { (isWanted) throws(SystemError) in try self.positionNow(while: isWanted) },
                     now: Timestamp.now, log: log),
                 mayStream: { self.hadCatalogue || self.isGrounded.withLock { $0 } },
                 missed: { (replica) throws(SystemError) in try MissedPaths(in: self.options.state, replica: replica) },
@@ -327,7 +328,7 @@ package final class Primary: Sendable {
         return count
     }
 
-    private let acks = Condition(())
+    let acks = Condition(())
 
     private func slotsMoved() {
         acks.update { _ in }
@@ -343,13 +344,10 @@ package final class Primary: Sendable {
         }
     }
 
-    /// Cyrus may hold a lock for long; the replica waits as long as its link lives.
+    /// The replica waits as long as its link lives.
     private func awaitResent(_ done: @Sendable (Position) -> Void) {
         do throws(SystemError) {
-            while !isStopped.load(ordering: .relaxed) {
-                guard let position = try positionNow(timeout: .seconds(5)) else { continue }
-                return done(position)
-            }
+            if let position = try positionNow(while: { true }) { done(position) }
         } catch {
             log.error("\(error)")
         }
@@ -406,72 +404,6 @@ package final class Primary: Sendable {
                 "\(name) is away, and the journal is full: its log is dropped up to \(cap), \(missed.paths.count) files will be sent whole"
             )
         }
-    }
-
-    // MARK: - waiting
-
-    /// Throws `MovedRoot` if the store's roots are not where they were.
-    package func checkRoots() throws { try roots.checkPlaces() }
-
-    /// The position at which everything is in the log that was written before this call; nothing after `timeout`.
-    ///
-    /// Blocks its thread. Where events were lost, at the start too, or a directory is not watched, it takes a sweep.
-    package func positionNow(timeout: Duration) throws(SystemError) -> Position? {
-        let deadline = MonotonicTime.now() + timeout
-        let wasComplete = watcher.watchCounts.isComplete
-        guard let position = try positionOfEvents(timeout: timeout) else { return nil }
-        // What was lost by now is known: the overflow came before the cookie. What is watched only since may have come before.
-        if !wasComplete || !watcher.watchCounts.isComplete { sweeper.sweepSoon() }
-        guard sweeper.isOwed else { return position }
-        guard sweeper.waitForOwed(timeout: deadline - .now()) else { return nil }
-        return try positionOfEvents(timeout: deadline - .now())
-    }
-
-    /// The same, as far as events tell.
-    private func positionOfEvents(timeout: Duration) throws(SystemError) -> Position? {
-        let cookie = try watcher.makeCookie()
-        return cookies.take(timeout: timeout) { cookies -> Position?? in
-            guard let position = cookies.removeValue(forKey: cookie) else { return hasEnded ? .some(nil) : nil }
-            return position
-        } ?? nil
-    }
-
-    /// `run` has: nothing that is waited for here comes any more.
-    package var hasEnded: Bool { isEnded.load(ordering: .relaxed) }
-
-    package enum Level: String, Sendable {
-        case flushed, applied
-    }
-
-    /// Whether every replica has reached `position` before `timeout` and the end of `run`; false while there is none. Blocks its
-    /// thread.
-    package func wait(for position: Position, _ level: Level, timeout: Duration) -> Bool {
-        _ = acks.wait(timeout: timeout) { _ in hasEnded || isReached(position, level) }
-        return isReached(position, level) && leads(through: position)
-    }
-
-    /// False for what a primary of an earlier epoch wrote behind the fork: no replica ever comes to that, whatever its number.
-    package func leads(through position: Position) -> Bool {
-        do throws(JournalError) {
-            return try journal.leads(through: position)
-        } catch {
-            log.error("\(error)")
-            return false
-        }
-    }
-
-    private func isReached(_ position: Position, _ level: Level) -> Bool {
-        let all = slots.all.values
-        return !all.isEmpty && all.allSatisfy { Self.isReached(position, level, by: $0) }
-    }
-
-    private static func isReached(_ position: Position, _ level: Level, by slot: Slot) -> Bool {
-        !slot.isSeeding && (level == .flushed ? slot.flushed : slot.applied) >= max(position, slot.consistentAfter)
-    }
-
-    /// The replicas that have not reached `position`, by their fingerprints.
-    package func behind(_ position: Position, _ level: Level) -> [String: Slot] {
-        slots.all.filter { !Self.isReached(position, level, by: $0.value) }
     }
 
     // MARK: - status

@@ -46,3 +46,35 @@ extension FileVersion {
             copyingTo: try OwnFiles(directory("spare")))
     }
 }
+
+/// A link to nobody: it keeps what is sent, and stays open.
+final class Wire: LinkTransport {
+    let sent = Condition<[Message]>([])
+    private let full = Condition(false)
+
+    var messages: [Message] { sent.withLock { $0 } }
+
+    var isFull: Bool {
+        get { full.withLock { $0 } }
+        set { full.withLock { $0 = newValue } }
+    }
+
+    var batchCount: Int { messages.count { if case .batch = $0 { true } else { false } } }
+
+    var refusals: [Refusal] {
+        messages.compactMap { if case .refuse(let refusal, _) = $0 { refusal } else { nil } }
+    }
+
+    var isWritable: Bool { !isFull }
+    var isOpen: Bool { true }
+
+    func write(_ head: [UInt8], _ body: [UInt8]) {
+        guard let message = try? Message(decoding: (head + body)[4...]) else { return }  // none of ours
+        sent.update { $0.append(message) }
+    }
+
+    func flush() {}
+    func close() {}
+    func setReading(paused: Bool) {}
+    func onLoop(_ body: @escaping @Sendable () -> Void) { body() }
+}

@@ -16,6 +16,8 @@ struct Seeder: Sendable {
     let inbox: Condition<CaptureInbox>
     /// Whether what is removed from now on would be told.
     let isGrounded: Condition<Bool>
+    /// Where everything is in the log that happened before this call; nothing at the end, or when it is not wanted any more.
+    let positionNow: @Sendable (_ isWanted: () -> Bool) throws(SystemError) -> Position?
     let now: @Sendable () -> Timestamp
     let log: Logger
 }
@@ -74,7 +76,7 @@ final class SeedSession: Sendable {
             for root in parts.roots.names { try send(StorePath(root: root), &work) }
             try flush(&work)
             HeapTrimming.trim()
-            let end = parts.journal.flushed.position
+            let end = try consistentPosition()
             try parts.slots.settle(link.peer.description, after: end)
             link.send(
                 .seedEnd(
@@ -88,6 +90,12 @@ final class SeedSession: Sendable {
             parts.log.error("\(link.peer): seed failed: \(error)")
             link.refuse(.failed, "seed: \(error)")
         }
+    }
+
+    /// Not just where the log is now: what was renamed or removed while the last of it was read may not be captured yet.
+    private func consistentPosition() throws -> Position {
+        guard let end = try parts.positionNow({ !self.flow.withLock { $0.isStopped } }) else { throw Stopped() }
+        return end
     }
 
     private func awaitGround() throws {

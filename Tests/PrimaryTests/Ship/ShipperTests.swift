@@ -5,7 +5,6 @@ import Logging
 import ReplicationLog
 import Scratch
 import Store
-import Synchronization
 import Testing
 
 @testable import Primary
@@ -89,35 +88,4 @@ import Testing
         _ = open(primary.makeLinkUser { _ in isNoted }, again, try hello(.fence, epochSeen: 2))
         #expect(again.refusals == [isNoted ? .fenced : .failed])
     }
-}
-
-/// A link to nobody: it keeps what is sent, and stays open.
-private final class Wire: LinkTransport {
-    private let state = Mutex<(messages: [Message], isFull: Bool)>(([], false))
-
-    var isFull: Bool {
-        get { state.withLock { $0.isFull } }
-        set { state.withLock { $0.isFull = newValue } }
-    }
-
-    var batchCount: Int {
-        state.withLock { $0.messages.count { if case .batch = $0 { true } else { false } } }
-    }
-
-    var refusals: [Refusal] {
-        state.withLock { $0.messages.compactMap { if case .refuse(let refusal, _) = $0 { refusal } else { nil } } }
-    }
-
-    var isWritable: Bool { !isFull }
-    var isOpen: Bool { true }
-
-    func write(_ head: [UInt8], _ body: [UInt8]) {
-        guard let message = try? Message(decoding: (head + body)[4...]) else { return }  // none of ours
-        state.withLock { $0.messages.append(message) }
-    }
-
-    func flush() {}
-    func close() {}
-    func setReading(paused: Bool) {}
-    func onLoop(_ body: @escaping @Sendable () -> Void) { body() }
 }
