@@ -59,7 +59,7 @@ final class Quarantine: Sendable {
         }
     }
 
-    private static let seeds = SequenceNumber(0)
+    static let seeds = SequenceNumber(0)
 
     /// On return what was copied is on disk. Not what was renamed: that is in the store's file system.
     func flush() throws(SystemError) {

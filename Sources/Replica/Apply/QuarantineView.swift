@@ -103,12 +103,21 @@ package final class QuarantineView {
         Array("\(entry.batch.number)/\(entry.path.root.name)/".utf8) + entry.path.path
     }
 
-    /// Removes the batches at which nothing was taken for `age`, whole; `spared` stays. What is put there meanwhile stays too.
+    /// Those of `batches` to which a daemon that runs may be adding: the newest, and while it is seeded that of all seeds.
+    package func beingFilled(
+        of batches: [SequenceNumber], by state: String
+    ) throws(SystemError) -> Set<SequenceNumber> {
+        var filled = Set(batches.suffix(1))
+        if try ReplicaRecord(in: state).phase == .seeding { filled.insert(Quarantine.seeds) }
+        return filled
+    }
+
+    /// Removes those of `batches` at which nothing was taken for `age`, whole. What is put there meanwhile stays.
     package func expire(
-        olderThan age: Duration, now: Timestamp, sparing spared: SequenceNumber?
+        _ batches: [SequenceNumber], olderThan age: Duration, now: Timestamp
     ) throws(SystemError) -> [Removed] {
         var removed: [Removed] = []
-        for batch in try batches() where batch != spared {
+        for batch in batches {
             let top = Array("\(batch.number)".utf8)
             guard let status = try directory.status(of: top),
                 Quarantine.isDue(status, olderThan: age, now: now)

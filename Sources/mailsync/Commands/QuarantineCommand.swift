@@ -133,12 +133,15 @@ struct QuarantineCommand: ParsableCommand {
         func run() throws {
             guard let kept = try Quarantined(common) else { return }
             let age = older.flatMap { Configuration.duration($0) } ?? .zero
-            let spared = try kept.isDaemonRunning() ? kept.view.batches().last : nil
-            let removed = try kept.view.expire(olderThan: age, now: .now(), sparing: spared)
+            let batches = try kept.view.batches()
+            let spared = try kept.isDaemonRunning() ? kept.view.beingFilled(of: batches, by: kept.state) : []
+            let removed = try kept.view.expire(batches.filter { !spared.contains($0) }, olderThan: age, now: .now())
             for batch in removed {
                 Output.print("removed \(batch.batch): \(batch.entryCount) entries, \(batch.byteCount) bytes")
             }
-            if let spared, all { Output.note("kept \(spared): a daemon is running, and may be adding to it") }
+            for batch in batches where all && spared.contains(batch) {
+                Output.note("kept \(batch): a daemon is running, and may be adding to it")
+            }
             Output.note(
                 "\(removed.reduce(0) { $0 + $1.entryCount }) entries, \(removed.reduce(0) { $0 + $1.byteCount }) bytes removed"
             )

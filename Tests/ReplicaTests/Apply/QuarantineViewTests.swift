@@ -52,12 +52,28 @@ import Testing
         try take("b/1.", "one", 10)
         let view = try view()
         let now = Timestamp.now()
-        #expect(try view.expire(olderThan: .seconds(60), now: now, sparing: nil).isEmpty)
+        #expect(try view.expire(view.batches(), olderThan: .seconds(60), now: now).isEmpty)
         let later = now + .seconds(61)
-        let removed = try view.expire(olderThan: .seconds(60), now: later, sparing: SequenceNumber(10))
+        let removed = try view.expire([SequenceNumber(9)], olderThan: .seconds(60), now: later)
         #expect(removed.map(\.batch) == [SequenceNumber(9)])
         #expect(removed.map(\.entryCount) == [2] && removed.map(\.byteCount) == [11])
         #expect(try view.batches() == [SequenceNumber(10)])
+    }
+
+    /// A seed adds to batch 0, and the newest was spared.
+    @Test func `while a replica is seeded what seeds took stays, too`() throws {
+        for batch in [0, 9, 10] as [UInt64] { try take("a/\(batch).", "kept", batch) }
+        let (view, state) = (try view(), store.path + "/state")
+        func filled() throws -> [UInt64] {
+            try view.beingFilled(of: view.batches(), by: state).map(\.number).sorted()
+        }
+        var record = ReplicaRecord()
+        record.phase = .seeding
+        try record.save(in: state)
+        #expect(try filled() == [0, 10])
+        record.phase = .seeded
+        try record.save(in: state)
+        #expect(try filled() == [10])
     }
 
     @Test func `a second seed makes what all seeds took young again`() throws {
@@ -72,7 +88,7 @@ import Testing
         let path = StorePath(mail, "a/b/2.")
         try later.take(path, try #require(try root.status(of: path.path)), from: root, at: SequenceNumber(0))
         try later.expire(olderThan: week, now: .now())
-        #expect(try view().expire(olderThan: week, now: .now(), sparing: nil).isEmpty)
+        #expect(try view().expire(view().batches(), olderThan: week, now: .now()).isEmpty)
         #expect(try view().entries(of: SequenceNumber(0)).count == 2)
         try later.expire(olderThan: week, now: .now() + week)
         #expect(try view().batches().isEmpty)
@@ -80,7 +96,7 @@ import Testing
 
     @Test func `what another process expires does not keep a batch from taking more`() throws {
         try take("a/b/1.", "first", 9)
-        _ = try view().expire(olderThan: .zero, now: .now() + .seconds(1), sparing: nil)
+        _ = try view().expire(view().batches(), olderThan: .zero, now: .now() + .seconds(1))
         try take("a/b/2.", "second", 9)
         #expect(try view().entries(of: SequenceNumber(9)).map(\.name) == ["9/partition-default/a/b/2."])
     }
