@@ -20,7 +20,6 @@ final class Daemon: Sendable {
     private let mayOverwrite: Bool
     let current = Mutex<Current>(.none)
     private let isStopping = Mutex(false)
-    let wantedPromotion = Mutex<Promotion?>(nil)
     /// What a primary ran out of, until another one has gone on for a while.
     let lastShortage = Mutex<StatusReport.Incident?>(nil)
     /// What the log has of it already.
@@ -30,8 +29,8 @@ final class Daemon: Sendable {
     let lastRefusal = Mutex<StatusReport.Incident?>(nil)
     /// Another primary, that does not give way to this one.
     let rival = Mutex<StatusReport.Incident?>(nil)
-    /// What became of a promotion, for who asked for it.
-    let promotion = Condition<ControlAnswer?>(nil)
+    /// Who asks for it and goes away may ask again while it is under way.
+    let promotion = Errand<ReplicaEnd.HeldLog, ControlAnswer>()
 
     enum Current: Sendable {
         case none
@@ -70,7 +69,10 @@ final class Daemon: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await control.run() }
             group.addTask {
-                defer { control.stop() }
+                defer {
+                    self.promotion.end()
+                    control.stop()
+                }
                 try await self.serveRoles()
             }
             let signals = Linux.Thread.waitForTermination { self.stop() }
@@ -407,10 +409,10 @@ final class Daemon: Sendable {
 
     /// The replica has applied all it could, if it was told to. If that is not all it had, it goes on as a replica.
     private func promote() {
-        guard let wanted = wantedPromotion.withLock({ $0.take() }) else { return }
+        guard let held = promotion.take() else { return }
         let answer: ControlAnswer
         do {
-            let report = try wanted.run()
+            let report = try Promotion(state: state, held: held).run()
             log.notice("\(report)")
             log.notice(
                 "this process may write the store as it did before: start it again when it suits, and it may not")
@@ -419,14 +421,14 @@ final class Daemon: Sendable {
             log.error("\(error)")
             answer = .failed("\(error)")
         }
-        promotion.update { $0 = answer }
+        promotion.answer(answer)
     }
 
     /// The replica could not even end as a promotion needs it: who asked is told. Whether it can go on as a replica.
     private func endPromotion(_ error: any Error) -> Bool {
-        guard wantedPromotion.withLock({ $0.take() }) != nil else { return false }
+        guard promotion.take() != nil else { return false }
         log.error("not promoted: \(error)")
-        promotion.update { $0 = .failed("this replica cannot be promoted: \(error)") }
+        promotion.answer(.failed("this replica cannot be promoted: \(error)"))
         return (error as? SystemError)?.isShortage ?? false
     }
 }

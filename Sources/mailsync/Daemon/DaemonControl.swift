@@ -154,22 +154,25 @@ extension Daemon {
     }
 
     private func startPromotion(_ held: ReplicaEnd.HeldLog) async throws -> ControlAnswer {
-        guard case .replica(let replica) = current.withLock({ $0 }) else {
-            throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
+        // By who has asked before, and perhaps not waited.
+        var warning: String?
+        if !promotion.isUnderWay {
+            guard case .replica(let replica) = current.withLock({ $0 }) else {
+                throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
+            }
+            try replica.checkPromotable()
+            warning = Promotion.warning(before: replica.status)
         }
-        try replica.checkPromotable()
-        let warning = Promotion.warning(before: replica.status)
-        wantedPromotion.withLock { $0 = Promotion(state: state, held: held) }
-        replica.stop()
+        guard let number = promotion.ask(for: held) else {
+            throw Failure(.unavailable, "another promotion is under way, or this daemon is ending")
+        }
+        if case .replica(let replica) = current.withLock({ $0 }) { replica.stop() }
         let promotion = promotion
         let report = try await Linux.Thread.run(name: "promote") {
-            promotion.take(timeout: .seconds(3600)) { report -> ControlAnswer? in
-                defer { report = nil }
-                return report
-            }
+            promotion.wait(for: number, timeout: .seconds(3600))
         }
         guard case .done(let text)? = report, let warning else {
-            return report ?? .failed("the promotion did not finish within an hour")
+            return report ?? .failed("the promotion did not finish within an hour, or before this daemon ended")
         }
         return .done("\(text)\n\(warning)")
     }
