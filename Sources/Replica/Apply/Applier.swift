@@ -17,8 +17,10 @@ final class Applier {
     struct Parts {
         let journal: Journal
         let writer: StoreWriter
-        /// Called now and then, between batches.
+        /// Called now and then, between batches, and while there are none.
         let tidyUp: () -> Void
+        /// Of a replica at rest.
+        var tidyInterval = Duration.seconds(600)
         let layout: StoreLayout
         /// What may be removed in an hour; nothing: no limit.
         let removalLimit: RemovalLimit?
@@ -95,7 +97,8 @@ final class Applier {
     private func waitForWork() -> Bool {
         let applied = cursor.position
         let isAwaiting = !parts.shared.awaited.paths.isEmpty
-        let timeout = isCheckpointed ? (isAwaiting ? parts.shared.askInterval : nil) : Self.checkpointInterval
+        let waiting = isAwaiting ? min(parts.shared.askInterval, parts.tidyInterval) : parts.tidyInterval
+        let timeout = isCheckpointed ? waiting : Self.checkpointInterval
         let journal = parts.journal
         let woken = parts.shared.work.take(timeout: timeout) { work -> Bool? in
             if work.isStopping { return true }
@@ -122,6 +125,7 @@ final class Applier {
     private func lookUp() throws {
         guard record.applied >= replayEnd else { return }
         parts.shared.askAgain()
+        parts.tidyUp()
         if !isCheckpointed, MonotonicTime.now() - lastCheckpoint >= Self.checkpointInterval { try checkpoint() }
     }
 
@@ -275,7 +279,6 @@ final class Applier {
         }
         (isCheckpointed, isSeededChanged) = (true, false)
         lastCheckpoint = .now()
-        parts.tidyUp()
         try parts.journal.trim(through: record.applied)
     }
 }

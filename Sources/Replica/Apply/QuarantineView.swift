@@ -133,6 +133,12 @@ package final class QuarantineView {
         return removed
     }
 
+    /// The same of all batches in `state`, where nothing is put there any more, as after a promotion.
+    package static func expire(in state: String, olderThan age: Duration, now: Timestamp) throws(SystemError) {
+        guard let view = try QuarantineView(state: state) else { return }
+        _ = try view.expire(try view.batches(), olderThan: age, now: now)
+    }
+
     private var slash: UInt8 { UInt8(ascii: "/") }
 }
 

@@ -237,6 +237,7 @@ final class Daemon: Sendable {
                 }
             }
             group.addTask { try await self.tellPeers(standing.epoch, endpoint) }
+            group.addTask { try await self.expireQuarantine() }
             defer {
                 primary.stop()
                 group.cancelAll()
@@ -245,6 +246,21 @@ final class Daemon: Sendable {
             try await group.next()
         }
         try await endpoint.stop()
+    }
+
+    /// After a promotion: what it kept as a replica goes in its time.
+    private func expireQuarantine() async throws {
+        let (path, keep, log) = (state.path, configuration.quarantineKeep, log)
+        while true {
+            try await Linux.Thread.run(name: "quarantine") {
+                do throws(SystemError) {
+                    try QuarantineView.expire(in: path, olderThan: keep, now: .now())
+                } catch {
+                    log.warning("quarantine: \(error)")
+                }
+            }
+            try await Task.sleep(for: .seconds(600))
+        }
     }
 
     /// Of a root that is missing and was there before it is told what that may mean.

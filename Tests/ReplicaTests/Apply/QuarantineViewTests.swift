@@ -60,6 +60,16 @@ import Testing
         #expect(try view.batches() == [SequenceNumber(10)])
     }
 
+    @Test func `what a replica kept goes in its time when it is a primary`() throws {
+        let state = store.path + "/state"
+        try take("a/1.", "kept", 9)
+        try QuarantineView.expire(in: state, olderThan: .seconds(60), now: .now())
+        #expect(try view().batches() == [SequenceNumber(9)])
+        try QuarantineView.expire(in: state, olderThan: .seconds(60), now: .now() + .seconds(61))
+        #expect(try view().batches().isEmpty)
+        try QuarantineView.expire(in: store.path + "/nowhere", olderThan: .zero, now: .now())
+    }
+
     /// A seed adds to batch 0, and the newest was spared.
     @Test func `while a replica is seeded what seeds took stays, too`() throws {
         for batch in [0, 9, 10] as [UInt64] { try take("a/\(batch).", "kept", batch) }
