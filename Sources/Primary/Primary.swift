@@ -109,6 +109,7 @@ package final class Primary: Sendable {
             in: journalPath, orStartAfter: start, hash: .zero, segmentBytes: options.segmentBytes)
         slots = try Slots(in: options.state)
         slots.keep(only: options.replicas)
+        try Self.forgetStrangers(slots, end: journal.flushed.position, options.state, log)
         catalogue = try Catalogue(path: options.state + "/catalogue")
         desk = AuditDesk(inbox: inbox, firstNumber: UInt64(bitPattern: Timestamp.now().nanoseconds))
         watcher = try Watcher(roots, cookies: options.state + "/cookies", lockRoot: locks.directory, log: log)
@@ -121,6 +122,19 @@ package final class Primary: Sendable {
                 roots: roots, catalogue: catalogue, inbox: inbox, status: captureStatus, period: options.sweepPeriod,
                 now: Timestamp.now, log: log))
         try replay()
+    }
+
+    /// Where the journal was lost, or a part of it, its numbers are given again, to other batches, and what was known of the
+    /// replicas was about those of before.
+    private static func forgetStrangers(_ slots: Slots, end: Position, _ state: String, _ log: Logger) throws {
+        let lost = slots.forget(beyond: end)
+        guard !lost.isEmpty else { return }
+        for name in lost {
+            try MissedPaths.remove(in: state, replica: name)
+            log.critical(
+                "journal: ends at \(end), and \(name) had more of it: a part was lost; it is compared when it comes")
+        }
+        try slots.save()
     }
 
     /// The batches that the catalogue does not know of yet: a row of each path with the digest that was shipped, and of
@@ -386,7 +400,8 @@ package final class Primary: Sendable {
     }
 
     private func noteMissed(through cap: Position) throws {
-        for (name, slot) in slots.all where slot.flushed < cap {
+        // Who has another log lacks what nobody knows.
+        for (name, slot) in slots.all where slot.flushed < cap && !slot.isUnknown {
             var missed = try MissedPaths(in: options.state, replica: name) ?? MissedPaths(since: slot.flushed)
             if slot.flushed > missed.through { missed = MissedPaths(since: slot.flushed) }
             // What is between went without being noted, as nobody was to need it: only a seed helps.

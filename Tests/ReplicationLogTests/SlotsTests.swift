@@ -79,6 +79,23 @@ import Testing
         #expect(slots.all["a"]?.consistentAfter == position(1, 9))
     }
 
+    /// The primary's journal was lost, and `wait` took replicas for where they had been in that.
+    @Test func `of who was further than our log nothing is known`() throws {
+        let slots = try Slots(in: directory.path)
+        slots.connect("a", flushed: position(1, 9000), applied: position(1, 9000), isSeeding: false, now: then)
+        slots.connect("b", flushed: position(1, 3), applied: position(1, 3), isSeeding: false, now: then)
+        slots.connect("c", flushed: position(1, 3), applied: position(1, 3), isSeeding: true, now: then)
+        try slots.settle("c", after: position(1, 9))
+        #expect(slots.forget(beyond: position(1, 9000)) == [])
+        #expect(slots.forget(beyond: position(1, 3)) == ["a", "c"])
+        try slots.save()
+        let again = try Slots(in: directory.path)
+        #expect(again.all["a"] == Slot(flushed: .zero, applied: .zero, isSeeding: true))
+        #expect(again.all["a"]?.isUnknown == true)
+        #expect(again.all["b"] == Slot(flushed: position(1, 3), applied: position(1, 3)))
+        #expect(again.slowest == .zero)
+    }
+
     @Test func `acks only move a slot forwards`() throws {
         let slots = try Slots(in: directory.path)
         slots.connect("a", flushed: position(1, 5), applied: position(1, 4), isSeeding: false, now: then)

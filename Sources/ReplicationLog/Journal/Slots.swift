@@ -17,6 +17,11 @@ package struct Slot: Equatable, Sendable {
     /// Why the replica applied nothing, or took nothing in, when it was heard last; in its words.
     package var pausedBecause: String?
 
+    /// Of a replica that has to be seeded: all of the log is kept for it, and nothing counts as reached.
+    static let unknown = Slot(flushed: .zero, applied: .zero, isSeeding: true)
+
+    package var isUnknown: Bool { flushed == .zero }
+
     package enum State: String, Sendable { case disconnected, seeding, paused, connected }
 
     package var state: State {
@@ -56,6 +61,16 @@ package final class Slots: Sendable {
     /// Forgets the replicas that are not among `names`: they may not connect any more, so nobody waits for them.
     package func keep(only names: Set<String>) {
         slots.withLock { slots in slots = slots.filter { names.contains($0.key) } }
+    }
+
+    /// Who has followed more than our log, which ends at `end`, has followed another one, of which ours is at most a part: nothing is
+    /// known of these replicas until they are seeded over what they have. Returns their names. Not on disk yet.
+    package func forget(beyond end: Position) -> [String] {
+        slots.withLock { slots in
+            let lost = slots.filter { max($0.value.flushed, $0.value.consistentAfter) > end }.keys.sorted()
+            for name in lost { slots[name] = .unknown }
+            return lost
+        }
     }
 
     package var all: [String: Slot] { slots.withLock { $0 } }

@@ -66,6 +66,24 @@ import Testing
         #expect(wire.batchCount == 3)
     }
 
+    @Test
+    func
+        `a primary that lost its journal waits for replicas that had more of it, and says of none that it has what is new`()
+        throws
+    {
+        let state = directory("state")
+        _ = try Directory.make(state)
+        let slots = try Slots(in: state)
+        slots.connect(
+            replica.description, flushed: position(9000), applied: position(9000), isSeeding: false,
+            now: Timestamp(nanoseconds: 1))
+        try slots.save()
+        let primary = try makePrimary()
+        #expect(!primary.wait(for: position(3), .applied, timeout: .zero))
+        #expect(primary.behind(position(3), .flushed).count == 1)
+        #expect(try Slots(in: state).all[replica.description]?.isUnknown == true)
+    }
+
     /// It shipped what it captured at its end, and a third host followed it past where the new log begins.
     @Test(arguments: [true, false])
     func `a primary that hears of its successor ships and admits nothing more`(isNoted: Bool) throws {
