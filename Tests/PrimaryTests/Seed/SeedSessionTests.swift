@@ -28,7 +28,8 @@ import Testing
         let (inbox, wire) = (Condition(CaptureInbox()), Wire())
         let seeder = Seeder(
             roots: roots, journal: try Journal.open(in: path, orStartAfter: position(3), hash: .zero), slots: slots,
-            inbox: inbox, isGrounded: Condition(true), positionNow: { _ in self.position(7) },
+            catalogue: try Catalogue(path: directory("catalogue")), inbox: inbox, isGrounded: Condition(true),
+            positionNow: { _ in self.position(7) },
             now: { Timestamp(nanoseconds: 1) }, log: Logger(label: "") { _ in SwiftLogNoOpLogHandler() })
         SeedSession(seeder, link: Link(over: wire, peer: replica), isOverCopy: false).start()
         for _ in roots.names {
