@@ -209,9 +209,19 @@ struct CaptureRound {
         capturedGlobals.removeAll { newer.contains($0.path) }
     }
 
-    /// `isSettled`: there is nothing else of that user's.
-    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner, isSettled: Bool = true) {
-        if isSettled { unsettled.remove(owner) } else { unsettled.insert(owner) }
+    /// What was read of a user.
+    enum Standing {
+        /// All there was at one moment.
+        case whole
+        /// There may be more, of which no event has told yet.
+        case provisional
+    }
+
+    mutating func note(read jobs: [CaptureJob], of owner: OwnerFinder.Owner, _ standing: Standing = .whole) {
+        switch standing {
+        case .whole: unsettled.remove(owner)
+        case .provisional: unsettled.insert(owner)
+        }
         for job in jobs { Self.merge(job, into: &readJobs[owner, default: []]) }
     }
 

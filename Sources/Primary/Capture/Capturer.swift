@@ -99,6 +99,8 @@ final class Capturer {
     /// Users who wrote while they were read: the next time events are waited for at once.
     var writers: Set<OwnerFinder.Owner> = []
     var userIndexes = UserIndexes()
+    /// For who was put back several times.
+    var nextOverdueWait = MonotonicTime.distantPast
     var nextLookAtIndexes = MonotonicTime.now()
     /// Since events were lost, or not told yet.
     var hasLookedAtIndexes = false

@@ -122,7 +122,7 @@ extension Capturer {
                 round.takeBusy(owner)
                 try readUser(owner, &round, .asLocked)
             }
-            try completeUsers(&round, andOthers: true)
+            try completeUsers(&round, .everybody)
         }
         makersPatience.settled()
     }

@@ -70,7 +70,7 @@ extension Capturer {
     private func readLocked(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws -> Bool {
         guard let jobs = round.users[owner] else { return true }
         guard case .read(let captured) = try read(jobs, round) else { return false }
-        note(captured, of: owner, jobs, &round, isSettled: true)
+        note(captured, of: owner, jobs, &round, .whole)
         return true
     }
 }

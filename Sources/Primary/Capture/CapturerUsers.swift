@@ -14,8 +14,17 @@ extension Capturer {
         case asLocked
     }
 
+    /// Of whom what was read is to be one state.
+    enum Extent {
+        /// Each user is one; a message may be on its way from one to another.
+        case eachUser
+        case everybody
+    }
+
     /// How long events are waited for under a user's lock.
     static let eventsWait = Duration.milliseconds(20)
+    /// How long nobody is waited for after somebody was in vain: who holds a lock for long does not keep others waiting.
+    private static let overdueInterval = Duration.milliseconds(150)
     /// Of more mailboxes the indexes are looked at before the lock is taken.
     private static let lockedIndexesMax = 500
 
@@ -30,64 +39,69 @@ extension Capturer {
         round.takenThrough = 0
         try takeDirty(of: Set(round.users.keys), into: &round)
         round.takenThrough = dirty.generation
-        let overdueDeadline = MonotonicTime.now() + Self.busyWait
+        let now = MonotonicTime.now()
+        let overdueDeadline = now < nextOverdueWait ? .distantPast : now + Self.busyWait
         for owner in round.order where round.users[owner] != nil {
             let isOverdue = round.users[owner]?.contains(where: \.isOverdue) == true
             let reading: Reading = writers.contains(owner) || !areIndexesTold ? .asLocked : .asTold
-            try readUser(owner, &round, reading, before: isOverdue ? overdueDeadline : .distantPast)
+            let isRead = try readUser(owner, &round, reading, before: isOverdue ? overdueDeadline : .distantPast)
+            if isOverdue, !isRead { nextOverdueWait = max(nextOverdueWait, .now() + Self.overdueInterval) }
             try relieve(&round)
             if round.capturedBytes > RoundShipper.togetherBytes || round.openCount > Self.openCountMax {
-                try completeUsers(&round, andOthers: false)
+                try completeUsers(&round, .eachUser)
                 try ship(&round)
             }
         }
-        try completeUsers(&round, andOthers: true)
+        try completeUsers(&round, .everybody)
     }
 
     /// Events come after what they tell of: what was read of a user may lack what changed before it. A message that was moved into a mailbox of
     /// which no event had come would be gone from the other one, and nowhere in the log's state. So once the events of before have come, who has
     /// news is read again, and who cannot be is put off.
     ///
-    /// `andOthers`: a message may have been moved to another user's mailbox, or be one that deliver.db knows. Where a mailbox has messages no more, or
+    /// Of everybody: a message may have been moved to another user's mailbox, or be one that deliver.db knows. Where a mailbox has messages no more, or
     /// deliver.db was read, everybody's news is read, and all of it waits for who is writing.
-    func completeUsers(_ round: inout CaptureRound, andOthers: Bool) throws {
+    func completeUsers(_ round: inout CaptureRound, _ extent: Extent) throws {
         guard !Simulation.isMutated(.usersOnce) else { return }
         let deadline = MonotonicTime.now() + Self.busyWait
         var (readingCount, isAboutOthers) = (0, false)
-        while !round.unsettled.isEmpty || andOthers && round.lacksOthers {
-            let isForOthers = andOthers && round.lacksOthers
+        while let lacking = Self.lacking(extent, round) {
             readingCount += 1
-            isAboutOthers = isAboutOthers || isForOthers
+            isAboutOthers = isAboutOthers || lacking == .everybody
             let isInTime = MonotonicTime.now() < deadline || readingCount <= Self.readingsMin
-            guard isInTime, try awaitEvents(&round), try !isForOthers || areOthersKnown(&round) else {
-                return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
+            guard isInTime, try awaitEvents(&round), try lacking == .eachUser || areOthersKnown(&round) else {
+                return putOff(lacking, extent, &round)
             }
-            if readingCount > 1, isForOthers, try readTogether(&round) { continue }
+            if readingCount > 1, lacking == .everybody, try readTogether(&round) { continue }
             // More than can be held, as after a long downtime, goes as it is.
-            guard try readNews(&round, ofAll: isForOthers) else { break }
-            guard try !isForOthers || waitForWriters(&round) else {
-                return putOffIncomplete(&round, isForOthers, andOthers: andOthers)
-            }
+            guard try readNews(of: lacking, &round) else { break }
+            guard try lacking == .eachUser || waitForWriters(&round) else { return putOff(lacking, extent, &round) }
         }
-        guard andOthers else { return }
+        guard extent == .everybody else { return }
         round.lacksOthers = false
         if round.isRead(.shared) { sharedPatience.settled() }
         if isAboutOthers { lossPatience.settled() }
         if hasDeliveries(round) { deliveriesPatience.settled() }
     }
 
+    /// Whose news is to be read before that is one state; nothing if it is.
+    private static func lacking(_ extent: Extent, _ round: CaptureRound) -> Extent? {
+        if extent == .everybody, round.lacksOthers { return .everybody }
+        return round.unsettled.isEmpty ? nil : .eachUser
+    }
+
     /// Of the users of whom there may be more, or of all. Returns whether there was room for it.
-    private func readNews(_ round: inout CaptureRound, ofAll: Bool) throws -> Bool {
+    private func readNews(of lacking: Extent, _ round: inout CaptureRound) throws -> Bool {
         let owners = round.unsettled
         round.unsettled = []
-        if ofAll {
+        if lacking == .everybody {
             round.lacksOthers = false
             try takeAllDirty(&round)
             round.takenThrough = dirty.generation
         } else {
             try takeDirty(of: owners, into: &round)
         }
-        let wanted = round.order.filter { round.users[$0] != nil && (ofAll || owners.contains($0)) }
+        let wanted = round.order.filter { round.users[$0] != nil && (lacking == .everybody || owners.contains($0)) }
         writers.subtract(owners)
         writers.formUnion(owners.intersection(wanted))
         let untold = areIndexesTold ? [] : owners.subtracting(wanted).subtracting([.shared])
@@ -132,14 +146,14 @@ extension Capturer {
     }
 
     /// What was read of these, and is no whole, comes in another round; what only may lack others' news, not for ever.
-    private func putOffIncomplete(_ round: inout CaptureRound, _ isForOthers: Bool, andOthers: Bool) {
+    private func putOff(_ lacking: Extent, _ extent: Extent, _ round: inout CaptureRound) {
         let off = round.unsettled.filter { $0 != .shared || isPatientOfShared(&round) }
         for owner in off { round.putOff(owner) }
         round.unsettled = []
         hasPutOff = true
-        guard andOthers else { return }
+        guard extent == .everybody else { return }
         round.lacksOthers = false
-        if isForOthers || !off.isEmpty { putOffLosers(&round) }
+        if lacking == .everybody || !off.isEmpty { putOffLosers(&round) }
     }
 
     /// What others have that are put off they may not lack, unless that goes on for long.
@@ -268,7 +282,8 @@ extension Capturer {
             case .messagesFirst(let paths):
                 try shipAhead(paths, .all, &round)
             case .read(let captured):
-                note(captured, of: owner, jobs, &round, isSettled: reading == .asLocked && owner != .shared)
+                note(
+                    captured, of: owner, jobs, &round, reading == .asLocked && owner != .shared ? .whole : .provisional)
                 return true
             }
         }
@@ -279,11 +294,11 @@ extension Capturer {
     /// `jobs` gave that, of a user.
     func note(
         _ captured: [Captured], of owner: OwnerFinder.Owner, _ jobs: [CaptureJob], _ round: inout CaptureRound,
-        isSettled: Bool
+        _ standing: CaptureRound.Standing
     ) {
         let isReadAgain = round.isRead(owner)
         round.users[owner] = nil
-        round.note(read: jobs, of: owner, isSettled: isSettled)
+        round.note(read: jobs, of: owner, standing)
         noteSeeds(jobs, captured, &round)
         round.add(captured, of: owner, insteadOf: isReadAgain ? jobs : [])
     }

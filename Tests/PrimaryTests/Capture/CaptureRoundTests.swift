@@ -53,7 +53,7 @@ import Testing
     @Test func `of who is put off nothing goes into the log, and nobody else waits`() {
         let bob = StorePath(mail, "user/bob")
         var round = CaptureRound()
-        round.note(read: [job(inbox, "cyrus.index")], of: alice, isSettled: false)
+        round.note(read: [job(inbox, "cyrus.index")], of: alice, .provisional)
         round.note(read: [job(bob, "cyrus.index")], of: .user(utf8("bob")))
         #expect(round.unsettled == [alice])
         round.add([
@@ -68,7 +68,7 @@ import Testing
     @Test func `a second reading takes the place of the first, name by name`() {
         let (index, one, two) = (inbox.appending("cyrus.index"), inbox.appending("1."), inbox.appending("2."))
         var round = CaptureRound()
-        round.note(read: [job(inbox, "cyrus.index", "1.", "2.")], of: alice, isSettled: false)
+        round.note(read: [job(inbox, "cyrus.index", "1.", "2.")], of: alice, .provisional)
         round.add([gone(index), gone(one), gone(two)])
         // What is gone, and was never shipped, gives nothing.
         round.add([gone(index)], of: alice, insteadOf: [job(inbox, "cyrus.index", "1.")])
