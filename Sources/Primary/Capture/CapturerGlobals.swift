@@ -130,8 +130,11 @@ extension Capturer {
     /// Those that are to wait for mailboxes.db; none, if they have waited long enough.
     private func waitingMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
         let changed = try changedMailboxes(of: round)
-        return changed.isEmpty || mailboxListPatience.lasts(.now()) ? changed : []
+        return changed.isEmpty || isMailboxListShort || mailboxListPatience.lasts(.now()) ? changed : []
     }
+
+    /// Something has run out that it needs, which ends by itself.
+    private var isMailboxListShort: Bool { parts.status.current.alarms[mailboxList]?.isShortage == true }
 
     /// Those that would go into the log ahead of mailboxes.db: that were there before, and have another header now (by name,
     /// rights, or a keyword), or none, or no directory.
@@ -182,7 +185,8 @@ extension Capturer {
     static let readingsMin = 3
 
     private func hasMailboxListChanged(since round: CaptureRound) throws -> Bool {
-        guard !round.isMailboxListHeld, parts.status.current.alarms[mailboxList] == nil else { return false }
+        let isHeldBack = parts.status.current.alarms[mailboxList] != nil && !isMailboxListShort
+        guard !round.isMailboxListHeld, !isHeldBack else { return false }
         guard let read = round.capturedGlobals.first(where: { $0.path == mailboxList }) else {
             return try differsFromRow(mailboxList)
         }

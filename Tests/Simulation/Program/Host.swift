@@ -192,6 +192,8 @@ final class Host: @unchecked Sendable {
             options, roots: try StoreRoots(layout),
             locks: CyrusLocks(directory: layout.lockRoot, rules: layout.rules.paths), log: log)
         self.primary = primary
+        // Before anybody can depose it.
+        isRunning = true
         network.listen(self) { [self] in
             if let fencedBy { return FencedUser(by: fencedBy) }
             return primary.makeLinkUser { [self] epoch in deposed(by: epoch) }
@@ -199,7 +201,6 @@ final class Host: @unchecked Sendable {
         primary.serveAudits { [self, weak primary] asked in
             if let primary { serve(asked, primary) } else { asked.send([]) }
         }
-        isRunning = true
         Task { [self] in
             do { try await primary.run() } catch { runError = error }
             ended()
