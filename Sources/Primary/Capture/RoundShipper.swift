@@ -62,7 +62,7 @@ struct RoundShipper {
                     isTold = true
                     try add(record, &writer)
                 }
-            } catch let error as SystemError where error.isShortage {
+            } catch let error as SystemError where error.isShortage || error.errno == .busy {
                 // Nothing goes before what it refers to, or without what was moved along with it.
                 round.unshipped += ordered[index...].map(\.1.path)
                 if let together, together.after == newest.position {
@@ -109,7 +109,7 @@ struct RoundShipper {
         return parents.values + captured.filter { !isLost($0.path.parent) }
     }
 
-    /// One that fails is an alarm, and nobody else's concern; unless something has run out, which is thrown.
+    /// One that fails is an alarm, and nobody else's concern; unless it is to be tried again, which is thrown.
     private func encode(
         _ captured: Captured, _ round: inout CaptureRound, add: (Record) throws -> Void
     ) throws -> Shipped? {
@@ -128,8 +128,7 @@ struct RoundShipper {
             return shipped
         } catch let error as SystemError {
             alarm(captured.path, .system(error))
-            if error.isShortage { throw error }
-            if error.errno == .busy { round.unshipped.append(captured.path) }
+            if error.isShortage || error.errno == .busy { throw error }
             return nil
         }
     }

@@ -22,6 +22,9 @@ final class ShadowStore {
     /// Shadows used lately, open.
     private var opened: [StorePath: OwnFile] = [:]
 
+    /// Those that the disk does not give.
+    private var unreadable: Set<StorePath> = []
+
     private struct Known {
         var table: PageTable
         var lastUse: UInt64
@@ -44,7 +47,7 @@ final class ShadowStore {
 
     /// The table of the shadow of `path`, if there is one and its content is `expected`.
     func table(of path: StorePath, expected: Digest?) throws(SystemError) -> PageTable? {
-        guard let expected else { return nil }
+        guard let expected, !unreadable.contains(path) else { return nil }
         if let known = tables[path] {
             guard known.table.digest == expected else { return nil }
             remember(path, known.table)
@@ -65,13 +68,13 @@ final class ShadowStore {
     }
 
     /// Bytes of the shadow, which `table(of:expected:)` just told to be there. `Errno.busy` if the disk does not give them:
-    /// the shadow is gone then, so that the next try does without.
+    /// it counts for none then, so that the next try does without.
     func bytes(of path: StorePath, _ range: Range<Int>) throws(SystemError) -> [UInt8] {
         do throws(SystemError) {
             return try read(path, range)
         } catch {
             guard error.errno == .inputOutput else { throw error }
-            try remove(path)
+            unreadable.insert(path)
             throw SystemError(call: error.call, path: error.path, errno: .busy)
         }
     }
@@ -85,6 +88,8 @@ final class ShadowStore {
 
     /// Makes the shadow of `path` what `version` is, which was shipped; `old` is what the shadow is now, if that is known.
     func update(_ path: StorePath, to version: FileVersion, from old: PageTable?) throws(SystemError) {
+        // Written anew, in other blocks perhaps.
+        if unreadable.contains(path) { try remove(path) }
         let shadow = try findOrMake(path)
         let table = version.table
         let pages = table.changedPages(against: old ?? PageTable())
@@ -121,6 +126,7 @@ final class ShadowStore {
         } catch {
             guard error.errno == .noEntry else { throw error }
         }
+        unreadable.remove(path)
     }
 
     // MARK: - files
