@@ -35,7 +35,8 @@ package final class Errand<Wish: Equatable & Sendable, Answer: Sendable>: Sendab
         }
     }
 
-    package var isUnderWay: Bool { state.withLock { $0.wish != nil } }
+    /// What to wait for, if this is under way.
+    package func join(_ wish: Wish) -> Int? { state.withLock { $0.wish == wish ? $0.number : nil } }
 
     /// What was asked for is done, or is not.
     package func answer(_ answer: Answer) {

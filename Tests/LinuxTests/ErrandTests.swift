@@ -17,10 +17,10 @@ import Testing
         let late = try #require(errand.ask(for: "promote"))
         #expect(errand.take() == nil)
         async let answers = [waiting(for: first), waiting(for: again), waiting(for: late)]
-        #expect(errand.isUnderWay)
+        #expect(errand.join("promote") == first)
         errand.answer("promoted")
         #expect(try await answers == ["promoted", "promoted", "promoted"])
-        #expect(!errand.isUnderWay)
+        #expect(errand.join("promote") == nil)
     }
 
     @Test func `something else is not asked for meanwhile, and is then`() async throws {

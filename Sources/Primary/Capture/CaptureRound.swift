@@ -74,9 +74,6 @@ struct CaptureRound {
     private(set) var losers: Set<OwnerFinder.Owner> = []
     /// Something was read that may lack what others have: such a mailbox, or deliver.db.
     var lacksOthers = false
-    /// Whether such things wait for another round; nothing: nobody asked.
-    var isPatient: Bool?
-    var isPatientOfShared: Bool?
     /// All indexes were looked at, as events do not tell of all.
     var hasLookedAround = false
     /// Events do not come: nobody's files can be known to be a whole.

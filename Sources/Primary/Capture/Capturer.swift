@@ -59,6 +59,7 @@ final class Capturer {
     private let finder: OwnerFinder
     let audit: CaptureAudit
     let mailboxList: StorePath
+    private(set) var roundNumber: UInt64 = 0
     var mailboxListPatience = Patience()
     /// How long it waits for who is making a mailbox.
     var makersPatience = Patience(.seconds(30))
@@ -298,6 +299,7 @@ final class Capturer {
         audit.roundBegins()
         let taken = dirty.take(now: .now())
         if !taken.isEmpty {
+            roundNumber += 1
             var round = CaptureRound()
             round.tellsOfUnknown = parts.isSeeding()
             reader.tellsOfUnknown = round.tellsOfUnknown || !isGrounded
@@ -308,7 +310,11 @@ final class Capturer {
         }
         try closeChecks()
         for cookie in dirty.takeDueCookies() { parts.cookieDue(cookie, parts.journal.flushed.position) }
-        parts.status.update { $0.dirtyCount = dirty.count }
+        let patiences = [mailboxListPatience, makersPatience, deliveriesPatience, lossPatience, sharedPatience]
+        parts.status.update { status in
+            status.dirtyCount = dirty.count
+            status.unsettledCount = patiences.reduce(0) { $0 + $1.endCount }
+        }
     }
 
     func readAll(_ round: inout CaptureRound) throws {

@@ -113,7 +113,7 @@ extension Capturer {
         let deadline = MonotonicTime.now() + Self.busyWait
         while try isAnyMaking(round) {
             guard MonotonicTime.now() < deadline else {
-                guard makersPatience.lasts(.now()) else { return }
+                guard makersPatience.lasts(.now(), in: roundNumber) else { return }
                 round.isMailboxListHeld = true
                 return putOffMailboxes(at: try waitingMailboxes(of: round), &round)
             }
@@ -130,7 +130,8 @@ extension Capturer {
     /// Those that are to wait for mailboxes.db; none, if they have waited long enough.
     private func waitingMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
         let changed = try changedMailboxes(of: round)
-        return changed.isEmpty || isMailboxListShort || mailboxListPatience.lasts(.now()) ? changed : []
+        return changed.isEmpty || isMailboxListShort || mailboxListPatience.lasts(.now(), in: roundNumber)
+            ? changed : []
     }
 
     /// Something has run out that it needs, which ends by itself.

@@ -40,7 +40,7 @@ extension Capturer {
         let areRead = try readTogether(&round, locked: locked.union([owner]), before: deadline)
         let isWhole = try parts.locks.release(lock)
         parts.status.update { $0.lockHolds.add(.now() - start) }
-        if areRead, !isWhole { round.putOff(owner) }
+        if !isWhole { round.putOff(owner) }
         return areRead && isWhole
     }
 

@@ -45,7 +45,9 @@ extension Capturer {
             let isOverdue = round.users[owner]?.contains(where: \.isOverdue) == true
             let reading: Reading = writers.contains(owner) || !areIndexesTold ? .asLocked : .asTold
             let isRead = try readUser(owner, &round, reading, before: isOverdue ? overdueDeadline : .distantPast)
-            if isOverdue, !isRead { nextOverdueWait = max(nextOverdueWait, .now() + Self.overdueInterval) }
+            if isOverdue, !isRead, overdueDeadline != .distantPast {
+                nextOverdueWait = max(nextOverdueWait, .now() + Self.overdueInterval)
+            }
             try relieve(&round)
             if round.capturedBytes > RoundShipper.togetherBytes || round.openCount > Self.openCountMax {
                 try completeUsers(&round, .eachUser)
@@ -147,7 +149,9 @@ extension Capturer {
 
     /// What was read of these, and is no whole, comes in another round; what only may lack others' news, not for ever.
     private func putOff(_ lacking: Extent, _ extent: Extent, _ round: inout CaptureRound) {
-        let off = round.unsettled.filter { $0 != .shared || isPatientOfShared(&round) }
+        let off = round.unsettled.filter {
+            $0 != .shared || round.isBlind || sharedPatience.lasts(.now(), in: roundNumber)
+        }
         for owner in off { round.putOff(owner) }
         round.unsettled = []
         hasPutOff = true
@@ -159,7 +163,7 @@ extension Capturer {
     /// What others have that are put off they may not lack, unless that goes on for long.
     private func putOffLosers(_ round: inout CaptureRound) {
         putOffDeliveries(&round)
-        guard !round.losers.isEmpty || !round.removedPlaces.isEmpty, isPatient(&round) else { return }
+        guard !round.losers.isEmpty || !round.removedPlaces.isEmpty, isPatient(round) else { return }
         for owner in round.losers { round.putOff(owner) }
         let removed = round.removedPlaces
         guard !removed.isEmpty else { return }
@@ -167,20 +171,9 @@ extension Capturer {
         round.putOff(mailboxesAt: removed, and: mailboxList)
     }
 
-    /// One answer in a round.
-    func isPatient(_ round: inout CaptureRound) -> Bool {
+    private func isPatient(_ round: CaptureRound) -> Bool {
         if round.isBlind || !areIndexesTold && !round.hasLookedAround { return true }
-        if let isPatient = round.isPatient { return isPatient }
-        let isPatient = lossPatience.lasts(.now())
-        if !isPatient { parts.status.update { $0.unsettledCount += 1 } }
-        round.isPatient = isPatient
-        return isPatient
-    }
-
-    private func isPatientOfShared(_ round: inout CaptureRound) -> Bool {
-        let isPatient = round.isPatientOfShared ?? sharedPatience.lasts(.now())
-        round.isPatientOfShared = isPatient
-        return round.isBlind || isPatient
+        return lossPatience.lasts(.now(), in: roundNumber)
     }
 
     /// mailboxes.db, and the mailboxes at these places with it; and who may have lost what is in others that it does not know yet.
@@ -192,7 +185,9 @@ extension Capturer {
 
     /// It knows of messages that are put off, or may.
     func putOffDeliveries(_ round: inout CaptureRound) {
-        guard hasDeliveries(round), round.isBlind || deliveriesPatience.lasts(.now()) else { return }
+        guard hasDeliveries(round), round.isBlind || deliveriesPatience.lasts(.now(), in: roundNumber) else {
+            return
+        }
         round.putOff(mailboxesAt: [], and: deliveries)
     }
 

@@ -34,6 +34,11 @@ struct RoundShipper {
     /// Encodes and journals what was captured, and forgets it.
     func ship(_ round: inout CaptureRound) throws {
         defer { round.forgetCaptured() }
+        guard round.unshipped.isEmpty else {
+            // Something has run out in this round: what was left out then may be what this refers to.
+            round.unshipped += round.captured.map(\.path)
+            return
+        }
         let layout = parts.roots.layout
         func rank(_ captured: Captured) -> Int {
             if case .nothing = captured.found { return 100 }
@@ -47,13 +52,13 @@ struct RoundShipper {
         var writer = BatchWriter(bytesMax: parts.batchBytes)
         var shipped: [Shipped] = []
         // What belongs together and is not in the log yet.
-        var together: (from: Int, after: Position)?
+        var together: (from: Int, after: Position, behind: BatchWriter)?
         for (index, (rank, captured)) in ordered.enumerated() {
             let isParted = rank <= ApplyRank.message.rawValue || Simulation.isMutated(.partAnywhere)
             if !isParted, writer.bytesMax < Self.togetherBytes {
                 if writer.isHalfFull { try append(&writer) }
                 writer.bytesMax = Self.togetherBytes
-                together = (shipped.count, newest.position)
+                together = (shipped.count, newest.position, writer)
             }
             var isTold = false
             let item: Shipped?
@@ -68,8 +73,9 @@ struct RoundShipper {
                 if let together, together.after == newest.position {
                     round.unshipped += shipped[together.from...].map(\.path)
                     shipped.removeSubrange(together.from...)
-                    writer = BatchWriter(bytesMax: parts.batchBytes)
+                    writer = together.behind
                 }
+                round.shippedMessages.subtract(round.unshipped)
                 break
             }
             guard let item else { continue }

@@ -205,6 +205,8 @@ final class UnitReader {
         let (version, why): (FileVersion, String?)
         do {
             let isSameFile = entry?.inode == locked.status.inode
+            // One that is to be sent whole may be.
+            let maybeSameFile = isSameFile || entry.map { $0.byteCount < 0 } ?? false
             // An index is looked at record by record, so it is read whole unless it is very large.
             let isWhole = wholly || role == .index && locked.status.byteCount <= Int64(FileVersion.wholeBytesMax)
             version = try FileVersion(
@@ -214,7 +216,7 @@ final class UnitReader {
             let isBegun = entry?.digest != nil || version.table.byteCount > 0
             why =
                 if locked.isHalfWritten { Self.halfWritten } else if isBegun {
-                    try poison(path, role, version, old, isSameFile)
+                    try poison(path, role, version, old, maybeSameFile)
                 } else { nil }
         } catch let error as SystemError where error.errno == .busy {
             return .busy
@@ -244,11 +246,11 @@ final class UnitReader {
     }
 
     private func poison(
-        _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?, _ isSameFile: Bool
+        _ path: StorePath, _ role: FileRole, _ version: FileVersion, _ old: PageTable?, _ maybeSameFile: Bool
     ) throws -> String? {
         // Even where its answer is not asked for: not while the index is being written.
         let headerCRC = role == .header ? try headerCRC(for: path) : nil
-        return try PoisonGate.finding(role, version, since: old, headerCRC: isSameFile ? headerCRC : nil) {
+        return try PoisonGate.finding(role, version, since: old, headerCRC: maybeSameFile ? headerCRC : nil) {
             (range) throws(SystemError) in try shadows.bytes(of: path, range)
         }
     }
@@ -354,7 +356,10 @@ final class UnitReader {
             if !isShipped { named[path] = .some(record.guid) }
         }
         if looksForMessages {
-            for path in try messages(in: directory, notIn: index) { named[path] = .some(nil) }
+            for root in places {
+                guard let place = StorePath(root: root, path: directory.path) else { continue }
+                for path in try messages(in: place, notIn: index) { named[path] = .some(nil) }
+            }
         }
         return (named, losesMessages)
     }

@@ -27,8 +27,8 @@ final class Daemon: Sendable {
     private static let shortageInterval = Duration.seconds(600)
     /// Who was not let in last, and why.
     let lastRefusal = Mutex<StatusReport.Incident?>(nil)
-    /// Another primary, that does not give way to this one.
-    let rival = Mutex<StatusReport.Incident?>(nil)
+    /// Other primaries, that do not give way to this one, by address.
+    let rivals = Mutex<[String: StatusReport.Incident]>([:])
     /// Who asks for it and goes away may ask again while it is under way.
     let promotion = Errand<ReplicaEnd.HeldLog, ControlAnswer>()
 
@@ -286,8 +286,8 @@ final class Daemon: Sendable {
                 switch try await Linux.Thread.run(name: "fence", { answered.take(timeout: .seconds(5)) { $0 } }) {
                 case .told:
                     untold.removeAll { $0 == peer }
-                    rival.withLock { $0 = nil }
-                case .rival(let why): note(rival: "\(peer): \(why)")
+                    rivals.withLock { $0["\(peer)"] = nil }
+                case .rival(let why): note(rival: "\(peer)", why)
                 case .untold, nil: break
                 }
             }
@@ -296,14 +296,15 @@ final class Daemon: Sendable {
     }
 
     /// Neither gives way by itself: each has what the other has not. Asked again and again, told once.
-    private func note(rival why: String) {
-        let isNew = rival.withLock { rival in
-            guard rival?.why != why else { return false }
-            rival = StatusReport.Incident(why: why, at: Timestamp.now().iso8601)
+    private func note(rival peer: String, _ why: String) {
+        let incident = StatusReport.Incident(why: "\(peer): \(why)", at: Timestamp.now().iso8601)
+        let isNew = rivals.withLock { rivals in
+            guard rivals[peer]?.why != incident.why else { return false }
+            rivals[peer] = incident
             return true
         }
         guard isNew else { return }
-        log.critical("\(why)")
+        log.critical("\(incident.why)")
         log.critical("hint: stop Cyrus on one of them; there, \(StateDirectory.becomeReplicaHint)")
     }
 

@@ -42,7 +42,7 @@ extension Daemon {
             var report = StatusReport(
                 store: configuration.store, primary: primary.status, lastRefusal: lastRefusal.withLock { $0 },
                 names: configuration.peerNames, now: .now())
-            if let rival = rival.withLock({ $0 }) { report.lastError = rival }
+            if let rival = rivals.withLock({ $0.values.first }) { report.lastError = rival }
             if let shortage = lastShortage.withLock({ $0 }) { report.pause(because: shortage) }
             return report
         case .replica(let replica):
@@ -155,26 +155,27 @@ extension Daemon {
 
     private func startPromotion(_ held: ReplicaEnd.HeldLog) async throws -> ControlAnswer {
         // By who has asked before, and perhaps not waited.
-        var warning: String?
-        if !promotion.isUnderWay {
-            guard case .replica(let replica) = current.withLock({ $0 }) else {
-                throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
-            }
-            try replica.checkPromotable()
-            warning = Promotion.warning(before: replica.status)
+        if let number = promotion.join(held) { return try await awaitPromotion(number) }
+        guard case .replica(let replica) = current.withLock({ $0 }) else {
+            throw Failure(.unavailable, "this end is no replica: there is nothing to promote")
         }
+        try replica.checkPromotable()
+        let warning = Promotion.warning(before: replica.status)
         guard let number = promotion.ask(for: held) else {
             throw Failure(.unavailable, "another promotion is under way, or this daemon is ending")
         }
-        if case .replica(let replica) = current.withLock({ $0 }) { replica.stop() }
+        replica.stop()
+        let report = try await awaitPromotion(number)
+        guard case .done(let text) = report, let warning else { return report }
+        return .done("\(text)\n\(warning)")
+    }
+
+    private func awaitPromotion(_ number: Int) async throws -> ControlAnswer {
         let promotion = promotion
-        let report = try await Linux.Thread.run(name: "promote") {
+        let answer = try await Linux.Thread.run(name: "promote") {
             promotion.wait(for: number, timeout: .seconds(3600))
         }
-        guard case .done(let text)? = report, let warning else {
-            return report ?? .failed("the promotion did not finish within an hour, or before this daemon ended")
-        }
-        return .done("\(text)\n\(warning)")
+        return answer ?? .failed("the promotion did not finish within an hour, or before this daemon ended")
     }
 }
 
