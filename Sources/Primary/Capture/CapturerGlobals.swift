@@ -20,7 +20,7 @@ extension Capturer {
         let areTold = areChangesTold
         guard try awaitEvents(&round) else {
             round.isMailboxListHeld = true
-            return putOffMailboxes(at: [], &round)
+            return try putOffMailboxes(at: [], &round)
         }
         if !areTold || !areChangesTold { try markUntold(round) }
         // Those too that were put back: a mailbox of somebody who is still writing may be among them.
@@ -115,7 +115,7 @@ extension Capturer {
             guard MonotonicTime.now() < deadline else {
                 guard makersPatience.lasts(.now(), in: roundNumber) else { return }
                 round.isMailboxListHeld = true
-                return putOffMailboxes(at: try waitingMailboxes(of: round), &round)
+                return try putOffMailboxes(at: waitingMailboxes(of: round), &round)
             }
             _ = parts.inbox.wait(timeout: Self.busyInterval) { _ in false }
             for owner in round.busyUsers {
@@ -139,7 +139,7 @@ extension Capturer {
 
     /// Those that would go into the log ahead of mailboxes.db: that were there before, and have another header now (by name,
     /// rights, or a keyword), or none, or no directory.
-    private func changedMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
+    func changedMailboxes(of round: CaptureRound) throws -> Set<[UInt8]> {
         var changed: Set<[UInt8]> = []
         for item in round.captured + round.capturedGlobals where RootKind(item.path.root).holdsMailboxes {
             let isHeader = item.path.name.elementsEqual(Self.headerName)
@@ -170,7 +170,7 @@ extension Capturer {
             guard isInTime, isMailboxListFree(before: .now() + Self.busyWait) else {
                 let waiting = try waitingMailboxes(of: round)
                 guard !waiting.isEmpty else { return }
-                return putOffMailboxes(at: waiting, &round)
+                return try putOffMailboxes(at: waiting, &round)
             }
             readingCount += 1
             dirty.mark(mailboxList)

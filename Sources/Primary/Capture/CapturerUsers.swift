@@ -72,12 +72,12 @@ extension Capturer {
             isAboutOthers = isAboutOthers || lacking == .everybody
             let isInTime = MonotonicTime.now() < deadline || readingCount <= Self.readingsMin
             guard isInTime, try awaitEvents(&round), try lacking == .eachUser || areOthersKnown(&round) else {
-                return putOff(lacking, extent, &round)
+                return try putOff(lacking, extent, &round)
             }
             if readingCount > 1, lacking == .everybody, try readTogether(&round) { continue }
             // More than can be held, as after a long downtime, goes as it is.
             guard try readNews(of: lacking, &round) else { break }
-            guard try lacking == .eachUser || waitForWriters(&round) else { return putOff(lacking, extent, &round) }
+            guard try lacking == .eachUser || waitForWriters(&round) else { return try putOff(lacking, extent, &round) }
         }
         guard extent == .everybody else { return }
         round.lacksOthers = false
@@ -148,7 +148,7 @@ extension Capturer {
     }
 
     /// What was read of these, and is no whole, comes in another round; what only may lack others' news, not for ever.
-    private func putOff(_ lacking: Extent, _ extent: Extent, _ round: inout CaptureRound) {
+    private func putOff(_ lacking: Extent, _ extent: Extent, _ round: inout CaptureRound) throws {
         let off = round.unsettled.filter {
             $0 != .shared || round.isBlind || sharedPatience.lasts(.now(), in: roundNumber)
         }
@@ -157,18 +157,19 @@ extension Capturer {
         hasPutOff = true
         guard extent == .everybody else { return }
         round.lacksOthers = false
-        if lacking == .everybody || !off.isEmpty { putOffLosers(&round) }
+        if lacking == .everybody || !off.isEmpty { try putOffLosers(&round) }
     }
 
     /// What others have that are put off they may not lack, unless that goes on for long.
-    private func putOffLosers(_ round: inout CaptureRound) {
+    private func putOffLosers(_ round: inout CaptureRound) throws {
         putOffDeliveries(&round)
         guard !round.losers.isEmpty || !round.removedPlaces.isEmpty, isPatient(round) else { return }
         for owner in round.losers { round.putOff(owner) }
         let removed = round.removedPlaces
         guard !removed.isEmpty else { return }
+        // With what mailboxes.db tells besides.
         round.isMailboxListHeld = true
-        round.putOff(mailboxesAt: removed, and: mailboxList)
+        round.putOff(mailboxesAt: removed.union(try changedMailboxes(of: round)), and: mailboxList)
     }
 
     private func isPatient(_ round: CaptureRound) -> Bool {
@@ -177,10 +178,10 @@ extension Capturer {
     }
 
     /// mailboxes.db, and the mailboxes at these places with it; and who may have lost what is in others that it does not know yet.
-    func putOffMailboxes(at places: Set<[UInt8]>, _ round: inout CaptureRound) {
+    func putOffMailboxes(at places: Set<[UInt8]>, _ round: inout CaptureRound) throws {
         hasPutOff = true
         round.putOff(mailboxesAt: places, and: mailboxList)
-        putOffLosers(&round)
+        try putOffLosers(&round)
     }
 
     /// It knows of messages that are put off, or may.
