@@ -191,7 +191,7 @@ extension Daemon.Current {
                 let why: String? =
                     isThere
                     ? "its copy is consistent at \(slot.consistentAfter)"
-                    : isHalfSeeded ? "its seed has not ended" : slot.pausedBecause
+                    : isHalfSeeded ? "it has not followed the log since its seed began" : slot.pausedBecause
                 return
                     "\(names.words(for: name)) is \(slot.state.rawValue), \(level.rawValue) \(at)\(why.map { ": \($0)" } ?? "")"
             }
