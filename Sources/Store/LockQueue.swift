@@ -56,9 +56,13 @@ final class LockQueue: Sendable {
 
     private func wait(for path: String) {
         // Who asked tries it himself then, which tells why.
-        let lock = try? OpenLock(awaiting: path)
+        var lock = try? OpenLock(awaiting: path)
         waits.update { waits in
-            if case .wanted? = waits[path], let lock { waits[path] = .locked(lock) } else { waits[path] = nil }
+            if case .wanted? = waits[path], let lock {
+                waits[path] = .locked(lock)
+            } else {
+                (lock, waits[path]) = (nil, nil)
+            }
         }
     }
 }
