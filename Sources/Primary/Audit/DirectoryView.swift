@@ -118,7 +118,7 @@ struct DirectoryView {
 extension AuditEntry {
     /// As a row tells of it. Nothing if the row does not know enough, as after a crash.
     init?(_ name: [UInt8], _ row: CatalogueEntry, _ roots: StoreRoots) {
-        guard row.inode != 0, row.byteCount >= 0 else { return nil }
+        guard row.inode != 0, !row.isUnlikeAny else { return nil }
         let status = FileStatus(
             inode: row.inode, kind: row.kind, mode: row.mode, owner: row.owner, group: row.group,
             byteCount: row.byteCount, mtimeNanoseconds: row.mtimeNanoseconds)

@@ -133,7 +133,7 @@ struct MissedChanges {
     /// A digest that is known by now, a row that a crash left unknown, or a new ctime is no change.
     private static func isSame(_ one: CatalogueEntry?, _ other: CatalogueEntry?) -> Bool {
         guard let one, let other else { return one == nil && other == nil }
-        if one.kind == .file, one.byteCount < 0 { return true }
+        if one.kind == .file, one.isUnlikeAny { return true }
         if one.inode == 0 { return true }
         if one.kind == .directory {
             return other.kind == .directory && one.mode == other.mode && one.owner == other.owner

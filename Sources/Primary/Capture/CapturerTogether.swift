@@ -17,7 +17,7 @@ extension Capturer {
         guard areIndexesTold else { return false }
         for owner in round.busyUsers { round.takeBusy(owner) }
         try takeAllDirty(&round)
-        guard try readTogether(&round, locked: [], before: .now() + Self.lockingWait) else {
+        guard try lockAndRead(&round, locked: [], before: .now() + Self.lockingWait) else {
             for (owner, jobs) in round.users { round.note(busy: jobs, of: owner) }
             return false
         }
@@ -27,7 +27,7 @@ extension Capturer {
     }
 
     /// `locked`: whose locks are held. Those who waited for one of these and then wrote to others have no lock any more to wait for.
-    private func readTogether(
+    private func lockAndRead(
         _ round: inout CaptureRound, locked: Set<OwnerFinder.Owner>, before deadline: MonotonicTime
     ) throws -> Bool {
         guard let owner = round.users.keys.first(where: { !locked.contains($0) }) else {
@@ -37,7 +37,7 @@ extension Capturer {
             let lock = try lockUser(owner, of: round.users[owner] ?? [], before: deadline)
         else { return false }
         let start = MonotonicTime.now()
-        let areRead = try readTogether(&round, locked: locked.union([owner]), before: deadline)
+        let areRead = try lockAndRead(&round, locked: locked.union([owner]), before: deadline)
         let isWhole = try parts.locks.release(lock)
         parts.status.update { $0.lockHolds.add(.now() - start) }
         if !isWhole { round.putOff(owner) }
@@ -51,15 +51,15 @@ extension Capturer {
         guard try fetchEvents(within: Self.eventsWait), MonotonicTime.now() < deadline else { return false }
         try takeAllDirty(&round)
         guard round.users.keys.allSatisfy(locked.contains) else {
-            return try readTogether(&round, locked: locked, before: deadline)
+            return try lockAndRead(&round, locked: locked, before: deadline)
         }
         guard round.users.values.joined().reduce(0, { $0 + $1.names.count }) <= Self.namesReadMax else { return false }
         for owner in locked where owner != .shared {
-            guard try readLocked(owner, &round) else { return false }
+            guard try readOne(owner, &round) else { return false }
         }
         // Last, as their lock may say nothing: until there is no news of them. Nobody moves a message of a user's there meanwhile.
         while round.users[.shared] != nil {
-            guard try readLocked(.shared, &round), try fetchEvents(within: Self.eventsWait),
+            guard try readOne(.shared, &round), try fetchEvents(within: Self.eventsWait),
                 MonotonicTime.now() < deadline
             else { return false }
             try takeDirty(of: [.shared], into: &round)
@@ -67,7 +67,7 @@ extension Capturer {
         return true
     }
 
-    private func readLocked(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws -> Bool {
+    private func readOne(_ owner: OwnerFinder.Owner, _ round: inout CaptureRound) throws -> Bool {
         guard let jobs = round.users[owner] else { return true }
         guard case .read(let captured) = try read(jobs, round) else { return false }
         note(captured, of: owner, jobs, &round, .whole)

@@ -41,7 +41,7 @@ final class ShadowStore {
 
     /// The table of the shadow of `path`, if there is one and its content is what was shipped.
     func table(of path: StorePath, shippedAs entry: CatalogueEntry?) throws(SystemError) -> PageTable? {
-        guard let entry, entry.byteCount < 0 || entry.byteCount >= Self.fileBytesMin else { return nil }
+        guard let entry, entry.isUnlikeAny || entry.byteCount >= Self.fileBytesMin else { return nil }
         return try table(of: path, expected: entry.digest)
     }
 

@@ -206,7 +206,7 @@ final class UnitReader {
         do {
             let isSameFile = entry?.inode == locked.status.inode
             // One that is to be sent whole may be.
-            let maybeSameFile = isSameFile || entry.map { $0.byteCount < 0 } ?? false
+            let maybeSameFile = isSameFile || entry?.isUnlikeAny == true
             // An index is looked at record by record, so it is read whole unless it is very large.
             let isWhole = wholly || role == .index && locked.status.byteCount <= Int64(FileVersion.wholeBytesMax)
             version = try FileVersion(

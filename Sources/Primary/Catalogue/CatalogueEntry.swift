@@ -38,7 +38,10 @@ struct CatalogueEntry: Equatable, Sendable {
     }
 
     /// Whether a replica has a version of it, or had: one that is to be sent whole as well, of which no digest tells.
-    var wasShipped: Bool { digest != nil || byteCount == Self.unlikeAny }
+    var wasShipped: Bool { digest != nil || isUnlikeAny }
+
+    /// No file is like it: nothing is known but what was shipped, if that.
+    var isUnlikeAny: Bool { byteCount == Self.unlikeAny }
 
     private static let unlikeAny: Int64 = -1
 
